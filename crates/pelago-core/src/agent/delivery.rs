@@ -1,0 +1,129 @@
+//! What is delivered to an activation, and what becomes of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::{
+    id::{FencingToken, Holder, TaskId},
+    record::{BodyHash, IdempotencyKey, MessageBody, MessageId, NewTask, Refusal},
+};
+
+/// Names a delivery within its node, so that the answer finds who waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub u64);
+
+/// Something for the agent to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// Names the delivery.
+    pub ticket: Ticket,
+    /// What it is.
+    pub work: Work,
+    /// What it says.
+    pub payload: Bytes,
+}
+
+impl Envelope {
+    /// Whether the store recognises a second commit of this delivery, so that it may run again when nobody knows
+    /// whether it was committed.
+    pub(super) fn is_recognised(&self) -> bool {
+        match &self.work {
+            Work::Ask { remember } => remember.is_some(),
+            Work::Message { .. } | Work::Task { .. } => true,
+        }
+    }
+
+    /// Whether both are deliveries of the same thing.
+    pub(super) fn repeats(&self, other: &Self) -> bool {
+        match (&self.work, &other.work) {
+            (Work::Ask { remember: Some((key, _)) }, Work::Ask { remember: Some((other, _)) }) => key == other,
+            (Work::Message { id, .. }, Work::Message { id: other, .. }) => id == other,
+            (Work::Task { task, .. }, Work::Task { task: other, .. }) => task == other,
+            (Work::Ask { .. } | Work::Message { .. } | Work::Task { .. }, _) => false,
+        }
+    }
+
+    pub(super) fn has_token(&self, of: FencingToken) -> bool {
+        matches!(&self.work, Work::Task { token, .. } if *token == of)
+    }
+
+    pub(super) fn has_key(&self, of: &IdempotencyKey) -> bool {
+        matches!(&self.work, Work::Ask { remember: Some((key, _)) } if key == of)
+    }
+
+    pub(super) fn is_message(&self, of: &MessageId) -> bool {
+        matches!(&self.work, Work::Message { id, .. } if id == of)
+    }
+}
+
+/// What a delivery is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Work {
+    /// A question; its reply is remembered when it came with an idempotency key.
+    Ask {
+        /// The key, and the hash of the request.
+        remember: Option<(IdempotencyKey, BodyHash)>,
+    },
+    /// A durable message from the inbox.
+    Message {
+        /// Its id.
+        id: MessageId,
+        /// How often it was tried before.
+        attempts: u32,
+    },
+    /// An attempt at a task.
+    Task {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        token: FencingToken,
+        /// How long it may take.
+        limit: Duration,
+    },
+}
+
+/// What a turn made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Produced {
+    /// The state after it, or `None` when it did not change.
+    pub state: Option<Bytes>,
+    /// The reply, or the task's result.
+    pub reply: Bytes,
+    /// Messages to other agents.
+    pub sends: Vec<MessageBody>,
+    /// New tasks.
+    pub enqueues: Vec<NewTask>,
+}
+
+/// Why a delivery has no reply. Only after [`Failure::Unknown`] may it have had its effect.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The behaviour returned an error. Another try may help.
+    #[error("{0}")]
+    Failed(String),
+    /// The behaviour returned an error that no retry can mend.
+    #[error("{0}")]
+    Hopeless(String),
+    /// The mailbox is full. Try later.
+    #[error("the agent's mailbox is full")]
+    Busy,
+    /// The turn took too long and was stopped.
+    #[error("the turn took longer than {limit_ms} ms")]
+    TimedOut {
+        /// Its limit.
+        limit_ms: u64,
+    },
+    /// The store refused what the turn made.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// Another node holds the agent: ask there.
+    #[error("the agent is held by {0}")]
+    Elsewhere(Holder),
+    /// The activation ended first. Deliver it again, to whoever holds the agent then.
+    #[error("the agent was put away")]
+    Stopped,
+    /// Its turn ran, and only the store knows whether it was committed.
+    #[error("nobody knows whether the turn was committed")]
+    Unknown,
+}

@@ -1,0 +1,161 @@
+//! Turns that ran and wait for their commit, and what a refused commit says about them.
+
+use super::{Activation, Envelope, Failure, Produced, Work};
+use crate::{
+    id::TurnId,
+    record::{self, Finish, Outcome, Refusal, Remember, Turn, Verdict},
+    time::Time,
+};
+
+/// How a turn ended. Failures wait too: they may tell what turns before them made, which is not durable yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ended {
+    Produced(Produced),
+    /// A message that was tried too often.
+    Buried(String),
+    Failed(Failure),
+}
+
+/// Turns that ran under the present epoch, in order.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    /// When the first of them began.
+    since: Time,
+    pub(super) turns: Vec<(Envelope, Ended)>,
+}
+
+/// A commit that was refused. A second delivery of the same bytes may still be on its way and find the store in
+/// another mood, so what becomes of its turns is settled only after the next claim, which fences that delivery.
+#[derive(Debug)]
+pub(super) struct RefusedCommit {
+    pub(super) turn: Turn,
+    pub(super) outcome: Outcome,
+    pub(super) turns: Vec<(Envelope, Ended)>,
+}
+
+impl Gathered {
+    pub(super) fn push(&mut self, began: Time, envelope: Envelope, ended: Ended) {
+        if self.turns.is_empty() {
+            self.since = began;
+        }
+        self.turns.push((envelope, ended));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.turns.is_empty()
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.turns.len() as u64
+    }
+
+    pub(super) fn since(&self) -> Time {
+        self.since
+    }
+
+    /// Whether `next` is delivered a second time. The store sees a commit as one, so only a commit between the two
+    /// lets it recognise the second.
+    pub(super) fn has(&self, next: &Envelope) -> bool {
+        self.turns.iter().any(|(envelope, _)| envelope.repeats(next))
+    }
+
+    /// Whether it fills a good part of what one commit may hold.
+    pub(super) fn is_heavy(&self) -> bool {
+        let all = || self.turns.iter().filter_map(|(_, ended)| ended.produced());
+        let sends: usize = all().map(|produced| produced.sends.len()).sum();
+        let enqueues: usize = all().map(|produced| produced.enqueues.len()).sum();
+        let bytes: usize = all().map(Produced::bytes).sum();
+        sends > record::SENDS_MAX / 2 || enqueues > record::ENQUEUES_MAX / 2 || bytes > record::PAYLOAD_BYTES_MAX / 2
+    }
+
+    pub(super) fn to_turn(&self, of: &Activation, turn: TurnId) -> Turn {
+        let mut turn = Turn {
+            agent: of.agent.clone(),
+            epoch: of.epoch,
+            holder: of.holder,
+            version: of.version,
+            turns: 0,
+            turn,
+            state: None,
+            consumed: Vec::new(),
+            buried: Vec::new(),
+            replies: Vec::new(),
+            finishes: Vec::new(),
+            sends: Vec::new(),
+            enqueues: Vec::new(),
+        };
+        for (envelope, ended) in &self.turns {
+            match ended {
+                Ended::Produced(produced) => turn.add(envelope, produced),
+                Ended::Buried(reason) => turn.bury(envelope, reason),
+                Ended::Failed(_) => {}
+            }
+        }
+        turn
+    }
+}
+
+impl RefusedCommit {
+    /// Position of the delivery that the commit was refused for.
+    pub(super) fn culprit(&self) -> Option<usize> {
+        let at = |test: &dyn Fn(&Envelope) -> bool| self.turns.iter().position(|(envelope, _)| test(envelope));
+        if let Outcome::Duplicate { position, .. } = self.outcome {
+            let remember = self.turn.replies.get(position as usize)?;
+            at(&|envelope| envelope.has_key(&remember.key))
+        } else if let Outcome::Refused(Refusal::MessageGone { position }) = self.outcome {
+            let mut all = self.turn.consumed.iter().chain(self.turn.buried.iter().map(|(id, _)| id));
+            let id = all.nth(position as usize)?;
+            at(&|envelope| envelope.is_message(id))
+        } else if let Outcome::Refused(Refusal::StaleToken { token, .. }) = self.outcome {
+            at(&|envelope| envelope.has_token(token))
+        } else {
+            (self.turns.len() == 1).then_some(0)
+        }
+    }
+}
+
+impl Ended {
+    fn produced(&self) -> Option<&Produced> {
+        if let Self::Produced(produced) = self { Some(produced) } else { None }
+    }
+}
+
+impl Produced {
+    fn bytes(&self) -> usize {
+        let sends: usize = self.sends.iter().map(|send| send.payload.len()).sum();
+        let enqueues: usize = self.enqueues.iter().map(|task| task.input.len()).sum();
+        self.reply.len() + sends + enqueues
+    }
+}
+
+impl Turn {
+    fn add(&mut self, envelope: &Envelope, produced: &Produced) {
+        self.turns += 1;
+        match &envelope.work {
+            Work::Ask { remember: None } => {}
+            Work::Ask { remember: Some((key, request)) } => {
+                self.replies.push(Remember { key: key.clone(), request: *request, reply: produced.reply.clone() });
+            }
+            Work::Message { id, .. } => self.consumed.push(id.clone()),
+            Work::Task { task, token, .. } => self.finishes.push(Finish {
+                task: *task,
+                token: *token,
+                verdict: Verdict::Done(produced.reply.clone()),
+                sends: Vec::new(),
+                enqueues: Vec::new(),
+            }),
+        }
+        if produced.state.is_some() {
+            self.state.clone_from(&produced.state);
+        }
+        self.sends.extend(produced.sends.iter().cloned());
+        self.enqueues.extend(produced.enqueues.iter().cloned());
+    }
+
+    fn bury(&mut self, envelope: &Envelope, reason: &str) {
+        self.turns += 1;
+        if let Work::Message { id, .. } = &envelope.work {
+            self.buried.push((id.clone(), reason.to_owned()));
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! What can be proposed: one op an item, up to 1,024 items an entry of the log.
+//!
+//! An op carries everything it needs, randomness included (ids, jitter), because every voter must decide it alike.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::row::{IdempotencyKey, MessageId, Offer, Placement};
+use crate::{
+    id::{AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Name, NodeId, TaskId, TurnId, Version},
+    time::LogTime,
+};
+
+/// One item of a proposal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// A node's process introduces itself.
+    Register(Register),
+    /// A node's process is given up for dead.
+    Expire(Expire),
+    /// A node takes an agent.
+    Claim(Claim),
+    /// An agent's turn, or a run of them, commits.
+    Turn(Turn),
+    /// A node puts an idle agent away.
+    Release(Release),
+    /// A message from outside any turn.
+    Send(Send),
+    /// A new task.
+    Enqueue(Enqueue),
+    /// A queued task goes to a node.
+    Assign(Assign),
+    /// An attempt at a task of an agent without durable state ends.
+    Finish(Finish),
+    /// A running attempt reports progress.
+    Progress(Progress),
+    /// A task is called off.
+    Cancel(Cancel),
+    /// A dead or cancelled task starts afresh.
+    Retry(Retry),
+    /// A running attempt is past its limit.
+    TimeOut(TimeOut),
+    /// Old tasks and replies are forgotten.
+    Sweep(Sweep),
+}
+
+/// Registers one run of a node. Must be the only item of its entry, since the entry's index becomes an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Register {
+    /// The node's name.
+    pub name: Name,
+    /// The data directory: only the one that was admitted under a name may register under it again.
+    pub directory: DirectoryId,
+    /// This run of the process.
+    pub boot: BootId,
+    /// Where other nodes reach it.
+    pub mesh_address: String,
+    /// Where clients reach it; empty when it serves none.
+    pub http_address: String,
+    /// Zone, region, capabilities.
+    pub labels: BTreeMap<String, String>,
+    /// What it hosts.
+    pub offers: BTreeMap<Name, Offer>,
+}
+
+/// Gives up one run of a node, for ever. Its tasks become free in the same apply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expire {
+    /// The run.
+    pub holder: Holder,
+}
+
+/// Takes an agent that is free, new, or held by a run that has expired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// The agent.
+    pub agent: AgentId,
+    /// The epoch the claimant read; 0 when there was no row.
+    pub seen: Epoch,
+    /// The claimant.
+    pub holder: Holder,
+}
+
+/// Commits `turns` turns of one agent together: state, consumed messages, replies, sends, tasks and results.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Turn {
+    /// The agent.
+    pub agent: AgentId,
+    /// The epoch under which it ran.
+    pub epoch: Epoch,
+    /// Where it ran.
+    pub holder: Holder,
+    /// The agent's version before.
+    pub version: Version,
+    /// How many turns this is; at least 1.
+    pub turns: u64,
+    /// Names this commit, so that it is recognised when sent twice.
+    pub turn: TurnId,
+    /// The state after, or `None` when it did not change.
+    pub state: Option<Bytes>,
+    /// Messages that these turns handled, each exactly once.
+    pub consumed: Vec<MessageId>,
+    /// Messages that could not be handled, with the reason; kept apart from the inbox.
+    pub buried: Vec<(MessageId, String)>,
+    /// Replies to remember under their idempotency keys.
+    pub replies: Vec<Remember>,
+    /// Attempts at tasks that these turns ended.
+    pub finishes: Vec<Finish>,
+    /// Messages to other agents.
+    pub sends: Vec<MessageBody>,
+    /// New tasks.
+    pub enqueues: Vec<NewTask>,
+}
+
+/// Puts an idle agent away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// The agent.
+    pub agent: AgentId,
+    /// The epoch under which it was held.
+    pub epoch: Epoch,
+    /// Who held it.
+    pub holder: Holder,
+}
+
+/// One message to an agent's inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageBody {
+    /// Who gets it.
+    pub to: AgentId,
+    /// What it says.
+    pub payload: Bytes,
+}
+
+/// Who a message is from, so that its id is the same however often it is sent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Sender {
+    /// An agent's turn.
+    Agent(AgentId),
+    /// An attempt's result.
+    Task(TaskId),
+    /// A client, which chose the number.
+    Client(u128),
+}
+
+/// A durable message from a client. Sent twice it arrives once if it has an idempotency key; else a second delivery
+/// is recognised only while the first still waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Send {
+    /// A random number for this message.
+    pub id: u128,
+    /// The client's key, remembered so that the message is sent once.
+    pub idempotency: Option<(IdempotencyKey, BodyHash)>,
+    /// The message.
+    pub body: MessageBody,
+}
+
+/// Remembers a reply under its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remember {
+    /// The key.
+    pub key: IdempotencyKey,
+    /// Hash of the request, to refuse another request under the same key.
+    pub request: BodyHash,
+    /// The reply.
+    pub reply: Bytes,
+}
+
+/// A hash of a request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BodyHash(pub [u8; 16]);
+
+impl BodyHash {
+    /// Hashes the agent's address and the body.
+    #[must_use]
+    pub fn of(agent: &AgentId, body: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for part in [agent.namespace.as_str().as_bytes(), agent.name.as_str().as_bytes(), agent.key_str().as_bytes()] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        hasher.update(body);
+        let mut hash = [0; 16];
+        hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        Self(hash)
+    }
+}
+
+/// What to do when an attempt fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// The most attempts; at least 1.
+    pub attempts_max: u32,
+    /// How long one attempt may take, in milliseconds.
+    pub attempt_ms_max: u64,
+    /// The pause after the first failure, in milliseconds; doubles with each further one.
+    pub backoff_ms: u64,
+    /// The longest pause, in milliseconds.
+    pub backoff_ms_max: u64,
+}
+
+impl RetryPolicy {
+    /// The pause after `attempt` failed, before jitter.
+    #[must_use]
+    pub fn backoff(&self, attempt: u32) -> u64 {
+        let doublings = attempt.saturating_sub(1).min(32);
+        self.backoff_ms.saturating_mul(1 << doublings).min(self.backoff_ms_max)
+    }
+}
+
+/// A task to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTask {
+    /// Its id, chosen by whoever proposes it.
+    pub id: TaskId,
+    /// Who does it.
+    pub agent: AgentId,
+    /// How that agent is placed.
+    pub placement: Placement,
+    /// Pins it to a node.
+    pub node: Option<NodeId>,
+    /// What it is about.
+    pub input: Bytes,
+    /// 0 is the most urgent.
+    pub priority: u8,
+    /// How long to wait before the first attempt, in milliseconds.
+    pub delay_ms: u64,
+    /// What to do when an attempt fails.
+    pub policy: RetryPolicy,
+    /// The key under which the same request is the same task.
+    pub idempotency: Option<IdempotencyKey>,
+    /// Hash of agent and input.
+    pub body: BodyHash,
+}
+
+/// Enqueues a task, and assigns it in the same apply when a node has room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enqueue {
+    /// The task.
+    pub task: NewTask,
+    /// The node that has room for it.
+    pub assign: Option<Holder>,
+}
+
+/// Gives a queued task to a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Assign {
+    /// The task.
+    pub task: TaskId,
+    /// The node.
+    pub holder: Holder,
+}
+
+/// Ends an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finish {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt's fencing token.
+    pub token: FencingToken,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Messages that go out with the result. Empty within a turn, which carries its own.
+    pub sends: Vec<MessageBody>,
+    /// Tasks that go out with the result. Empty within a turn, which carries its own.
+    pub enqueues: Vec<NewTask>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// With a result.
+    Done(Bytes),
+    /// With an error; another attempt follows after `retry_after_ms` (jitter included) if any is left.
+    Failed {
+        /// What went wrong.
+        reason: String,
+        /// The pause before the next attempt, in milliseconds.
+        retry_after_ms: u64,
+    },
+    /// With an error that no retry can mend.
+    Hopeless {
+        /// What went wrong.
+        reason: String,
+    },
+    /// Not at all: the node could not take it. The attempt does not count.
+    Returned,
+}
+
+/// Adds to a running task's numbered events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt's fencing token.
+    pub token: FencingToken,
+    /// Number of the first note within the attempt, from 0, so that notes sent twice are told once.
+    pub first: u64,
+    /// What there is to say.
+    pub notes: Vec<Bytes>,
+}
+
+/// Calls a task off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cancel {
+    /// The task.
+    pub task: TaskId,
+    /// Why.
+    pub reason: String,
+}
+
+/// Starts a dead or cancelled task afresh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retry {
+    /// The task.
+    pub task: TaskId,
+}
+
+/// Ends an attempt that is past its limit. The log's time decides whether it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimeOut {
+    /// The task.
+    pub task: TaskId,
+    /// The attempt's fencing token.
+    pub token: FencingToken,
+    /// The pause before the next attempt, in milliseconds, jitter included.
+    pub retry_after_ms: u64,
+}
+
+/// Forgets ended tasks and expired replies, at most `rows_max` of each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sweep {
+    /// Tasks without an idempotency key that ended before this.
+    pub ended_before: LogTime,
+    /// Tasks with an idempotency key that ended before this.
+    pub keyed_ended_before: LogTime,
+    /// The most rows to delete of each kind.
+    pub rows_max: u32,
+}

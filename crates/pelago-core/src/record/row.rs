@@ -1,0 +1,364 @@
+//! The rows of the store: what is durable, and nothing else.
+//!
+//! Large values (an agent's state, a task's input and result) are not part of the structs: no rule looks at them, so
+//! deciding never reads them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{
+    chain::Chain,
+    op::{BodyHash, RetryPolicy, Sender},
+};
+use crate::{
+    id::{AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Name, NodeId, TaskId, TurnId, Version},
+    time::LogTime,
+};
+
+/// How an agent is placed in the mesh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Placement {
+    /// Lives and dies with its node.
+    Resident,
+    /// Stateless copies on every eligible node.
+    Pool,
+    /// One activation per key in the mesh, durable, placed by the mesh.
+    Keyed,
+}
+
+/// What a node offers for one agent name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offer {
+    /// How the agent is placed.
+    pub placement: Placement,
+    /// How many of its tasks may run on this node at a time.
+    pub tasks_max: u32,
+}
+
+/// Whether a node takes part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NodeState {
+    /// Takes work.
+    Up,
+    /// Its present run was given up; the node may register again.
+    Expired,
+}
+
+/// A node that was admitted to the mesh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name.
+    pub name: Name,
+    /// The data directory that was admitted.
+    pub directory: DirectoryId,
+    /// Its present run.
+    pub incarnation: Incarnation,
+    /// The process of that run.
+    pub boot: BootId,
+    /// Whether it takes part.
+    pub state: NodeState,
+    /// Where other nodes reach it.
+    pub mesh_address: String,
+    /// Where clients reach it; empty when it serves none.
+    pub http_address: String,
+    /// Zone, region, capabilities.
+    pub labels: BTreeMap<String, String>,
+    /// What it hosts.
+    pub offers: BTreeMap<Name, Offer>,
+    /// When its present run registered.
+    pub registered: LogTime,
+}
+
+impl Node {
+    /// Its present run.
+    #[must_use]
+    pub fn holder(&self) -> Holder {
+        Holder { node: self.id, incarnation: self.incarnation }
+    }
+
+    /// Whether `incarnation` is a run of this node that may still act.
+    #[must_use]
+    pub fn is_live(&self, incarnation: Incarnation) -> bool {
+        self.state == NodeState::Up && self.incarnation == incarnation
+    }
+}
+
+/// Whether somebody holds an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Nobody does.
+    Free,
+    /// Its holder may commit turns.
+    Active,
+}
+
+/// A keyed agent, without its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// Who it is.
+    pub id: AgentId,
+    /// Index of the entry that created it; never reused, so messages from before a re-creation are recognised.
+    pub generation: u64,
+    /// Number of its ownership.
+    pub epoch: Epoch,
+    /// Whether somebody holds it.
+    pub phase: Phase,
+    /// Its last holder.
+    pub holder: Holder,
+    /// Turns committed.
+    pub version: Version,
+    /// The last commit.
+    pub last_turn: TurnId,
+    /// Hash over the history of its commits.
+    pub chain: Chain,
+}
+
+/// The id of a message: the same however often it is sent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId {
+    /// Who sent it.
+    pub sender: Sender,
+    /// The sender's generation.
+    pub generation: u64,
+    /// Grows with each message of the sender.
+    pub seq: u64,
+}
+
+/// A message that waits in an agent's inbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Who gets it.
+    pub to: AgentId,
+    /// Its id.
+    pub id: MessageId,
+    /// What it says.
+    pub payload: Bytes,
+    /// When it was committed.
+    pub sent: LogTime,
+    /// Why it could not be handled; `None` while it waits.
+    pub buried: Option<String>,
+}
+
+/// A client's idempotency key, within a namespace.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IdempotencyKey {
+    /// The namespace.
+    pub namespace: Name,
+    /// The client's text.
+    pub key: String,
+}
+
+/// A reply that is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// Under which key.
+    pub key: IdempotencyKey,
+    /// Hash of the request it answers.
+    pub request: BodyHash,
+    /// The reply.
+    pub reply: Bytes,
+    /// When it is forgotten.
+    pub expires: LogTime,
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TaskState {
+    /// Waits for a node, or for its time.
+    Queued,
+    /// A node works on it.
+    Running,
+    /// It has its one result.
+    Done,
+    /// Its attempts are used up, or no retry can help.
+    Dead,
+    /// It was called off.
+    Cancelled,
+}
+
+impl TaskState {
+    /// Whether nothing more happens to it by itself.
+    #[must_use]
+    pub fn is_ended(self) -> bool {
+        match self {
+            Self::Queued | Self::Running => false,
+            Self::Done | Self::Dead | Self::Cancelled => true,
+        }
+    }
+}
+
+/// A task, without its input and result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// Its id.
+    pub id: TaskId,
+    /// Who does it.
+    pub agent: AgentId,
+    /// How that agent is placed.
+    pub placement: Placement,
+    /// The node it is pinned to.
+    pub node: Option<NodeId>,
+    /// Where it stands.
+    pub state: TaskState,
+    /// 0 is the most urgent.
+    pub priority: u8,
+    /// Not to be assigned before this.
+    pub run_at: LogTime,
+    /// What to do when an attempt fails.
+    pub policy: RetryPolicy,
+    /// Attempts begun.
+    pub attempt: u32,
+    /// The present attempt, or the last one if it ended by itself. `None` once an attempt was taken away, so that
+    /// its late result is refused.
+    pub token: Option<FencingToken>,
+    /// Who works on it; `None` unless it is running.
+    pub holder: Option<Holder>,
+    /// The key under which the same request is the same task.
+    pub idempotency: Option<IdempotencyKey>,
+    /// Hash of agent and input.
+    pub body: BodyHash,
+    /// When it was enqueued.
+    pub created: LogTime,
+    /// When it changed its state.
+    pub changed: LogTime,
+    /// Events so far.
+    pub events: u64,
+    /// Progress notes of the present attempt so far.
+    pub notes: u64,
+    /// Why the last attempt failed, or why it was called off.
+    pub reason: Option<String>,
+}
+
+/// What happened to a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventKind {
+    /// It waits.
+    Queued,
+    /// An attempt began.
+    Running {
+        /// The node.
+        node: NodeId,
+    },
+    /// The attempt had something to say.
+    Progress(Bytes),
+    /// The attempt failed or was lost; another will follow.
+    Retried {
+        /// Why.
+        reason: String,
+    },
+    /// It has its result.
+    Done,
+    /// It failed for good.
+    Dead {
+        /// Why.
+        reason: String,
+    },
+    /// It was called off.
+    Cancelled {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// One numbered event of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskEvent {
+    /// The task.
+    pub task: TaskId,
+    /// Its number, from 1, across attempts.
+    pub n: u64,
+    /// When.
+    pub at: LogTime,
+    /// During which attempt.
+    pub attempt: u32,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// One change to the rows. Applied in order, within the transaction of its batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Write {
+    /// Puts a node.
+    Node(Node),
+    /// Puts an agent, and its state when there is a new one.
+    Agent {
+        /// The agent.
+        agent: Agent,
+        /// The new state.
+        state: Option<Bytes>,
+    },
+    /// Puts a message.
+    Message(Message),
+    /// Deletes a message.
+    MessageGone {
+        /// Whose inbox.
+        to: AgentId,
+        /// Which message.
+        id: MessageId,
+    },
+    /// Puts a reply.
+    Reply(Reply),
+    /// Deletes a reply.
+    ReplyGone(IdempotencyKey),
+    /// Inserts a task with its input.
+    NewTask {
+        /// The task.
+        task: Task,
+        /// Its input.
+        input: Bytes,
+    },
+    /// Updates a task, and sets its result when it is done.
+    Task {
+        /// The task.
+        task: Task,
+        /// Its result.
+        result: Option<Bytes>,
+    },
+    /// Adds an event.
+    Event(TaskEvent),
+    /// Deletes a task with its input, result and events.
+    TaskGone(TaskId),
+}
+
+impl Write {
+    /// The task that this write inserts.
+    pub(super) fn new_task(&self) -> Option<&Task> {
+        if let Self::NewTask { task, .. } = self { Some(task) } else { None }
+    }
+}
+
+/// The rows as they are, earlier items of the same batch included.
+pub trait Rows {
+    /// Why a read failed. Never part of an outcome: the voters would diverge.
+    type Error;
+
+    /// The node with this id.
+    ///
+    /// # Errors
+    /// When the store cannot be read; so for all methods.
+    fn node(&self, id: NodeId) -> Result<Option<Node>, Self::Error>;
+    /// The node with this name.
+    fn node_named(&self, name: &Name) -> Result<Option<Node>, Self::Error>;
+    /// An agent, without its state.
+    fn agent(&self, id: &AgentId) -> Result<Option<Agent>, Self::Error>;
+    /// One message of an inbox.
+    fn message(&self, to: &AgentId, id: &MessageId) -> Result<Option<Message>, Self::Error>;
+    /// How many messages wait in an inbox.
+    fn inbox_len(&self, to: &AgentId) -> Result<u64, Self::Error>;
+    /// A remembered reply.
+    fn reply(&self, key: &IdempotencyKey) -> Result<Option<Reply>, Self::Error>;
+    /// Up to `rows_max` keys of replies that expire before `before`, in the order of their expiry and key.
+    fn replies_expired(&self, before: LogTime, rows_max: u32) -> Result<Vec<IdempotencyKey>, Self::Error>;
+    /// A task.
+    fn task(&self, id: TaskId) -> Result<Option<Task>, Self::Error>;
+    /// The task enqueued under this key.
+    fn task_keyed(&self, key: &IdempotencyKey) -> Result<Option<Task>, Self::Error>;
+    /// The tasks that this run of a node works on, in the order of their ids.
+    fn tasks_held_by(&self, incarnation: Incarnation) -> Result<Vec<Task>, Self::Error>;
+    /// Up to `rows_max` tasks that ended before `before`, with or without an idempotency key, in the order of their
+    /// last change and id.
+    fn tasks_ended(&self, before: LogTime, keyed: bool, rows_max: u32) -> Result<Vec<TaskId>, Self::Error>;
+}

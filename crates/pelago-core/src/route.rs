@@ -1,0 +1,58 @@
+//! Chooses a node: pure functions over candidates.
+
+use crate::id::{AgentId, Holder};
+
+/// The candidate that a keyed agent belongs to while nobody holds it: highest random weight ("rendezvous") hashing, so
+/// every node chooses alike, and a node that leaves takes only its own agents with it.
+#[must_use]
+pub fn rendezvous(agent: &AgentId, candidates: impl IntoIterator<Item = Holder>) -> Option<Holder> {
+    let seed = hash(agent);
+    candidates.into_iter().max_by_key(|holder| (mix(seed ^ mix(holder.node.0)), *holder))
+}
+
+/// FNV-1a over the parts of the name.
+fn hash(agent: &AgentId) -> u64 {
+    let parts = [agent.namespace.as_str(), agent.name.as_str(), agent.key_str()];
+    let bytes = parts.into_iter().flat_map(|part| part.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// The finalizer of SplitMix64: every bit of the input changes half of the output's.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Incarnation, Key, Name, NodeId};
+
+    fn agent(n: u32) -> AgentId {
+        let key = Key::new(&format!("k{n}")).expect("a short key is valid");
+        AgentId { namespace: Name::default_namespace(), name: Name::new("cart").expect("valid"), key: Some(key) }
+    }
+
+    fn holders(nodes: impl IntoIterator<Item = u64>) -> Vec<Holder> {
+        nodes.into_iter().map(|n| Holder { node: NodeId(n), incarnation: Incarnation(n + 100) }).collect()
+    }
+
+    #[test]
+    fn keys_spread_evenly_and_a_lost_node_moves_only_its_own() {
+        let (all, left) = (holders([1, 2, 3, 4]), holders([1, 2, 4]));
+        let mut counts = [0; 5];
+        for n in 0..4_000 {
+            let before = rendezvous(&agent(n), all.iter().copied()).expect("there are candidates");
+            let after = rendezvous(&agent(n), left.iter().copied()).expect("there are candidates");
+            counts[usize::try_from(before.node.0).expect("small")] += 1;
+            assert!(before == after || before.node == NodeId(3));
+        }
+        assert!(counts[1..].iter().all(|n| (800..1_200).contains(n)), "{counts:?}");
+    }
+
+    #[test]
+    fn without_candidates_there_is_no_choice() {
+        assert_eq!(rendezvous(&agent(1), []), None);
+    }
+}

@@ -1,0 +1,351 @@
+//! Places tasks on nodes: the leader's scheduler.
+//!
+//! Keeps in memory what waits, what runs and how much room each node has. It is a cache of the store, filled from it
+//! when a leader starts: whatever it believes, the store's rules decide whether an assignment counts.
+//!
+//! Placement: a `keyed` agent's task goes to the agent's holder, else to the node its key hashes to; all others go to
+//! the node with the least load that offers the agent. Within one agent name: priority, then time, then id.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    id::{AgentId, FencingToken, Holder, Name, NodeId, TaskId},
+    record::{Offer, Placement},
+    route,
+    time::LogTime,
+};
+
+/// Limits of a scheduler.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// The most tasks that wait; more are refused.
+    pub queued_max: usize,
+    /// How many waiting tasks of one agent name are looked at when the first has no room.
+    pub look_ahead: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { queued_max: 1_000_000, look_ahead: 64 }
+    }
+}
+
+/// A task that waits for a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its id.
+    pub task: TaskId,
+    /// Who does it.
+    pub agent: AgentId,
+    /// How that agent is placed.
+    pub placement: Placement,
+    /// The node it is pinned to.
+    pub node: Option<NodeId>,
+    /// 0 is the most urgent.
+    pub priority: u8,
+    /// Not before this.
+    pub run_at: LogTime,
+    /// Who holds the keyed agent.
+    pub held_by: Option<Holder>,
+}
+
+/// What the scheduler is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A run of a node takes work.
+    NodeUp {
+        /// The run.
+        holder: Holder,
+        /// What it hosts.
+        offers: BTreeMap<Name, Offer>,
+    },
+    /// A run of a node is over, or takes no more work.
+    NodeGone(Holder),
+    /// A task waits.
+    Queued(Waiting),
+    /// A task was assigned.
+    Assigned {
+        /// The task, as it waited.
+        waiting: Waiting,
+        /// To whom.
+        holder: Holder,
+        /// Under which token.
+        token: FencingToken,
+        /// When the attempt is past its limit.
+        until: LogTime,
+    },
+    /// The store refused an assignment; the task, if it still waits, is told anew.
+    Refused(TaskId),
+    /// An attempt ended, or the task was called off.
+    Ended(TaskId),
+    /// Time has passed.
+    Tick,
+}
+
+/// What the scheduler wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Propose to assign the task; report `Assigned` or `Refused`.
+    Assign {
+        /// The task.
+        task: TaskId,
+        /// To whom.
+        holder: Holder,
+    },
+    /// Propose to end the attempt, which is past its limit.
+    TimeOut {
+        /// The task.
+        task: TaskId,
+        /// The attempt.
+        token: FencingToken,
+    },
+}
+
+/// The order in which tasks of one agent name are placed.
+type Rank = (u8, LogTime, TaskId);
+
+/// The leader's view of tasks and room.
+#[derive(Debug)]
+pub struct Scheduler {
+    config: Config,
+    seats: BTreeMap<Holder, Seat>,
+    waiting: BTreeMap<TaskId, Waiting>,
+    ready: BTreeMap<Name, BTreeSet<Rank>>,
+    delayed: BTreeSet<(LogTime, TaskId)>,
+    placed: BTreeMap<TaskId, Placed>,
+    limits: BTreeSet<(LogTime, TaskId)>,
+}
+
+#[derive(Debug)]
+struct Seat {
+    offers: BTreeMap<Name, Offer>,
+    running: BTreeMap<Name, u32>,
+}
+
+#[derive(Debug)]
+struct Placed {
+    name: Name,
+    holder: Holder,
+    attempt: Option<(FencingToken, LogTime)>,
+}
+
+impl Scheduler {
+    /// A scheduler that knows nothing yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            seats: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            ready: BTreeMap::new(),
+            delayed: BTreeSet::new(),
+            placed: BTreeMap::new(),
+            limits: BTreeSet::new(),
+        }
+    }
+
+    /// Advances the scheduler by one event. `now` is the log's time.
+    pub fn handle(&mut self, now: LogTime, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::NodeUp { holder, offers } => {
+                let names: Vec<Name> = offers.keys().cloned().collect();
+                self.seats.entry(holder).or_insert_with(|| Seat::new(offers));
+                for name in names {
+                    self.place_ready(&name, effects);
+                }
+            }
+            Input::NodeGone(holder) => {
+                self.seats.remove(&holder);
+            }
+            Input::Queued(waiting) => self.queue(now, waiting, effects),
+            Input::Assigned { waiting, holder, token, until } => self.assigned(waiting, holder, token, until),
+            Input::Refused(task) | Input::Ended(task) => self.forget(task, effects),
+            Input::Tick => {}
+        }
+        self.wake_delayed(now, effects);
+    }
+
+    /// Ends the attempts that are past their limits. Call when [`Self::deadline`] has passed.
+    pub fn expire(&mut self, now: LogTime, effects: &mut Vec<Effect>) {
+        self.wake_delayed(now, effects);
+        while let Some((until, task)) = self.limits.first().copied().filter(|(until, _)| *until <= now) {
+            self.limits.remove(&(until, task));
+            if let Some(Placed { attempt: Some((token, _)), .. }) = self.placed.get(&task) {
+                effects.push(Effect::TimeOut { task, token: *token });
+            }
+        }
+    }
+
+    /// When [`Self::expire`] is due, in the log's time.
+    #[must_use]
+    pub fn deadline(&self) -> Option<LogTime> {
+        let delayed = self.delayed.first().map(|(at, _)| *at);
+        let limit = self.limits.first().map(|(at, _)| *at);
+        [delayed, limit].into_iter().flatten().min()
+    }
+
+    /// Reserves room for a task that is about to be enqueued, so that it can be assigned in the same commit. Report
+    /// `Assigned`, `Queued` or `Refused` afterwards.
+    pub fn reserve(&mut self, waiting: &Waiting) -> Option<Holder> {
+        // Those who waited longer go first.
+        if self.ready.get(&waiting.agent.name).is_some_and(|ready| !ready.is_empty()) {
+            return None;
+        }
+        let holder = self.choose(waiting)?;
+        self.occupy(waiting.task, waiting.agent.name.clone(), holder);
+        Some(holder)
+    }
+
+    /// Whether so many tasks wait that more must be refused.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.waiting.len() >= self.config.queued_max
+    }
+
+    /// How many tasks wait, and how many run.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize) {
+        (self.waiting.len(), self.placed.len())
+    }
+
+    fn queue(&mut self, now: LogTime, waiting: Waiting, effects: &mut Vec<Effect>) {
+        // It may have been placed before: its attempt failed, or a reservation came to nothing.
+        self.forget(waiting.task, effects);
+        let (task, run_at, name) = (waiting.task, waiting.run_at, waiting.agent.name.clone());
+        let rank = rank(&waiting);
+        self.waiting.insert(task, waiting);
+        if run_at > now {
+            self.delayed.insert((run_at, task));
+        } else {
+            self.ready.entry(name.clone()).or_default().insert(rank);
+            self.place_ready(&name, effects);
+        }
+    }
+
+    fn assigned(&mut self, waiting: Waiting, holder: Holder, token: FencingToken, until: LogTime) {
+        self.remove_waiting(waiting.task);
+        let task = waiting.task;
+        if !self.placed.contains_key(&task) {
+            self.occupy(task, waiting.agent.name, holder);
+        }
+        if let Some(placed) = self.placed.get_mut(&task) {
+            placed.attempt = Some((token, until));
+            self.limits.insert((until, task));
+        }
+    }
+
+    /// The task is neither waiting nor running any more.
+    fn forget(&mut self, task: TaskId, effects: &mut Vec<Effect>) {
+        self.remove_waiting(task);
+        let Some(placed) = self.placed.remove(&task) else { return };
+        if let Some((_, until)) = placed.attempt {
+            self.limits.remove(&(until, task));
+        }
+        if let Some(running) = self.seats.get_mut(&placed.holder).and_then(|seat| seat.running.get_mut(&placed.name)) {
+            *running -= 1;
+        }
+        self.place_ready(&placed.name, effects);
+    }
+
+    fn remove_waiting(&mut self, task: TaskId) {
+        if let Some(waiting) = self.waiting.remove(&task) {
+            self.delayed.remove(&(waiting.run_at, task));
+            if let Some(ready) = self.ready.get_mut(&waiting.agent.name) {
+                ready.remove(&rank(&waiting));
+            }
+        }
+    }
+
+    fn wake_delayed(&mut self, now: LogTime, effects: &mut Vec<Effect>) {
+        while let Some((at, task)) = self.delayed.first().copied().filter(|(at, _)| *at <= now) {
+            self.delayed.remove(&(at, task));
+            if let Some(waiting) = self.waiting.get(&task) {
+                let name = waiting.agent.name.clone();
+                self.ready.entry(name.clone()).or_default().insert(rank(waiting));
+                self.place_ready(&name, effects);
+            }
+        }
+    }
+
+    /// Places what can be placed of one agent name, in order.
+    fn place_ready(&mut self, name: &Name, effects: &mut Vec<Effect>) {
+        let mut passed_over = 0;
+        let mut from: Option<Rank> = None;
+        while passed_over < self.config.look_ahead {
+            let Some(ready) = self.ready.get(name) else { return };
+            let next = match from {
+                None => ready.first(),
+                Some(rank) => ready.range((std::ops::Bound::Excluded(rank), std::ops::Bound::Unbounded)).next(),
+            };
+            let Some(rank) = next.copied() else { return };
+            let waiting = &self.waiting[&rank.2];
+            match self.choose(waiting) {
+                Some(holder) => {
+                    effects.push(Effect::Assign { task: rank.2, holder });
+                    if let Some(ready) = self.ready.get_mut(name) {
+                        ready.remove(&rank);
+                    }
+                    self.occupy(rank.2, name.clone(), holder);
+                }
+                // Without room for one task of a pool there is none for the next.
+                None if waiting.placement != Placement::Keyed && waiting.node.is_none() => return,
+                None => {
+                    passed_over += 1;
+                    from = Some(rank);
+                }
+            }
+        }
+    }
+
+    fn occupy(&mut self, task: TaskId, name: Name, holder: Holder) {
+        if let Some(seat) = self.seats.get_mut(&holder) {
+            *seat.running.entry(name.clone()).or_default() += 1;
+        }
+        self.placed.insert(task, Placed { name, holder, attempt: None });
+    }
+
+    fn choose(&self, waiting: &Waiting) -> Option<Holder> {
+        let name = &waiting.agent.name;
+        let offers = |(_, seat): &(&Holder, &Seat)| {
+            seat.offers.get(name).is_some_and(|offer| offer.placement == waiting.placement)
+        };
+        let allowed = |(holder, _): &(&Holder, &Seat)| waiting.node.is_none_or(|pinned| pinned == holder.node);
+        let mut candidates = self.seats.iter().filter(offers).filter(allowed);
+        match waiting.placement {
+            Placement::Keyed => {
+                let held_by = waiting.held_by.filter(|holder| self.seats.contains_key(holder));
+                let home = held_by.or_else(|| route::rendezvous(&waiting.agent, candidates.map(|(holder, _)| *holder)));
+                home.filter(|holder| self.seats[holder].has_room(name))
+            }
+            Placement::Pool | Placement::Resident => candidates
+                .by_ref()
+                .filter(|(_, seat)| seat.has_room(name))
+                .min_by_key(|(holder, seat)| (seat.load(name), **holder))
+                .map(|(holder, _)| *holder),
+        }
+    }
+}
+
+impl Seat {
+    fn new(offers: BTreeMap<Name, Offer>) -> Self {
+        Self { offers, running: BTreeMap::new() }
+    }
+
+    fn running(&self, name: &Name) -> u32 {
+        self.running.get(name).copied().unwrap_or(0)
+    }
+
+    fn has_room(&self, name: &Name) -> bool {
+        self.offers.get(name).is_some_and(|offer| self.running(name) < offer.tasks_max)
+    }
+
+    /// Tasks of this name per thousand places, so that nodes of different size fill alike.
+    fn load(&self, name: &Name) -> u64 {
+        let places = self.offers.get(name).map_or(1, |offer| offer.tasks_max.max(1));
+        u64::from(self.running(name)) * 1_000 / u64::from(places)
+    }
+}
+
+fn rank(waiting: &Waiting) -> Rank {
+    (waiting.priority, waiting.run_at, waiting.task)
+}

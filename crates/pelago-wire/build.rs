@@ -1,0 +1,32 @@
+//! Compiles the protobuf schema without a system `protoc`.
+
+use std::{
+    error::Error,
+    io::{self, Write},
+};
+
+const DIRECTORY: &str = "../../proto";
+const FILES: [&str; 2] = [
+    "../../proto/pelago/raft/v1/raft.proto",
+    "../../proto/pelago/record/v1/record.proto",
+];
+/// Messages that `record::list` writes and reads by hand. Tests compare what it does with what is generated.
+const BY_HAND: [&str; 3] = [".pelago.record.v1.Entry", ".pelago.record.v1.Batch", ".pelago.record.v1.Outcomes"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    for file in FILES {
+        writeln!(io::stdout(), "cargo::rerun-if-changed={file}")?;
+    }
+    let schema = protox::compile(FILES, [DIRECTORY])?;
+    let mut config = prost_build::Config::new();
+    for message in BY_HAND {
+        config.message_attribute(message, "#[cfg(test)]");
+    }
+    config
+        // Payloads are slices of the buffer they came in.
+        .bytes(["."])
+        // A value always has the same bytes, whatever the order of a hash map.
+        .btree_map(["."])
+        .compile_fds(schema)?;
+    Ok(())
+}

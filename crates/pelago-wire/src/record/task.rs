@@ -1,0 +1,339 @@
+//! Ops of tasks.
+
+use pelago_core::record::{
+    Assign, Cancel, Enqueue, Finish, NewTask, Progress, Retry, RetryPolicy, Sweep, TimeOut, Verdict,
+};
+
+use super::{
+    DecodeError,
+    convert::{Convert, each, field, forms, maybe, missing, present},
+};
+use crate::proto;
+
+impl Convert for RetryPolicy {
+    type Form = proto::RetryPolicy;
+
+    fn form(&self) -> proto::RetryPolicy {
+        let Self {
+            attempts_max,
+            attempt_ms_max,
+            backoff_ms,
+            backoff_ms_max,
+        } = *self;
+        proto::RetryPolicy {
+            attempts_max,
+            attempt_ms_max,
+            backoff_ms,
+            backoff_ms_max,
+        }
+    }
+
+    fn value(form: proto::RetryPolicy) -> Result<Self, DecodeError> {
+        let proto::RetryPolicy {
+            attempts_max,
+            attempt_ms_max,
+            backoff_ms,
+            backoff_ms_max,
+        } = form;
+        Ok(Self {
+            attempts_max,
+            attempt_ms_max: field("attempt_ms_max", attempt_ms_max)?,
+            backoff_ms: field("backoff_ms", backoff_ms)?,
+            backoff_ms_max: field("backoff_ms_max", backoff_ms_max)?,
+        })
+    }
+}
+
+impl Convert for NewTask {
+    type Form = proto::NewTask;
+
+    fn form(&self) -> proto::NewTask {
+        let Self {
+            id,
+            agent,
+            placement,
+            node,
+            input,
+            priority,
+            delay_ms,
+            policy,
+            idempotency,
+            body,
+        } = self;
+        proto::NewTask {
+            id: id.form(),
+            agent: Some(agent.form()),
+            placement: placement.form(),
+            node: node.as_ref().map(Convert::form),
+            input: input.clone(),
+            priority: priority.form(),
+            delay_ms: *delay_ms,
+            policy: Some(policy.form()),
+            idempotency: idempotency.as_ref().map(Convert::form),
+            body: body.form(),
+        }
+    }
+
+    fn value(form: proto::NewTask) -> Result<Self, DecodeError> {
+        let proto::NewTask {
+            id,
+            agent,
+            placement,
+            node,
+            input,
+            priority,
+            delay_ms,
+            policy,
+            idempotency,
+            body,
+        } = form;
+        Ok(Self {
+            id: field("id", id)?,
+            agent: present("agent", agent)?,
+            placement: field("placement", placement)?,
+            node: maybe("node", node)?,
+            input,
+            priority: field("priority", priority)?,
+            delay_ms: field("delay_ms", delay_ms)?,
+            policy: present("policy", policy)?,
+            idempotency: maybe("idempotency", idempotency)?,
+            body: field("body", body)?,
+        })
+    }
+}
+
+impl Convert for Enqueue {
+    type Form = proto::Enqueue;
+
+    fn form(&self) -> proto::Enqueue {
+        let Self { task, assign } = self;
+        proto::Enqueue {
+            task: Some(task.form()),
+            assign: assign.as_ref().map(Convert::form),
+        }
+    }
+
+    fn value(form: proto::Enqueue) -> Result<Self, DecodeError> {
+        let proto::Enqueue { task, assign } = form;
+        Ok(Self {
+            task: present("task", task)?,
+            assign: maybe("assign", assign)?,
+        })
+    }
+}
+
+impl Convert for Assign {
+    type Form = proto::Assign;
+
+    fn form(&self) -> proto::Assign {
+        let Self { task, holder } = self;
+        proto::Assign {
+            task: task.form(),
+            holder: Some(holder.form()),
+        }
+    }
+
+    fn value(form: proto::Assign) -> Result<Self, DecodeError> {
+        let proto::Assign { task, holder } = form;
+        Ok(Self {
+            task: field("task", task)?,
+            holder: present("holder", holder)?,
+        })
+    }
+}
+
+impl Convert for Verdict {
+    type Form = proto::finish::Verdict;
+
+    fn form(&self) -> proto::finish::Verdict {
+        match self {
+            Self::Done(result) => proto::finish::Verdict::Done(result.clone()),
+            Self::Failed { reason, retry_after_ms } => proto::finish::Verdict::Failed(proto::Failed {
+                reason: reason.clone(),
+                retry_after_ms: *retry_after_ms,
+            }),
+            Self::Hopeless { reason } => proto::finish::Verdict::Hopeless(reason.clone()),
+            Self::Returned => proto::finish::Verdict::Returned(proto::Nothing {}),
+        }
+    }
+
+    fn value(form: proto::finish::Verdict) -> Result<Self, DecodeError> {
+        Ok(match form {
+            proto::finish::Verdict::Done(result) => Self::Done(result),
+            proto::finish::Verdict::Failed(proto::Failed { reason, retry_after_ms }) => Self::Failed {
+                reason,
+                retry_after_ms: field("failed.retry_after_ms", retry_after_ms)?,
+            },
+            proto::finish::Verdict::Hopeless(reason) => Self::Hopeless { reason },
+            proto::finish::Verdict::Returned(proto::Nothing {}) => Self::Returned,
+        })
+    }
+}
+
+impl Convert for Finish {
+    type Form = proto::Finish;
+
+    fn form(&self) -> proto::Finish {
+        let Self {
+            task,
+            token,
+            verdict,
+            sends,
+            enqueues,
+        } = self;
+        proto::Finish {
+            task: task.form(),
+            token: Some(token.form()),
+            verdict: Some(verdict.form()),
+            sends: forms(sends),
+            enqueues: forms(enqueues),
+        }
+    }
+
+    fn value(form: proto::Finish) -> Result<Self, DecodeError> {
+        let proto::Finish {
+            task,
+            token,
+            verdict,
+            sends,
+            enqueues,
+        } = form;
+        Ok(Self {
+            task: field("task", task)?,
+            token: present("token", token)?,
+            verdict: Verdict::value(verdict.ok_or_else(|| missing("verdict"))?)?,
+            sends: each("sends", sends)?,
+            enqueues: each("enqueues", enqueues)?,
+        })
+    }
+}
+
+impl Convert for Progress {
+    type Form = proto::Progress;
+
+    fn form(&self) -> proto::Progress {
+        let Self {
+            task,
+            token,
+            first,
+            notes,
+        } = self;
+        proto::Progress {
+            task: task.form(),
+            token: Some(token.form()),
+            first: *first,
+            notes: notes.clone(),
+        }
+    }
+
+    fn value(form: proto::Progress) -> Result<Self, DecodeError> {
+        let proto::Progress {
+            task,
+            token,
+            first,
+            notes,
+        } = form;
+        Ok(Self {
+            task: field("task", task)?,
+            token: present("token", token)?,
+            first: field("first", first)?,
+            notes,
+        })
+    }
+}
+
+impl Convert for Cancel {
+    type Form = proto::Cancel;
+
+    fn form(&self) -> proto::Cancel {
+        let Self { task, reason } = self;
+        proto::Cancel {
+            task: task.form(),
+            reason: reason.clone(),
+        }
+    }
+
+    fn value(form: proto::Cancel) -> Result<Self, DecodeError> {
+        let proto::Cancel { task, reason } = form;
+        Ok(Self {
+            task: field("task", task)?,
+            reason,
+        })
+    }
+}
+
+impl Convert for Retry {
+    type Form = proto::Retry;
+
+    fn form(&self) -> proto::Retry {
+        let Self { task } = self;
+        proto::Retry { task: task.form() }
+    }
+
+    fn value(form: proto::Retry) -> Result<Self, DecodeError> {
+        let proto::Retry { task } = form;
+        Ok(Self {
+            task: field("task", task)?,
+        })
+    }
+}
+
+impl Convert for TimeOut {
+    type Form = proto::TimeOut;
+
+    fn form(&self) -> proto::TimeOut {
+        let Self {
+            task,
+            token,
+            retry_after_ms,
+        } = self;
+        proto::TimeOut {
+            task: task.form(),
+            token: Some(token.form()),
+            retry_after_ms: *retry_after_ms,
+        }
+    }
+
+    fn value(form: proto::TimeOut) -> Result<Self, DecodeError> {
+        let proto::TimeOut {
+            task,
+            token,
+            retry_after_ms,
+        } = form;
+        Ok(Self {
+            task: field("task", task)?,
+            token: present("token", token)?,
+            retry_after_ms: field("retry_after_ms", retry_after_ms)?,
+        })
+    }
+}
+
+impl Convert for Sweep {
+    type Form = proto::Sweep;
+
+    fn form(&self) -> proto::Sweep {
+        let Self {
+            ended_before,
+            keyed_ended_before,
+            rows_max,
+        } = self;
+        proto::Sweep {
+            ended_before_ms: ended_before.form(),
+            keyed_ended_before_ms: keyed_ended_before.form(),
+            rows_max: *rows_max,
+        }
+    }
+
+    fn value(form: proto::Sweep) -> Result<Self, DecodeError> {
+        let proto::Sweep {
+            ended_before_ms,
+            keyed_ended_before_ms,
+            rows_max,
+        } = form;
+        Ok(Self {
+            ended_before: field("ended_before_ms", ended_before_ms)?,
+            keyed_ended_before: field("keyed_ended_before_ms", keyed_ended_before_ms)?,
+            rows_max,
+        })
+    }
+}

@@ -1,0 +1,365 @@
+//! Random ops and outcomes, the same for the same seed.
+
+use bytes::Bytes;
+use pelago_core::{
+    id::{
+        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TurnId,
+        Version,
+    },
+    record::{
+        Assign, BodyHash, Cancel, Claim, Enqueue, Expire, Finish, IdempotencyKey, MessageBody, MessageId, NewTask,
+        Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember, Retry, RetryPolicy, Send,
+        Sender, Sweep, TimeOut, Turn, Verdict,
+    },
+    time::LogTime,
+};
+
+use crate::samples::{OP_KINDS, OUTCOME_KINDS};
+
+/// A xorshift generator.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    /// Dice that fall the same way for the same seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// A number below `n`.
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        (self.bits() % n as u64) as usize
+    }
+
+    /// An op of any sort.
+    pub(crate) fn op(&mut self) -> Op {
+        let task = TaskId(self.wide());
+        match self.below(OP_KINDS) {
+            0 => Op::Register(self.register()),
+            1 => Op::Expire(Expire { holder: self.holder() }),
+            2 => Op::Claim(Claim {
+                agent: self.agent(),
+                seen: Epoch(self.number()),
+                holder: self.holder(),
+            }),
+            3 => Op::Turn(self.turn()),
+            4 => Op::Release(Release {
+                agent: self.agent(),
+                epoch: Epoch(self.number()),
+                holder: self.holder(),
+            }),
+            5 => Op::Send(self.send()),
+            6 => Op::Enqueue(Enqueue {
+                task: self.task(),
+                assign: self.maybe(Self::holder),
+            }),
+            7 => Op::Assign(Assign {
+                task,
+                holder: self.holder(),
+            }),
+            8 => Op::Finish(self.finish()),
+            9 => Op::Progress(self.progress()),
+            10 => Op::Cancel(Cancel {
+                task,
+                reason: self.text(),
+            }),
+            11 => Op::Retry(Retry { task }),
+            12 => Op::TimeOut(TimeOut {
+                task,
+                token: self.token(),
+                retry_after_ms: self.number(),
+            }),
+            _ => Op::Sweep(self.sweep()),
+        }
+    }
+
+    /// An outcome of any sort.
+    pub(crate) fn outcome(&mut self) -> Outcome {
+        let task = TaskId(self.wide());
+        let (epoch, version) = (Epoch(self.number()), Version(self.number()));
+        let refusal = match self.below(OUTCOME_KINDS) {
+            0 => return Outcome::Committed,
+            1 => {
+                return Outcome::Registered {
+                    holder: self.holder(),
+                    freed: self.some(|d| TaskId(d.wide())),
+                };
+            }
+            2 => {
+                return Outcome::Expired {
+                    freed: self.some(|d| TaskId(d.wide())),
+                };
+            }
+            3 => return Outcome::Claimed { epoch, version },
+            4 => {
+                return Outcome::Enqueued {
+                    token: self.maybe(Self::token),
+                };
+            }
+            5 => {
+                return Outcome::Assigned {
+                    token: self.token(),
+                    attempt: self.small(),
+                };
+            }
+            6 => return Outcome::Swept { rows: self.number() },
+            7 => return Outcome::Existing { task },
+            8 => {
+                return Outcome::Duplicate {
+                    position: self.small(),
+                    reply: self.payload(),
+                };
+            }
+            9 => Refusal::Fenced {
+                epoch,
+                version,
+                holder: self.holder(),
+                live: self.coin(),
+            },
+            10 => Refusal::HolderGone(self.holder()),
+            11 => Refusal::StaleToken {
+                task,
+                token: self.token(),
+            },
+            12 => Refusal::MessageGone { position: self.small() },
+            13 => Refusal::Full(self.agent()),
+            14 => Refusal::TooLarge {
+                what: "the reply",
+                bytes: self.number(),
+                bytes_max: self.number(),
+            },
+            15 => Refusal::Conflict { key: self.text() },
+            16 => Refusal::NoTask(task),
+            17 => Refusal::WrongState {
+                task,
+                state: self.pick(&["queued", "running", "done", "dead", "cancelled"]),
+            },
+            18 => Refusal::TooEarly,
+            19 => Refusal::NameTaken(NodeId(self.number())),
+            _ => Refusal::NotAlone,
+        };
+        Outcome::Refused(refusal)
+    }
+
+    fn register(&mut self) -> Register {
+        Register {
+            name: self.name(),
+            directory: DirectoryId(self.wide()),
+            boot: BootId(self.wide()),
+            mesh_address: self.text(),
+            http_address: self.text(),
+            labels: self.some(|d| (d.text(), d.text())).into_iter().collect(),
+            offers: self.some(|d| (d.name(), d.offer())).into_iter().collect(),
+        }
+    }
+
+    fn offer(&mut self) -> Offer {
+        Offer {
+            placement: self.placement(),
+            tasks_max: self.small(),
+        }
+    }
+
+    fn placement(&mut self) -> Placement {
+        self.pick(&[Placement::Resident, Placement::Pool, Placement::Keyed])
+    }
+
+    fn turn(&mut self) -> Turn {
+        Turn {
+            agent: self.agent(),
+            epoch: Epoch(self.number()),
+            holder: self.holder(),
+            version: Version(self.number()),
+            turns: self.number().max(1),
+            turn: TurnId(self.wide()),
+            state: self.maybe(Self::payload),
+            consumed: self.some(Self::message_id),
+            buried: self.some(|d| (d.message_id(), d.text())),
+            replies: self.some(|d| Remember {
+                key: d.key(),
+                request: d.hash(),
+                reply: d.payload(),
+            }),
+            finishes: self.some(Self::finish),
+            sends: self.some(Self::message),
+            enqueues: self.some(Self::task),
+        }
+    }
+
+    fn message_id(&mut self) -> MessageId {
+        let sender = match self.below(3) {
+            0 => Sender::Agent(self.agent()),
+            1 => Sender::Task(TaskId(self.wide())),
+            _ => Sender::Client(self.wide()),
+        };
+        MessageId {
+            sender,
+            generation: self.number(),
+            seq: self.number(),
+        }
+    }
+
+    fn message(&mut self) -> MessageBody {
+        MessageBody {
+            to: self.agent(),
+            payload: self.payload(),
+        }
+    }
+
+    fn send(&mut self) -> Send {
+        Send {
+            id: self.wide(),
+            idempotency: self.maybe(|d| (d.key(), d.hash())),
+            body: self.message(),
+        }
+    }
+
+    fn task(&mut self) -> NewTask {
+        let policy = RetryPolicy {
+            attempts_max: self.small(),
+            attempt_ms_max: self.number(),
+            backoff_ms: self.number(),
+            backoff_ms_max: self.number(),
+        };
+        NewTask {
+            id: TaskId(self.wide()),
+            agent: self.agent(),
+            placement: self.placement(),
+            node: self.maybe(|d| NodeId(d.number())),
+            input: self.payload(),
+            priority: self.below(256) as u8,
+            delay_ms: self.number(),
+            policy,
+            idempotency: self.maybe(Self::key),
+            body: self.hash(),
+        }
+    }
+
+    fn finish(&mut self) -> Finish {
+        let verdict = match self.below(4) {
+            0 => Verdict::Done(self.payload()),
+            1 => Verdict::Failed {
+                reason: self.text(),
+                retry_after_ms: self.number(),
+            },
+            2 => Verdict::Hopeless { reason: self.text() },
+            _ => Verdict::Returned,
+        };
+        let (sends, enqueues) = (self.some(Self::message), self.some(Self::task));
+        Finish {
+            task: TaskId(self.wide()),
+            token: self.token(),
+            verdict,
+            sends,
+            enqueues,
+        }
+    }
+
+    fn progress(&mut self) -> Progress {
+        let (task, token) = (TaskId(self.wide()), self.token());
+        Progress {
+            task,
+            token,
+            first: self.number(),
+            notes: self.some(Self::payload),
+        }
+    }
+
+    fn sweep(&mut self) -> Sweep {
+        Sweep {
+            ended_before: self.time(),
+            keyed_ended_before: self.time(),
+            rows_max: self.small(),
+        }
+    }
+
+    /// A point in the log's time.
+    pub(crate) fn time(&mut self) -> LogTime {
+        LogTime::from_millis(self.number())
+    }
+
+    fn agent(&mut self) -> AgentId {
+        let key = self.maybe(|d| Key::new(&d.pick(&["alice", "a/b:c", "日本"]).repeat(1 + d.below(9))));
+        AgentId {
+            namespace: self.name(),
+            name: self.name(),
+            key: key.transpose().expect("a valid key"),
+        }
+    }
+
+    fn name(&mut self) -> Name {
+        let text = self
+            .pick(&["a", "cart", "prod.ml.training", "x_-9"])
+            .repeat(1 + self.below(7));
+        Name::new(&text).expect("a valid name")
+    }
+
+    fn key(&mut self) -> IdempotencyKey {
+        IdempotencyKey {
+            namespace: self.name(),
+            key: self.text(),
+        }
+    }
+
+    fn holder(&mut self) -> Holder {
+        Holder {
+            node: NodeId(self.number()),
+            incarnation: Incarnation(self.number()),
+        }
+    }
+
+    fn token(&mut self) -> FencingToken {
+        FencingToken {
+            index: self.number(),
+            item: self.small(),
+        }
+    }
+
+    fn hash(&mut self) -> BodyHash {
+        BodyHash(self.wide().to_le_bytes())
+    }
+
+    fn text(&mut self) -> String {
+        self.pick(&["", "why", "\0\n", "größer → 大"]).repeat(self.below(4))
+    }
+
+    fn payload(&mut self) -> Bytes {
+        let length = self.pick(&[0, 1, 7, 127, 128, 300]);
+        (0..length).map(|_| self.bits() as u8).collect()
+    }
+
+    fn wide(&mut self) -> u128 {
+        (u128::from(self.bits()) << 64 | u128::from(self.bits())) >> self.pick(&[0, 8, 100, 127])
+    }
+
+    /// A number of any size up to the largest allowed, small ones as likely as large ones.
+    fn number(&mut self) -> u64 {
+        self.bits() >> (1 + self.below(63))
+    }
+
+    fn small(&mut self) -> u32 {
+        (self.bits() >> 32) as u32 >> self.below(32)
+    }
+
+    fn maybe<T>(&mut self, make: impl Fn(&mut Self) -> T) -> Option<T> {
+        self.coin().then(|| make(self))
+    }
+
+    fn some<T>(&mut self, make: impl Fn(&mut Self) -> T) -> Vec<T> {
+        (0..self.below(4)).map(|_| make(self)).collect()
+    }
+
+    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())]
+    }
+
+    fn coin(&mut self) -> bool {
+        self.below(2) == 0
+    }
+
+    fn bits(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
