@@ -1,0 +1,113 @@
+//! Nodes: admission, runs, expiry.
+
+use pelago_core::{
+    id::{DirectoryId, Epoch, Holder, Incarnation},
+    record::{NodeState, Op, Outcome, Refusal, Register, TaskState},
+};
+
+use super::{
+    Subject, cases,
+    world::{World, agent, claim, done, enqueue, register},
+};
+
+cases! {
+    a_node_keeps_its_id_and_gets_an_incarnation_with_each_run,
+    a_registration_sent_twice_is_one_run,
+    a_name_admits_only_its_first_data_directory,
+    a_registration_must_stand_alone,
+    an_expiry_holds_until_the_node_registers_again,
+    an_expiry_of_an_earlier_run_does_nothing,
+    the_tasks_of_a_lost_node_wait_again,
+    the_tasks_of_a_restarted_node_wait_again,
+    a_task_that_loses_its_last_node_is_dead,
+}
+
+fn a_node_keeps_its_id_and_gets_an_incarnation_with_each_run<S: Subject>(world: &mut World<S>) {
+    let first = world.join("n1");
+    let other = world.join("n2");
+    let second = world.join("n1");
+    assert_eq!(first.node, second.node);
+    assert!(first.incarnation < other.incarnation && other.incarnation < second.incarnation);
+    assert_ne!(first.node, other.node);
+    let row = world.subject.node(first.node).expect("the node was admitted");
+    assert_eq!((row.holder(), row.state), (second, NodeState::Up));
+    assert_eq!(row.registered, world.now());
+    assert_eq!(row.labels["zone"], "a");
+    assert_eq!(row.offers.values().next().map(|offer| offer.tasks_max), Some(8));
+}
+
+fn a_registration_sent_twice_is_one_run<S: Subject>(world: &mut World<S>) {
+    let op = register("n1", 7);
+    let (first, _) = world.register(op.clone());
+    let (second, freed) = world.register(op);
+    assert_eq!((second, freed), (first, Vec::new()));
+}
+
+fn a_name_admits_only_its_first_data_directory<S: Subject>(world: &mut World<S>) {
+    let holder = world.join("n1");
+    let stranger = Register { directory: DirectoryId(42), ..register("n1", 8) };
+    assert_eq!(world.refused(Op::Register(stranger)), Refusal::NameTaken(holder.node));
+    assert_eq!(world.subject.node(holder.node).map(|row| row.holder()), Some(holder));
+}
+
+fn a_registration_must_stand_alone<S: Subject>(world: &mut World<S>) {
+    let outcomes = world.batch(vec![Op::Register(register("n1", 1)), Op::Register(register("n2", 2))]);
+    assert!(matches!(outcomes[0], Outcome::Registered { .. }), "{outcomes:?}");
+    assert_eq!(outcomes[1], Outcome::Refused(Refusal::NotAlone));
+}
+
+fn an_expiry_holds_until_the_node_registers_again<S: Subject>(world: &mut World<S>) {
+    let holder = world.join("n1");
+    assert_eq!(world.expire(holder), []);
+    assert_eq!(world.expire(holder), [], "sent twice it is answered alike");
+    assert_eq!(world.refused(claim(&agent("cart"), 0, holder)), Refusal::HolderGone(holder));
+    let again = world.join("n1");
+    assert_eq!(world.claim(&agent("cart"), 0, again), Epoch(1));
+}
+
+fn an_expiry_of_an_earlier_run_does_nothing<S: Subject>(world: &mut World<S>) {
+    let earlier = world.join("n1");
+    let present = world.join("n1");
+    let (task, _) = world.running(present);
+    assert_eq!(world.expire(earlier), []);
+    assert_eq!(world.expire(Holder { incarnation: Incarnation(u64::MAX), ..present }), []);
+    assert_eq!(world.state(task), TaskState::Running);
+    assert_eq!(world.subject.node(present.node).map(|row| row.state), Some(NodeState::Up));
+}
+
+fn the_tasks_of_a_lost_node_wait_again<S: Subject>(world: &mut World<S>) {
+    let (lost, other) = (world.join("n1"), world.join("n2"));
+    let (first, token) = world.running(lost);
+    let (second, _) = world.running(lost);
+    let (elsewhere, _) = world.running(other);
+    assert_eq!(world.expire(lost), [first, second]);
+    assert_eq!(world.story(first), "queued running retried");
+    assert_eq!(world.task(first).run_at, world.now(), "at once: the task is not to blame");
+    assert_eq!(world.state(elsewhere), TaskState::Running);
+    assert_eq!(world.refused(done(first, token)), Refusal::StaleToken { task: first, token });
+    let token = world.assign(first, other);
+    world.commit(done(first, token));
+    assert_eq!(world.task(first).attempt, 2);
+}
+
+fn the_tasks_of_a_restarted_node_wait_again<S: Subject>(world: &mut World<S>) {
+    let earlier = world.join("n1");
+    let (task, token) = world.running(earlier);
+    let (present, freed) = world.register(register("n1", 99));
+    assert_eq!(freed, [task]);
+    assert_eq!(world.refused(done(task, token)), Refusal::StaleToken { task, token });
+    let task = world.new_task("late");
+    let id = task.id;
+    assert_eq!(world.one(enqueue(task, Some(earlier))), Outcome::Enqueued { token: None }, "that run is over");
+    world.assign(id, present);
+}
+
+fn a_task_that_loses_its_last_node_is_dead<S: Subject>(world: &mut World<S>) {
+    let holder = world.join("n1");
+    let mut task = world.new_task("poison");
+    task.policy.attempts_max = 1;
+    let id = task.id;
+    world.one(enqueue(task, Some(holder)));
+    assert_eq!(world.expire(holder), [], "it does not wait again");
+    assert_eq!(world.story(id), "queued running dead");
+}

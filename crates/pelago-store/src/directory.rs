@@ -1,0 +1,293 @@
+//! A node's data directory: whose it is, and that only one process uses it.
+//!
+//! ```text
+//!   node          mesh id, directory id, node name, format version
+//!   lock          held by the process that runs the node
+//!   log/          segments of the control log
+//!   state.db      the state machine's rows
+//! ```
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use pelago_core::id::{DirectoryId, Invalid, MeshId, Name};
+
+/// The layout this version writes.
+const FORMAT: u32 = 1;
+const IDENTITY: &str = "node";
+const LOCK: &str = "lock";
+const LOG: &str = "log";
+
+/// An open data directory. The lock is held until it is dropped.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    identity: Identity,
+    _lock: File,
+}
+
+/// Whose directory it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The mesh.
+    pub mesh: MeshId,
+    /// The directory itself.
+    pub directory: DirectoryId,
+    /// The node's name.
+    pub node: Name,
+}
+
+/// Why a data directory cannot be used. Nothing in it was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process runs a node on it.
+    #[error("the data directory {} is in use by another process", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It belongs to a node of another name.
+    #[error("the data directory {} belongs to node {found}, not to {wanted}", path.display())]
+    OtherNode {
+        /// The directory.
+        path: PathBuf,
+        /// The name it was made for.
+        found: Name,
+        /// The name that was asked for.
+        wanted: Name,
+    },
+    /// A newer version wrote it.
+    #[error("the data directory {} has format {found}; this version reads up to {FORMAT}", path.display())]
+    Newer {
+        /// The directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// Its identity cannot be read.
+    #[error("{} cannot be read as a node's identity: {why}", path.display())]
+    Bad {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The file system refused.
+    #[error("failed to {what} {}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Directory {
+    /// Opens a directory that a node was made in before. `None` when there is none.
+    ///
+    /// # Errors
+    /// See [`Error`]; `name`, if given, must be the directory's.
+    pub fn open(path: &Path, name: Option<&Name>) -> Result<Option<Self>, Error> {
+        let file = path.join(IDENTITY);
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                return Err(Error::Io {
+                    what: "read",
+                    path: file,
+                    source,
+                });
+            }
+        };
+        let lock = lock(path)?;
+        let identity = read(path, &file, &text)?;
+        if let Some(wanted) = name.filter(|name| **name != identity.node) {
+            return Err(Error::OtherNode {
+                path: path.into(),
+                found: identity.node,
+                wanted: wanted.clone(),
+            });
+        }
+        Ok(Some(Self {
+            path: path.into(),
+            identity,
+            _lock: lock,
+        }))
+    }
+
+    /// Makes a directory for a new node.
+    ///
+    /// # Errors
+    /// See [`Error`]. A directory that was made meanwhile is left alone.
+    pub fn create(path: &Path, identity: Identity) -> Result<Self, Error> {
+        fs::create_dir_all(path).map_err(|source| Error::Io {
+            what: "create",
+            path: path.into(),
+            source,
+        })?;
+        let lock = lock(path)?;
+        let file = path.join(IDENTITY);
+        if file.exists() {
+            return Err(Error::InUse { path: path.into() });
+        }
+        let log = path.join(LOG);
+        fs::create_dir_all(&log).map_err(|source| Error::Io {
+            what: "create",
+            path: log,
+            source,
+        })?;
+        write(path, &file, &identity).map_err(|source| Error::Io {
+            what: "write",
+            path: file,
+            source,
+        })?;
+        Ok(Self {
+            path: path.into(),
+            identity,
+            _lock: lock,
+        })
+    }
+
+    /// Whose directory it is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the log's segments are.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.path.join(LOG)
+    }
+
+    /// Where the rows are.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.path.join("state.db")
+    }
+}
+
+fn lock(path: &Path) -> Result<File, Error> {
+    let file = path.join(LOCK);
+    let io = |what, source| Error::Io {
+        what,
+        path: file.clone(),
+        source,
+    };
+    let lock = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&file)
+        .map_err(|e| io("open", e))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.into() }),
+        Err(TryLockError::Error(source)) => Err(io("lock", source)),
+    }
+}
+
+/// Reads lines of a word and its value.
+fn read(path: &Path, file: &Path, text: &str) -> Result<Identity, Error> {
+    let value = |word: &str| {
+        let mut lines = text.lines().filter_map(|line| line.split_once(' '));
+        lines
+            .find(|(first, _)| *first == word)
+            .map(|(_, value)| value)
+            .ok_or_else(|| format!("it has no {word}"))
+    };
+    let bad = |why: String| Error::Bad { path: file.into(), why };
+    let invalid = |invalid: Invalid| bad(invalid.to_string());
+    let found = value("format")
+        .map_err(bad)?
+        .parse()
+        .map_err(|_| bad("its format is not a number".into()))?;
+    if found > FORMAT {
+        return Err(Error::Newer {
+            path: path.into(),
+            found,
+        });
+    }
+    Ok(Identity {
+        mesh: value("mesh").map_err(bad)?.parse().map_err(invalid)?,
+        directory: value("directory").map_err(bad)?.parse().map_err(invalid)?,
+        node: value("node").map_err(bad)?.parse().map_err(invalid)?,
+    })
+}
+
+/// Writes beside, then renames, so that a half-written identity is never seen.
+fn write(path: &Path, file: &Path, identity: &Identity) -> io::Result<()> {
+    let Identity { mesh, directory, node } = identity;
+    let beside = file.with_extension("new");
+    let mut out = File::create(&beside)?;
+    write!(
+        out,
+        "format {FORMAT}\nmesh {mesh}\ndirectory {directory}\nnode {node}\n"
+    )?;
+    out.sync_all()?;
+    fs::rename(&beside, file)?;
+    File::open(path)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(node: &str) -> Identity {
+        Identity {
+            mesh: MeshId(1),
+            directory: DirectoryId(2),
+            node: Name::new(node).expect("valid"),
+        }
+    }
+
+    #[test]
+    fn a_directory_remembers_whose_it_is() {
+        let temp = tempfile::tempdir().expect("a temporary directory can be made");
+        let path = temp.path().join("n1");
+        assert!(Directory::open(&path, None).expect("absent is fine").is_none());
+        drop(Directory::create(&path, identity("n1")).expect("created"));
+        let open = Directory::open(&path, None).expect("opens").expect("exists");
+        assert_eq!(open.identity(), &identity("n1"));
+    }
+
+    #[test]
+    fn a_second_process_is_refused() {
+        let temp = tempfile::tempdir().expect("a temporary directory can be made");
+        let _first = Directory::create(temp.path(), identity("n1")).expect("created");
+        assert!(matches!(Directory::open(temp.path(), None), Err(Error::InUse { .. })));
+    }
+
+    #[test]
+    fn a_directory_of_another_node_or_a_newer_version_is_refused() {
+        let temp = tempfile::tempdir().expect("a temporary directory can be made");
+        drop(Directory::create(temp.path(), identity("n1")).expect("created"));
+        let other = Name::new("n2").expect("valid");
+        assert!(matches!(
+            Directory::open(temp.path(), Some(&other)),
+            Err(Error::OtherNode { .. })
+        ));
+        let file = temp.path().join(IDENTITY);
+        let newer = fs::read_to_string(&file)
+            .expect("readable")
+            .replace("format 1", "format 9");
+        fs::write(&file, newer).expect("writable");
+        assert!(matches!(
+            Directory::open(temp.path(), None),
+            Err(Error::Newer { found: 9, .. })
+        ));
+    }
+}

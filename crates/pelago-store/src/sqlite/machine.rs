@@ -1,0 +1,184 @@
+//! The state machine: entries of the log in, outcomes out.
+
+use std::{collections::BTreeMap, path::Path};
+
+use bytes::Bytes;
+use pelago_core::{
+    id::{MeshId, NodeId},
+    record::{Node, Op, Outcome, Write},
+    time::LogTime,
+};
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+
+use super::{batch::Batch, column, error::Error, row, schema};
+
+/// One committed entry of the log, as the state machine sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its index.
+    pub index: u64,
+    /// Its log id; the bytes are the caller's.
+    pub log_id: Bytes,
+    /// The leader's stamp, if it has one.
+    pub time: Option<LogTime>,
+    /// The items, in order.
+    pub ops: Vec<Op>,
+    /// A new membership of the voters; the bytes are the caller's.
+    pub membership: Option<Bytes>,
+}
+
+/// What a batch of entries came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applies {
+    /// One outcome an item, by entry.
+    pub outcomes: Vec<Vec<Outcome>>,
+    /// What was written, in order.
+    pub writes: Vec<Write>,
+}
+
+/// How far a database has come.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Applied {
+    /// Index of the last entry; 0 before any.
+    pub index: u64,
+    /// Its log id; empty before any.
+    pub log_id: Bytes,
+    /// The time of the log.
+    pub time: LogTime,
+    /// The last membership of the voters that an entry carried.
+    pub membership: Option<Bytes>,
+}
+
+/// The database and its one writing connection. Use it from one thread, or let a [`Writer`](super::Writer) do so.
+#[derive(Debug)]
+pub struct Machine {
+    connection: Connection,
+    applied: Applied,
+    /// `None` after a batch that failed: what it made of them was rolled back.
+    nodes: Option<BTreeMap<NodeId, Node>>,
+}
+
+impl Machine {
+    /// Opens the database at `path`, or makes a new one.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`], [`Error::Newer`] or [`Error::OtherMesh`] when the file is not this mesh's, else what the
+    /// database says. The file was not changed.
+    pub fn open(path: &Path, mesh: MeshId) -> Result<Self, Error> {
+        let connection = schema::open_writer(path, mesh)?;
+        let applied = Applied::load(&connection)?;
+        let nodes = Some(load_nodes(&connection)?);
+        Ok(Self { connection, applied, nodes })
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
+    /// Applies entries in one transaction. Says what became of each item, and what was written.
+    ///
+    /// # Errors
+    /// What the database says. No entry was applied.
+    ///
+    /// # Panics
+    /// When an entry is not above the ones applied: its effects would happen twice.
+    pub fn apply(&mut self, entries: &[Entry]) -> Result<Applies, Error> {
+        let nodes = match self.nodes.take() {
+            Some(nodes) => nodes,
+            None => load_nodes(&self.connection)?,
+        };
+        // Immediate: a transaction that begins by reading could not write once a checkpoint has come between.
+        let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
+        let mut batch = Batch::begin(&transaction, nodes)?;
+        let mut applied = self.applied.clone();
+        let mut outcomes = Vec::with_capacity(entries.len());
+        for entry in entries {
+            applied.follow(entry);
+            outcomes.push(batch.entry(entry.index, applied.time, &entry.ops)?);
+        }
+        let (nodes, writes) = batch.end()?;
+        applied.save(&transaction)?;
+        transaction.commit()?;
+        self.applied = applied;
+        self.nodes = Some(nodes);
+        Ok(Applies { outcomes, writes })
+    }
+}
+
+fn load_nodes(connection: &Connection) -> Result<BTreeMap<NodeId, Node>, Error> {
+    Ok(row::nodes(connection)?.into_iter().map(|node| (node.id, node)).collect())
+}
+
+impl Applied {
+    /// Moves on to `entry`. The log's time never goes back, whatever a leader stamps.
+    fn follow(&mut self, entry: &Entry) {
+        let (index, applied) = (entry.index, self.index);
+        // The first entry of a log has index 0.
+        assert!(index > applied || self.log_id.is_empty(), "entry {index} was applied before: the database is at {applied}");
+        self.index = index;
+        self.log_id.clone_from(&entry.log_id);
+        self.time = entry.time.map_or(self.time, |stamp| stamp.max(self.time));
+        if entry.membership.is_some() {
+            self.membership.clone_from(&entry.membership);
+        }
+    }
+
+    /// Reads it from the database's own table.
+    pub(super) fn load(connection: &Connection) -> Result<Self, Error> {
+        let mut statement = connection.prepare_cached("SELECT name, value FROM meta")?;
+        let mut rows = statement.query([])?;
+        let mut applied = Self::default();
+        while let Some(row) = rows.next()? {
+            let mut c = column::Columns::of(row);
+            match c.text()? {
+                "applied_index" => applied.index = c.u64()?,
+                "applied_log_id" => applied.log_id = c.bytes()?,
+                "log_time" => applied.time = c.time()?,
+                "membership" => applied.membership = Some(c.bytes()?),
+                _ => {}
+            }
+        }
+        Ok(applied)
+    }
+
+    fn save(&self, connection: &Connection) -> Result<(), Error> {
+        let mut put = connection.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?;
+        put.execute(params!["applied_index", column::number(self.index)])?;
+        put.execute(params!["applied_log_id", self.log_id.as_ref()])?;
+        put.execute(params!["log_time", column::time(self.time)])?;
+        if let Some(membership) = &self.membership {
+            put.execute(params!["membership", membership.as_ref()])?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pelago_core::{id::TaskId, record::Cancel};
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_and_leaves_what_was_before() {
+        let directory = tempfile::TempDir::new().expect("a temporary directory");
+        let mut machine = Machine::open(&directory.path().join("machine.db"), MeshId(7)).expect("a new database");
+        let entry = |index, log_id_bytes| Entry {
+            index,
+            log_id: Bytes::from(vec![1; log_id_bytes]),
+            time: None,
+            ops: vec![Op::Cancel(Cancel { task: TaskId(1), reason: String::new() })],
+            membership: None,
+        };
+        machine.apply(&[entry(1, 16)]).expect("there is room");
+        // SQLite reports a full file system and its own limit alike.
+        machine.connection.pragma_update(None, "max_page_count", 1).expect("the limit can be set");
+        let error = machine.apply(&[entry(2, 1 << 20)]).expect_err("there is no room");
+        assert!(matches!(error, Error::DiskFull(_)), "{error:?}");
+        assert_eq!(machine.applied().index, 1);
+        machine.apply(&[entry(2, 16)]).expect("a small entry needs no new page");
+        assert_eq!(Applied::load(&machine.connection).expect("it can be read").index, 2);
+    }
+}

@@ -1,0 +1,309 @@
+//! What can be asked of the rows.
+
+use bytes::Bytes;
+use pelago_core::{
+    id::{AgentId, Name, NodeId, TaskId},
+    record::{Agent, IdempotencyKey, Message, Node, Reply, Task, TaskEvent, TaskState},
+    time::LogTime,
+};
+use rusqlite::{Params, Row, params};
+
+use super::{
+    column::{Columns, number, time, wide},
+    cursor::Cursor,
+    error::Error,
+    reader::View,
+    row::{self, agent_columns, event_columns, message_columns, reply_columns, task_columns},
+};
+
+/// An agent with its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentWhole {
+    /// The agent.
+    pub agent: Agent,
+    /// Its state; `None` before its first.
+    pub state: Option<Bytes>,
+}
+
+/// A task with its input and result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskWhole {
+    /// The task.
+    pub task: Task,
+    /// Its input.
+    pub input: Bytes,
+    /// Its result, once it is done.
+    pub result: Option<Bytes>,
+}
+
+/// Part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The rows.
+    pub rows: Vec<T>,
+    /// Where the next page begins; `None` at the end of the list.
+    pub next: Option<Cursor>,
+}
+
+/// Which agents by their name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NameFilter {
+    /// All.
+    Any,
+    /// This name.
+    Is(Name),
+    /// Names that begin like this.
+    StartsWith(String),
+}
+
+/// Which agents to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentFilter {
+    /// Of this namespace.
+    pub namespace: Name,
+    /// With such a name.
+    pub name: NameFilter,
+    /// Held by this node.
+    pub held_by: Option<NodeId>,
+}
+
+/// Which tasks to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskFilter {
+    /// Of this namespace.
+    pub namespace: Name,
+    /// In this state.
+    pub state: Option<TaskState>,
+    /// Of agents with this name.
+    pub agent: Option<Name>,
+}
+
+impl View<'_> {
+    /// All nodes, in the order of their ids.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn nodes(&self) -> Result<Vec<Node>, Error> {
+        Ok(row::nodes(self.connection)?)
+    }
+
+    /// An agent and its state.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn agent(&self, id: &AgentId) -> Result<Option<AgentWhole>, Error> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            agent_columns!(),
+            ", state FROM agents LEFT JOIN agent_states USING (namespace, name, key)
+             WHERE namespace = ?1 AND name = ?2 AND key = ?3"
+        );
+        self.first(SQL, params![id.namespace.as_str(), id.name.as_str(), id.key_str()], |row| {
+            let mut c = Columns::of(row);
+            Ok(AgentWhole { agent: row::agent_from(&mut c)?, state: c.bytes_or_null()? })
+        })
+    }
+
+    /// Agents in the order of their names and keys.
+    ///
+    /// # Errors
+    /// [`Error::Cursor`] when `after` is of another list, else what the database says.
+    pub fn agents(&self, filter: &AgentFilter, after: Option<&Cursor>, rows_max: u32) -> Result<Page<Agent>, Error> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            agent_columns!(),
+            " FROM agents WHERE namespace = ?1 AND (name, key) >= (?2, ?3) AND name <= ?4
+              AND (?5 IS NULL OR (phase = 'active' AND holder_node = ?5)) ORDER BY name, key LIMIT ?6"
+        );
+        let (mut from, upto) = filter.name.range();
+        let mut key = String::new();
+        if let Some(after) = after {
+            let [after_name, after_key] = after.texts()?;
+            // The least text above a key: keys have no control characters.
+            (from, key) = (after_name, format!("{after_key}\u{1}"));
+        }
+        let node = filter.held_by.map(|node| number(node.0));
+        let params = params![filter.namespace.as_str(), from, key, upto, node, ask(rows_max)];
+        let rows = self.all(SQL, params, row::agent)?;
+        Ok(Page::of(rows, rows_max, |agent| {
+            Cursor::of(&[agent.id.name.as_str().as_bytes(), agent.id.key_str().as_bytes()])
+        }))
+    }
+
+    /// The first messages of an agent's inbox, oldest first; those of one sender in the order in which it sent them.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn inbox(&self, to: &AgentId, rows_max: u32) -> Result<Vec<Message>, Error> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM messages WHERE namespace = ?1 AND name = ?2 AND key = ?3 AND buried IS NULL
+              ORDER BY sent, sender, generation, seq LIMIT ?4"
+        );
+        let params = params![to.namespace.as_str(), to.name.as_str(), to.key_str(), rows_max];
+        self.all(SQL, params, row::message)
+    }
+
+    /// The first messages that could not be handled, in the order of their receivers.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn buried(&self, rows_max: u32) -> Result<Vec<Message>, Error> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            message_columns!(),
+            " FROM messages WHERE buried IS NOT NULL
+              ORDER BY namespace, name, key, sender, generation, seq LIMIT ?1"
+        );
+        self.all(SQL, [rows_max], row::message)
+    }
+
+    /// Agents with messages in their inbox, and how many.
+    ///
+    /// # Errors
+    /// [`Error::Cursor`] when `after` is of another list, else what the database says.
+    pub fn agents_with_inbox(&self, after: Option<&Cursor>, rows_max: u32) -> Result<Page<(AgentId, u64)>, Error> {
+        const SQL: &str = "SELECT namespace, name, key, waiting FROM inbox_counts
+            WHERE (namespace, name, key) > (?1, ?2, ?3) ORDER BY namespace, name, key LIMIT ?4";
+        let [namespace, name, key] = after.map_or(Ok([""; 3]), Cursor::texts)?;
+        let rows = self.all(SQL, params![namespace, name, key, ask(rows_max)], |row| {
+            let mut c = Columns::of(row);
+            Ok((c.agent_id()?, c.u64()?))
+        })?;
+        Ok(Page::of(rows, rows_max, |(id, _)| {
+            Cursor::of(&[id.namespace.as_str().as_bytes(), id.name.as_str().as_bytes(), id.key_str().as_bytes()])
+        }))
+    }
+
+    /// A task with its input and result.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn task(&self, id: TaskId) -> Result<Option<TaskWhole>, Error> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            task_columns!(),
+            ", input, result FROM tasks JOIN task_inputs ON task_inputs.task = id
+              LEFT JOIN task_results ON task_results.task = id WHERE id = ?1"
+        );
+        self.first(SQL, [wide(id.0)], |row| {
+            let mut c = Columns::of(row);
+            Ok(TaskWhole { task: row::task_from(&mut c)?, input: c.bytes()?, result: c.bytes_or_null()? })
+        })
+    }
+
+    /// Tasks, the newest first.
+    ///
+    /// # Errors
+    /// [`Error::Cursor`] when `after` is of another list, else what the database says.
+    pub fn tasks(&self, filter: &TaskFilter, after: Option<&Cursor>, rows_max: u32) -> Result<Page<Task>, Error> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            task_columns!(),
+            " FROM tasks WHERE namespace = ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR name = ?3)
+              AND (?4 IS NULL OR id < ?4) ORDER BY id DESC LIMIT ?5"
+        );
+        let state = filter.state.map(TaskState::name);
+        let agent = filter.agent.as_ref().map(Name::as_str);
+        let after = after.map(Cursor::id).transpose()?;
+        let params = params![filter.namespace.as_str(), state, agent, after, ask(rows_max)];
+        let rows = self.all(SQL, params, row::task)?;
+        Ok(Page::of(rows, rows_max, |task| Cursor::of(&[&wide(task.id.0)])))
+    }
+
+    /// Events of a task with numbers above `after`, in order.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn events(&self, task: TaskId, after: u64, rows_max: u32) -> Result<Vec<TaskEvent>, Error> {
+        const SQL: &str =
+            concat!("SELECT ", event_columns!(), " FROM task_events WHERE task = ?1 AND n > ?2 ORDER BY n LIMIT ?3");
+        self.all(SQL, params![wide(task.0), number(after), rows_max], row::event)
+    }
+
+    /// Tasks that wait, the most urgent first, then those that may run earlier; only those that may run at `ready_at`
+    /// if it is given.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn queued_tasks(&self, ready_at: Option<LogTime>, rows_max: u32) -> Result<Vec<Task>, Error> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            task_columns!(),
+            " FROM tasks WHERE state = 'queued' AND run_at <= ?1 ORDER BY priority, run_at, id LIMIT ?2"
+        );
+        let ready_at = ready_at.map_or(i64::MAX, time);
+        self.all(SQL, params![ready_at, rows_max], row::task)
+    }
+
+    /// Tasks that nodes work on, by incarnation.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn running_tasks(&self) -> Result<Vec<Task>, Error> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            task_columns!(),
+            " FROM tasks WHERE state = 'running' ORDER BY holder_incarnation, id"
+        );
+        self.all(SQL, [], row::task)
+    }
+
+    /// A reply that is remembered.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn reply(&self, key: &IdempotencyKey) -> Result<Option<Reply>, Error> {
+        const SQL: &str = concat!("SELECT ", reply_columns!(), " FROM replies WHERE namespace = ?1 AND key = ?2");
+        self.first(SQL, params![key.namespace.as_str(), key.key], row::reply)
+    }
+
+    fn first<T>(
+        &self,
+        sql: &'static str,
+        params: impl Params,
+        map: fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, Error> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params)?;
+        Ok(rows.next()?.map(map).transpose()?)
+    }
+
+    fn all<T>(
+        &self,
+        sql: &'static str,
+        params: impl Params,
+        map: fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, Error> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let rows = statement.query_map(params, map)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+impl NameFilter {
+    /// The first and the last name it lets through; names are ASCII.
+    fn range(&self) -> (&str, String) {
+        const LAST: char = '\u{7f}';
+        match self {
+            Self::Any => ("", LAST.into()),
+            Self::Is(name) => (name.as_str(), name.to_string()),
+            Self::StartsWith(start) => (start, format!("{start}{LAST}")),
+        }
+    }
+}
+
+/// One row more than the page holds says whether there is a next page.
+fn ask(rows_max: u32) -> i64 {
+    i64::from(rows_max) + 1
+}
+
+impl<T> Page<T> {
+    fn of(mut rows: Vec<T>, rows_max: u32, cursor: impl Fn(&T) -> Cursor) -> Self {
+        let more = rows.len() > rows_max as usize;
+        rows.truncate(rows_max as usize);
+        let next = if more { rows.last().map(cursor) } else { None };
+        Self { rows, next }
+    }
+}

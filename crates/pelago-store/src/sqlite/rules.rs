@@ -1,0 +1,92 @@
+//! The rows as the rules read them.
+
+use pelago_core::{
+    id::{AgentId, Incarnation, Name, NodeId, TaskId},
+    record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Rows, Task},
+    time::LogTime,
+};
+use rusqlite::params;
+
+use super::{
+    batch::Batch,
+    column::{self, Columns, number, time, wide},
+    error::Error,
+    row,
+};
+
+impl Batch<'_> {
+    fn saw(&self, task: Option<Task>) -> Option<Task> {
+        if let Some(task) = &task {
+            self.seen.borrow_mut().tasks.insert(task.id, task.clone());
+        }
+        task
+    }
+}
+
+impl Rows for Batch<'_> {
+    type Error = Error;
+
+    fn node(&self, id: NodeId) -> Result<Option<Node>, Error> {
+        Ok(self.nodes.get(&id).cloned())
+    }
+
+    fn node_named(&self, name: &Name) -> Result<Option<Node>, Error> {
+        Ok(self.nodes.values().find(|node| node.name == *name).cloned())
+    }
+
+    fn agent(&self, id: &AgentId) -> Result<Option<Agent>, Error> {
+        let key = params![id.namespace.as_str(), id.name.as_str(), id.key_str()];
+        let agent = self.statements.agent.first(key, row::agent)?;
+        self.seen.borrow_mut().agent.clone_from(&agent);
+        Ok(agent)
+    }
+
+    fn message(&self, to: &AgentId, id: &MessageId) -> Result<Option<Message>, Error> {
+        let mut sender = self.sender.borrow_mut();
+        column::sender(&id.sender, &mut sender);
+        let (namespace, name, key) = (to.namespace.as_str(), to.name.as_str(), to.key_str());
+        let key = params![namespace, name, key, sender.as_str(), number(id.generation), number(id.seq)];
+        self.statements.message.first(key, row::message)
+    }
+
+    fn inbox_len(&self, to: &AgentId) -> Result<u64, Error> {
+        let key = params![to.namespace.as_str(), to.name.as_str(), to.key_str()];
+        let waiting = self.statements.inbox_len.first(key, |row| Columns::of(row).u64())?;
+        Ok(waiting.unwrap_or(0))
+    }
+
+    fn reply(&self, key: &IdempotencyKey) -> Result<Option<Reply>, Error> {
+        self.statements.reply.first(params![key.namespace.as_str(), key.key], row::reply)
+    }
+
+    fn replies_expired(&self, before: LogTime, rows_max: u32) -> Result<Vec<IdempotencyKey>, Error> {
+        self.statements.replies_expired.all(params![time(before), rows_max], |row| {
+            let mut c = Columns::of(row);
+            Ok(IdempotencyKey { namespace: c.name()?, key: c.text()?.to_owned() })
+        })
+    }
+
+    fn task(&self, id: TaskId) -> Result<Option<Task>, Error> {
+        if let Some(task) = self.seen.borrow().tasks.get(&id) {
+            return Ok(Some(task.clone()));
+        }
+        let task = self.statements.task.first(params![wide(id.0)], row::task)?;
+        Ok(self.saw(task))
+    }
+
+    fn task_keyed(&self, key: &IdempotencyKey) -> Result<Option<Task>, Error> {
+        let task = self.statements.task_keyed.first(params![key.namespace.as_str(), key.key], row::task)?;
+        Ok(self.saw(task))
+    }
+
+    fn tasks_held_by(&self, incarnation: Incarnation) -> Result<Vec<Task>, Error> {
+        let tasks = self.statements.tasks_held.all(params![number(incarnation.0)], row::task)?;
+        self.seen.borrow_mut().tasks.extend(tasks.iter().map(|task| (task.id, task.clone())));
+        Ok(tasks)
+    }
+
+    fn tasks_ended(&self, before: LogTime, keyed: bool, rows_max: u32) -> Result<Vec<TaskId>, Error> {
+        let statement = if keyed { &self.statements.tasks_ended_keyed } else { &self.statements.tasks_ended };
+        statement.all(params![time(before), rows_max], |row| Columns::of(row).wide().map(TaskId))
+    }
+}

@@ -1,0 +1,305 @@
+//! What the writes of a rule become.
+
+use bytes::Bytes;
+use pelago_core::{
+    id::{AgentId, NodeId, TaskId},
+    record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Task, TaskEvent, Write},
+};
+use rusqlite::params;
+
+use super::{
+    batch::Batch,
+    column::{self, Columns, number, time, wide},
+    error::Error,
+    row::EventColumns,
+    totals::Count,
+};
+
+impl Batch<'_> {
+    pub(super) fn write(&mut self, write: &Write) -> Result<(), Error> {
+        match write {
+            Write::Node(node) => self.put_node(node),
+            Write::Agent { agent, state } => self.put_agent(agent, state.as_ref()),
+            Write::Message(message) => match &message.buried {
+                None => self.new_message(message),
+                Some(reason) => self.bury_message(message, reason),
+            },
+            Write::MessageGone { to, id } => self.message_gone(to, id),
+            Write::Reply(reply) => self.put_reply(reply),
+            Write::ReplyGone(key) => self.reply_gone(key),
+            Write::NewTask { task, input } => self.new_task(task, input),
+            Write::Task { task, result } => self.put_task(task, result.as_ref()),
+            Write::Event(event) => self.new_event(event),
+            Write::TaskGone(id) => self.task_gone(*id),
+        }
+    }
+
+    fn put_node(&mut self, node: &Node) -> Result<(), Error> {
+        self.connection
+            .prepare_cached("INSERT OR REPLACE INTO nodes VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?
+            .execute(params![
+                number(node.id.0),
+                node.name.as_str(),
+                wide(node.directory.0),
+                number(node.incarnation.0),
+                wide(node.boot.0),
+                column::node_state(node.state),
+                node.mesh_address,
+                node.http_address,
+                time(node.registered),
+            ])?;
+        self.put_labels(node.id, node)?;
+        self.put_offers(node.id, node)?;
+        self.nodes.insert(node.id, node.clone());
+        Ok(())
+    }
+
+    fn put_labels(&self, id: NodeId, node: &Node) -> Result<(), Error> {
+        self.connection.execute("DELETE FROM node_labels WHERE node = ?1", [number(id.0)])?;
+        let mut statement = self.connection.prepare_cached("INSERT INTO node_labels VALUES (?1, ?2, ?3)")?;
+        for (label, value) in &node.labels {
+            statement.execute(params![number(id.0), label, value])?;
+        }
+        Ok(())
+    }
+
+    fn put_offers(&self, id: NodeId, node: &Node) -> Result<(), Error> {
+        self.connection.execute("DELETE FROM node_offers WHERE node = ?1", [number(id.0)])?;
+        let mut statement = self.connection.prepare_cached("INSERT INTO node_offers VALUES (?1, ?2, ?3, ?4)")?;
+        for (agent, offer) in &node.offers {
+            let placement = column::placement(offer.placement);
+            statement.execute(params![number(id.0), agent.as_str(), placement, offer.tasks_max])?;
+        }
+        Ok(())
+    }
+
+    fn put_agent(&mut self, agent: &Agent, state: Option<&Bytes>) -> Result<(), Error> {
+        let seen = self.seen.get_mut().agent.take();
+        let before = seen.as_ref().filter(|before| before.id == agent.id);
+        match before {
+            None => self.new_agent(agent)?,
+            Some(before) if (before.phase, before.holder) == (agent.phase, agent.holder) => self.agent_commit(agent)?,
+            Some(before) => {
+                self.agent_handed_over(agent)?;
+                self.changes.move_one(Count::agents(before.phase), Count::agents(agent.phase));
+            }
+        }
+        let turns = agent.version.0 - before.map_or(0, |before| before.version.0);
+        self.changes.add(Count::Turns, number(turns));
+        self.seen.get_mut().agent = Some(agent.clone());
+        if let Some(state) = state {
+            let (namespace, name, key) = key(&agent.id);
+            self.statements.agent_state.run(params![namespace, name, key, state.as_ref()])?;
+        }
+        Ok(())
+    }
+
+    fn new_agent(&mut self, agent: &Agent) -> Result<(), Error> {
+        let (namespace, name, key) = key(&agent.id);
+        self.statements.new_agent.run(params![
+            namespace,
+            name,
+            key,
+            number(agent.generation),
+            number(agent.epoch.0),
+            column::phase(agent.phase),
+            number(agent.holder.node.0),
+            number(agent.holder.incarnation.0),
+            number(agent.version.0),
+            wide(agent.last_turn.0),
+            agent.chain.0,
+        ])?;
+        self.changes.add(Count::agents(agent.phase), 1);
+        Ok(())
+    }
+
+    fn agent_commit(&self, agent: &Agent) -> Result<(), Error> {
+        let (namespace, name, key) = key(&agent.id);
+        let (version, epoch) = (number(agent.version.0), number(agent.epoch.0));
+        let turn = wide(agent.last_turn.0);
+        self.statements.agent_commit.run(params![namespace, name, key, version, turn, agent.chain.0, epoch])?;
+        Ok(())
+    }
+
+    fn agent_handed_over(&self, agent: &Agent) -> Result<(), Error> {
+        let (namespace, name, key) = key(&agent.id);
+        self.statements.agent_handed_over.run(params![
+            namespace,
+            name,
+            key,
+            number(agent.version.0),
+            wide(agent.last_turn.0),
+            agent.chain.0,
+            number(agent.epoch.0),
+            column::phase(agent.phase),
+            number(agent.holder.node.0),
+            number(agent.holder.incarnation.0),
+        ])?;
+        Ok(())
+    }
+
+    fn new_message(&mut self, message: &Message) -> Result<(), Error> {
+        let (namespace, name, key) = key(&message.to);
+        let sender = self.sender.get_mut();
+        column::sender(&message.id.sender, sender);
+        self.statements.new_message.run(params![
+            namespace,
+            name,
+            key,
+            sender.as_str(),
+            number(message.id.generation),
+            number(message.id.seq),
+            time(message.sent),
+            message.payload.as_ref(),
+        ])?;
+        self.statements.inbox_grown.run(params![namespace, name, key])?;
+        self.changes.add(Count::MessagesWaiting, 1);
+        Ok(())
+    }
+
+    fn bury_message(&mut self, message: &Message, reason: &str) -> Result<(), Error> {
+        let (namespace, name, key) = key(&message.to);
+        let sender = self.sender.get_mut();
+        column::sender(&message.id.sender, sender);
+        let (generation, seq) = (number(message.id.generation), number(message.id.seq));
+        let id = params![namespace, name, key, sender.as_str(), generation, seq, reason];
+        if self.statements.bury_message.run(id)? == 1 {
+            self.inbox_shrunk(&message.to)?;
+            self.changes.add(Count::MessagesBuried, 1);
+        }
+        Ok(())
+    }
+
+    fn message_gone(&mut self, to: &AgentId, id: &MessageId) -> Result<(), Error> {
+        let (namespace, name, key) = key(to);
+        let sender = self.sender.get_mut();
+        column::sender(&id.sender, sender);
+        let id = params![namespace, name, key, sender.as_str(), number(id.generation), number(id.seq)];
+        if self.statements.message_gone.run(id)? == 1 {
+            self.inbox_shrunk(to)?;
+        }
+        Ok(())
+    }
+
+    fn inbox_shrunk(&mut self, to: &AgentId) -> Result<(), Error> {
+        let (namespace, name, key) = key(to);
+        if self.statements.inbox_emptied.run(params![namespace, name, key])? == 0 {
+            self.statements.inbox_shrunk.run(params![namespace, name, key])?;
+        }
+        self.changes.add(Count::MessagesWaiting, -1);
+        Ok(())
+    }
+
+    fn put_reply(&self, reply: &Reply) -> Result<(), Error> {
+        self.statements.put_reply.run(params![
+            reply.key.namespace.as_str(),
+            reply.key.key,
+            time(reply.expires),
+            reply.request.0,
+            reply.reply.as_ref(),
+        ])?;
+        Ok(())
+    }
+
+    fn reply_gone(&self, key: &IdempotencyKey) -> Result<(), Error> {
+        self.statements.reply_gone.run(params![key.namespace.as_str(), key.key])?;
+        Ok(())
+    }
+
+    fn new_task(&mut self, task: &Task, input: &Bytes) -> Result<(), Error> {
+        let (namespace, name, key) = key(&task.agent);
+        self.statements.new_task.run(params![
+            wide(task.id.0),
+            namespace,
+            name,
+            key,
+            task.state.name(),
+            column::placement(task.placement),
+            task.node.map(|node| number(node.0)),
+            task.priority,
+            time(task.run_at),
+            task.policy.attempts_max,
+            number(task.policy.attempt_ms_max),
+            number(task.policy.backoff_ms),
+            number(task.policy.backoff_ms_max),
+            task.attempt,
+            task.token.map(|token| number(token.index)),
+            task.token.map(|token| token.item),
+            task.holder.map(|holder| number(holder.node.0)),
+            task.holder.map(|holder| number(holder.incarnation.0)),
+            task.idempotency.as_ref().map(|key| key.namespace.as_str()),
+            task.idempotency.as_ref().map(|key| key.key.as_str()),
+            task.body.0,
+            time(task.created),
+            time(task.changed),
+            number(task.events),
+            number(task.notes),
+            task.reason,
+        ])?;
+        self.statements.new_input.run(params![wide(task.id.0), input.as_ref()])?;
+        self.changes.add(Count::tasks(task.state), 1);
+        Ok(())
+    }
+
+    fn put_task(&mut self, task: &Task, result: Option<&Bytes>) -> Result<(), Error> {
+        let before = self.seen.get_mut().tasks.insert(task.id, task.clone());
+        let before = before.expect("a rule reads a task before it changes it");
+        if before == (Task { events: before.events, notes: before.notes, ..task.clone() }) {
+            self.task_progress(task)?;
+        } else {
+            self.task_moved_on(task)?;
+            self.changes.move_one(Count::tasks(before.state), Count::tasks(task.state));
+        }
+        if let Some(result) = result {
+            self.statements.put_result.run(params![wide(task.id.0), result.as_ref()])?;
+        }
+        Ok(())
+    }
+
+    fn task_progress(&self, task: &Task) -> Result<(), Error> {
+        let (events, notes) = (number(task.events), number(task.notes));
+        self.statements.task_progress.run(params![wide(task.id.0), events, notes])?;
+        Ok(())
+    }
+
+    fn task_moved_on(&self, task: &Task) -> Result<(), Error> {
+        self.statements.task_moved_on.run(params![
+            wide(task.id.0),
+            task.state.name(),
+            time(task.run_at),
+            task.attempt,
+            task.token.map(|token| number(token.index)),
+            task.token.map(|token| token.item),
+            task.holder.map(|holder| number(holder.node.0)),
+            task.holder.map(|holder| number(holder.incarnation.0)),
+            time(task.changed),
+            number(task.events),
+            number(task.notes),
+            task.reason,
+        ])?;
+        Ok(())
+    }
+
+    fn new_event(&self, event: &TaskEvent) -> Result<(), Error> {
+        let EventColumns { kind, node, reason, note } = EventColumns::of(&event.kind);
+        let (task, n, at) = (wide(event.task.0), number(event.n), time(event.at));
+        self.statements.new_event.run(params![task, n, at, event.attempt, kind, node, reason, note])?;
+        Ok(())
+    }
+
+    fn task_gone(&mut self, id: TaskId) -> Result<(), Error> {
+        let id = wide(id.0);
+        let state = self.statements.task_gone.first(params![id], |row| Columns::of(row).task_state())?;
+        if let Some(state) = state {
+            self.changes.add(Count::tasks(state), -1);
+        }
+        self.statements.input_gone.run(params![id])?;
+        self.statements.result_gone.run(params![id])?;
+        self.statements.events_gone.run(params![id])?;
+        Ok(())
+    }
+}
+
+fn key(id: &AgentId) -> (&str, &str, &str) {
+    (id.namespace.as_str(), id.name.as_str(), id.key_str())
+}
