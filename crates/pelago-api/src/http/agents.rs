@@ -1,0 +1,77 @@
+//! `/api/v1/agents`
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::{RawQuery, Request, State},
+    http::StatusCode,
+};
+use pelago_node::handle::{AgentFilter, AskOptions};
+
+use super::{
+    answer::{self, Answer},
+    app::{App, WAIT_MAX},
+    body,
+    path::Segment,
+    query::Query,
+};
+use crate::model::{Agent, AgentList, SendReceipt};
+
+/// How long an ask waits unless told.
+const ASK_WAIT: Duration = Duration::from_secs(30);
+
+/// GET: part of the list, by name and key.
+pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
+    let query = Query::parse(query.as_deref(), &["name", "cursor", "limit"])?;
+    let filter = AgentFilter {
+        name: query.name("name")?,
+        cursor: query.text("cursor").map(str::to_owned),
+        limit: query.limit()?,
+    };
+    let page = app.handle.agents(filter).await?;
+    let items = page.items.into_iter().map(Agent::from).collect();
+    Ok(answer::document(&AgentList { items, next: page.next }))
+}
+
+/// GET: one agent with its state.
+pub(super) async fn show(State(app): State<Arc<App>>, Segment(address): Segment, RawQuery(query): RawQuery) -> Answer {
+    Query::parse(query.as_deref(), &[])?;
+    let detail = app.handle.agent(&address).await?;
+    Ok(answer::document(&Agent::from(detail)))
+}
+
+/// POST: asks; the body is the question and the answer is the reply.
+pub(super) async fn ask(
+    State(app): State<Arc<App>>,
+    Segment(address): Segment,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Answer {
+    let wait = Query::parse(query.as_deref(), &["wait"])?.duration("wait")?;
+    let (head, body) = request.into_parts();
+    let idempotency_key = body::idempotency_key(&head.headers)?;
+    let question = body::read(&head.headers, body).await?;
+    body::check_json(&question)?;
+    let options = AskOptions {
+        wait: wait.unwrap_or(ASK_WAIT).min(WAIT_MAX),
+        idempotency_key,
+    };
+    let reply = app.handle.ask(&address, question, options).await?;
+    Ok(answer::json(StatusCode::OK, reply))
+}
+
+/// POST: sends a durable message, which is the body.
+pub(super) async fn send(
+    State(app): State<Arc<App>>,
+    Segment(address): Segment,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Answer {
+    Query::parse(query.as_deref(), &[])?;
+    let (head, body) = request.into_parts();
+    let idempotency_key = body::idempotency_key(&head.headers)?;
+    let message = body::read(&head.headers, body).await?;
+    body::check_json(&message)?;
+    let existing = app.handle.send(&address, message, idempotency_key).await?;
+    Ok(answer::accepted(existing, &SendReceipt { to: address, existing }))
+}

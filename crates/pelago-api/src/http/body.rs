@@ -1,0 +1,229 @@
+//! Bodies of requests, and what else comes with one.
+
+use std::{future::poll_fn, pin::Pin, time::Duration};
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, header::CONTENT_TYPE},
+};
+use bytes::{Bytes, BytesMut};
+use hyper::body::Body as _;
+use pelago_core::nearest::nearest;
+use serde::{Deserialize, de::IgnoredAny};
+
+use super::{Failure, failure::excerpt};
+use crate::problem::Code;
+
+/// The longest body that is read. Above what the node takes, so that its own, clearer words come first.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// How much more is taken off the connection before an answer, since many clients read none while they still write.
+const DISCARD_BYTES_MAX: usize = 16 << 20;
+/// How long a body may take to arrive.
+const BODY_MAX: Duration = Duration::from_secs(30);
+/// The longest idempotency key.
+const KEY_BYTES_MAX: usize = 255;
+
+/// Reads a body that is JSON or absent.
+pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
+    let read = tokio::time::timeout(BODY_MAX, collect(body)).await;
+    let bytes = read.unwrap_or_else(|_elapsed| Err(not_received("the body took longer than 30 s")))?;
+    if !bytes.is_empty() {
+        check_type(headers)?;
+    }
+    Ok(bytes)
+}
+
+/// The key under which a request takes effect once.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
+    let mut given = headers.get_all("idempotency-key").iter();
+    let (Some(key), None) = (given.next(), given.next()) else {
+        return if headers.contains_key("idempotency-key") {
+            Err(bad_key("it is given twice"))
+        } else {
+            Ok(None)
+        };
+    };
+    let key = key
+        .to_str()
+        .map_err(|_not_ascii| bad_key("it has characters other than visible ASCII"))?;
+    // The draft of the header writes the key as a quoted string, most clients as it is.
+    let key = key
+        .strip_prefix('"')
+        .and_then(|key| key.strip_suffix('"'))
+        .unwrap_or(key);
+    match key.len() {
+        1..=KEY_BYTES_MAX => Ok(Some(key.to_owned())),
+        0 => Err(bad_key("it is empty")),
+        _ => Err(bad_key("it is too long")),
+    }
+}
+
+/// Reads a body as `T`, whose fields are `fields`.
+pub(super) fn parse<'b, T: Deserialize<'b>>(body: &'b [u8], fields: &[&str]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|error| {
+        if error.is_data() {
+            misfit::<T>(body, fields)
+        } else {
+            not_json(&error)
+        }
+    })
+}
+
+/// Checks that a body is JSON, or absent.
+pub(super) fn check_json(body: &[u8]) -> Result<(), Failure> {
+    if body.is_empty() {
+        return Ok(());
+    }
+    serde_json::from_slice::<IgnoredAny>(body)
+        .map(drop)
+        .map_err(|error| not_json(&error))
+}
+
+/// A field that is JSON of the right type, but not right.
+pub(super) fn bad_field(detail: &str, hint: &str) -> Failure {
+    Failure::new(Code::BadField, detail, hint)
+}
+
+async fn collect(mut body: Body) -> Result<Bytes, Failure> {
+    let Some(first) = next(&mut body).await? else {
+        return Ok(Bytes::new());
+    };
+    // Nearly every body arrives in one piece, which needs no copy.
+    let Some(second) = next(&mut body).await? else {
+        return within_limit(first);
+    };
+    let mut whole = BytesMut::with_capacity(first.len() + second.len());
+    whole.extend_from_slice(&first);
+    whole.extend_from_slice(&second);
+    while let Some(chunk) = next(&mut body).await? {
+        if whole.len() + chunk.len() > BODY_BYTES_MAX {
+            discard(body).await?;
+            return Err(too_large());
+        }
+        whole.extend_from_slice(&chunk);
+    }
+    within_limit(whole.freeze())
+}
+
+/// The next piece of data; `None` at the end.
+async fn next(body: &mut Body) -> Result<Option<Bytes>, Failure> {
+    loop {
+        let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
+        match frame
+            .transpose()
+            .map_err(|error| not_received(&format!("the body broke off: {error}")))?
+        {
+            Some(frame) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+            None => return Ok(None),
+        }
+    }
+}
+
+async fn discard(mut body: Body) -> Result<(), Failure> {
+    let mut discarded = 0;
+    while let Some(chunk) = next(&mut body).await? {
+        discarded += chunk.len();
+        if discarded > DISCARD_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn within_limit(bytes: Bytes) -> Result<Bytes, Failure> {
+    if bytes.len() > BODY_BYTES_MAX {
+        Err(too_large())
+    } else {
+        Ok(bytes)
+    }
+}
+
+/// A page in a browser can send text and forms anywhere without asking first, but not JSON.
+fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
+    let given = headers
+        .get(CONTENT_TYPE)
+        .map(|value| value.to_str().unwrap_or("unreadable"));
+    let essence = given.map(|text| text.split(';').next().unwrap_or(text).trim());
+    match essence {
+        Some(essence) if essence.eq_ignore_ascii_case("application/json") => Ok(()),
+        Some(other) => Err(wrong_type(&format!("the body is {}", excerpt(other)))),
+        None => Err(wrong_type("the body has no type")),
+    }
+}
+
+fn misfit<'b, T: Deserialize<'b>>(body: &'b [u8], fields: &[&str]) -> Failure {
+    if let Some(unknown) = unknown_field(body, fields) {
+        let unknown = excerpt(&unknown);
+        let hint = match nearest(&unknown, fields.iter().copied()) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("the fields are {}", fields.join(", ")),
+        };
+        return bad_field(&format!("field `{unknown}` is unknown"), &hint);
+    }
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let detail = match serde_path_to_error::deserialize::<_, T>(&mut reader) {
+        Err(error) if error.path().iter().next().is_some() => format!("field `{}`: {}", error.path(), error.inner()),
+        Err(error) => error.inner().to_string(),
+        Ok(_) => "the body does not fit".to_owned(),
+    };
+    bad_field(
+        &excerpt_long(&detail),
+        &format!("the body is an object with {}", fields.join(", ")),
+    )
+}
+
+fn unknown_field(body: &[u8], fields: &[&str]) -> Option<String> {
+    let given: std::collections::BTreeMap<String, IgnoredAny> = serde_json::from_slice(body).ok()?;
+    given.into_keys().find(|name| !fields.contains(&name.as_str()))
+}
+
+/// The reader's messages quote what they found, which may be long.
+fn excerpt_long(detail: &str) -> String {
+    const CHARS_MAX: usize = 300;
+    detail.chars().take(CHARS_MAX).collect()
+}
+
+fn not_json(error: &serde_json::Error) -> Failure {
+    Failure::new(
+        Code::BadJson,
+        format!("the body is not JSON: {error}"),
+        "a text in JSON stands in double quotes",
+    )
+}
+
+fn too_large() -> Failure {
+    Failure::new(
+        Code::BodyTooLarge,
+        "the body has more than 1 MiB",
+        "keep large data elsewhere and pass its address",
+    )
+}
+
+fn wrong_type(detail: &str) -> Failure {
+    Failure::new(
+        Code::WrongMediaType,
+        detail,
+        "send the header `Content-Type: application/json`",
+    )
+}
+
+fn not_received(detail: &str) -> Failure {
+    Failure::new(
+        Code::BodyNotReceived,
+        detail,
+        "nothing was done; send the request again",
+    )
+}
+
+fn bad_key(detail: &str) -> Failure {
+    let detail = format!("the header Idempotency-Key is not valid: {detail}");
+    Failure::new(
+        Code::BadIdempotencyKey,
+        detail,
+        "a key has 1 to 255 visible ASCII characters, like a UUID",
+    )
+}

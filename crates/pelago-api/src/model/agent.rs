@@ -1,0 +1,100 @@
+//! Agents as the store has them, and what became of a message to one.
+
+use pelago_core::{
+    id::{AgentId, Holder},
+    record::{self, Phase},
+};
+use pelago_node::handle::AgentDetail;
+use serde::{Deserialize, Serialize};
+
+use super::{Payload, words};
+
+/// A keyed agent as it stands. Lists leave `state` out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Its address.
+    pub agent: String,
+    /// Its name, which also names its behaviour.
+    pub name: String,
+    /// Its key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Whether somebody holds it.
+    #[serde(with = "words::phase")]
+    pub phase: Phase,
+    /// Its present or last holder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The run of that node.
+    pub incarnation: u64,
+    /// Number of its ownership.
+    pub epoch: u64,
+    /// Turns committed.
+    pub version: u64,
+    /// The log entry that created it.
+    pub generation: u64,
+    /// The last commit.
+    pub last_turn: String,
+    /// Hash over the history of its commits.
+    pub chain: String,
+    /// Its state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Payload>,
+}
+
+impl From<AgentDetail> for Agent {
+    fn from(detail: AgentDetail) -> Self {
+        let AgentDetail { agent, node, state } = detail;
+        let record::Agent {
+            id,
+            generation,
+            epoch,
+            phase,
+            holder,
+            version,
+            last_turn,
+            chain,
+        } = agent;
+        let Holder { node: _, incarnation } = holder;
+        let address = id.to_string();
+        // Documents name no namespace until there is more than one.
+        let AgentId {
+            namespace: _,
+            name,
+            key,
+        } = id;
+        Self {
+            agent: address,
+            name: name.as_str().to_owned(),
+            key: key.map(|key| key.as_str().to_owned()),
+            phase,
+            node: node.map(|name| name.as_str().to_owned()),
+            incarnation: incarnation.0,
+            epoch: epoch.0,
+            version: version.0,
+            generation,
+            last_turn: last_turn.to_string(),
+            chain: chain.to_string(),
+            state: state.map(Payload::from),
+        }
+    }
+}
+
+/// Agents, in the order of their names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentList {
+    /// The agents.
+    pub items: Vec<Agent>,
+    /// The `cursor` of the next part; none at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A message is durable and will be handled once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SendReceipt {
+    /// The agent's address, as it was given.
+    pub to: String,
+    /// Whether an earlier request with the same idempotency key sent it.
+    pub existing: bool,
+}

@@ -1,0 +1,8 @@
+//! The API at its edges: a real node, a real listener, requests good and bad.
+#![forbid(unsafe_code)]
+
+mod guarded;
+mod life;
+mod refusals;
+mod stopping;
+mod world;

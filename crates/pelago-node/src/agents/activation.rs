@@ -1,0 +1,445 @@
+//! The loop of one keyed agent in memory: a thin driver of `core::agent`.
+//!
+//! Chooses the next event, lets the core decide, carries out its effects. The agent's memory is here and nowhere else;
+//! whenever the core says that turns do not count, it is made anew from the last state that does.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use pelago_core::{
+    agent::{Activation, Config, Effect, Envelope, Failure, Input, Loaded, Produced, Proposal, Ticket, Work},
+    id::{AgentId, FencingToken, TaskId},
+    record::{self, MessageId, Op, Outcome, Refusal},
+    time::Time,
+};
+use pelago_store::{ProposeError, sqlite};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    Context,
+    pool::{failure, guarded},
+};
+use crate::{
+    clock,
+    host::{Fault, Kind, Living, Turn},
+};
+
+/// How many messages are read from the inbox at a time.
+const INBOX_READ_MAX: u32 = 64;
+/// The pause before a message that failed is tried again; doubles with each attempt.
+const MESSAGE_BACKOFF: Duration = Duration::from_millis(200);
+/// The pause before the store is read again after it could not be.
+const READ_AGAIN: Duration = Duration::from_millis(500);
+
+/// What a node tells an activation.
+pub(super) enum Command {
+    /// Something to do.
+    Deliver {
+        work: Work,
+        payload: Bytes,
+        answer: oneshot::Sender<Result<Bytes, Failure>>,
+    },
+    /// The inbox has something.
+    Look,
+    /// An attempt was taken away.
+    TaskGone { task: TaskId, token: FencingToken },
+    /// Put the agent away.
+    Drain,
+}
+
+pub(super) struct Loop {
+    kind: Kind,
+    agent: AgentId,
+    context: Context,
+    commands: mpsc::Receiver<Command>,
+    core: Activation,
+    effects: Vec<Effect>,
+    memory: Memory,
+    running: Option<BoxFuture<'static, Ended>>,
+    loading: Option<BoxFuture<'static, Row>>,
+    proposed: FuturesUnordered<BoxFuture<'static, Decided>>,
+    waiting: HashMap<Ticket, Waiting>,
+    tickets: u64,
+    inbox: Inbox,
+    gone: bool,
+}
+
+/// The agent's row, as far as it could be read.
+type Row = Result<Option<sqlite::AgentWhole>, sqlite::Error>;
+/// What is in the agent's inbox, as far as it could be read.
+type Messages = Result<Vec<record::Message>, sqlite::Error>;
+/// What became of a proposal.
+type Decided = (Proposal, Result<Outcome, ProposeError>);
+
+/// The agent in memory, and the last state that counts.
+struct Memory {
+    living: Option<Box<dyn Living>>,
+    state: Option<Bytes>,
+}
+
+/// Who waits for a delivery.
+enum Waiting {
+    Someone(oneshot::Sender<Result<Bytes, Failure>>),
+    Inbox(MessageId),
+}
+
+/// Which messages of the inbox are in the mailbox, and whether there may be more.
+#[derive(Default)]
+struct Inbox {
+    delivered: BTreeSet<MessageId>,
+    look: bool,
+    reading: Option<BoxFuture<'static, Messages>>,
+    again: VecDeque<(Time, Envelope)>,
+}
+
+/// How a turn ended, with the memory it ran on.
+struct Ended {
+    living: Option<Box<dyn Living>>,
+    result: Result<(Bytes, Turn), Fault>,
+}
+
+enum Event {
+    Ended(Ended),
+    Loaded(Row),
+    Decided(Decided),
+    Inbox(Messages),
+    Command(Command),
+    Deadline,
+}
+
+impl Loop {
+    pub(super) fn new(
+        kind: Kind,
+        agent: AgentId,
+        config: Config,
+        context: Context,
+        commands: mpsc::Receiver<Command>,
+    ) -> Self {
+        let mut effects = Vec::new();
+        let core = Activation::new(config, agent.clone(), context.holder, &mut effects);
+        // A message may have come while nobody was there to be told.
+        let inbox = Inbox {
+            look: true,
+            ..Inbox::default()
+        };
+        Self {
+            kind,
+            agent,
+            context,
+            commands,
+            core,
+            effects,
+            memory: Memory {
+                living: None,
+                state: None,
+            },
+            running: None,
+            loading: None,
+            proposed: FuturesUnordered::new(),
+            waiting: HashMap::new(),
+            tickets: 0,
+            inbox,
+            gone: false,
+        }
+    }
+
+    /// Runs until the agent is put away or held elsewhere.
+    pub(super) async fn run(mut self) -> AgentId {
+        self.context.metrics.agents_active.inc();
+        self.carry_out();
+        while !self.gone {
+            let deadline = self.deadline();
+            let event = tokio::select! {
+                biased;
+                Some(decided) = self.proposed.next() => Event::Decided(decided),
+                ended = present(&mut self.running) => Event::Ended(ended),
+                loaded = present(&mut self.loading) => Event::Loaded(loaded),
+                messages = present(&mut self.inbox.reading) => Event::Inbox(messages),
+                Some(command) = self.commands.recv() => Event::Command(command),
+                () = clock::until(deadline) => Event::Deadline,
+            };
+            self.step(event);
+            self.carry_out();
+            self.look();
+        }
+        self.refuse_the_rest();
+        self.context.metrics.agents_active.dec();
+        self.agent
+    }
+
+    fn step(&mut self, event: Event) {
+        let now = clock::now();
+        match event {
+            Event::Command(command) => self.obey(now, command),
+            Event::Ended(ended) => {
+                self.running = None;
+                self.turn_ended(now, ended);
+            }
+            Event::Loaded(loaded) => {
+                self.loading = None;
+                self.loaded(now, loaded);
+            }
+            Event::Decided((proposal, Ok(outcome))) => {
+                self.count(&outcome);
+                self.core
+                    .handle(now, Input::Decided { proposal, outcome }, &mut self.effects);
+            }
+            Event::Decided((_, Err(ProposeError::Stopped))) => self.core.handle(now, Input::Stop, &mut self.effects),
+            // In doubt, or never appended: the core proposes the same bytes again.
+            Event::Decided((_, Err(_))) => {}
+            Event::Inbox(messages) => {
+                self.inbox.reading = None;
+                self.deliver_messages(now, messages);
+            }
+            Event::Deadline => {
+                self.core.expire(now, &mut self.effects);
+                while self.inbox.again.front().is_some_and(|(at, _)| *at <= now) {
+                    if let Some((_, envelope)) = self.inbox.again.pop_front() {
+                        self.core.handle(now, Input::Deliver(envelope), &mut self.effects);
+                    }
+                }
+            }
+        }
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        let again = self.inbox.again.front().map(|(at, _)| *at);
+        [self.core.deadline(), again].into_iter().flatten().min()
+    }
+
+    fn obey(&mut self, now: Time, command: Command) {
+        let input = match command {
+            Command::Deliver { work, payload, answer } => {
+                let ticket = self.ticket(Waiting::Someone(answer));
+                Input::Deliver(Envelope { ticket, work, payload })
+            }
+            Command::Look => {
+                self.inbox.look = true;
+                return;
+            }
+            Command::TaskGone { task, token } => Input::TaskGone { task, token },
+            Command::Drain => Input::Drain,
+        };
+        self.core.handle(now, input, &mut self.effects);
+    }
+
+    fn ticket(&mut self, who: Waiting) -> Ticket {
+        self.tickets += 1;
+        let ticket = Ticket(self.tickets);
+        self.waiting.insert(ticket, who);
+        ticket
+    }
+
+    fn turn_ended(&mut self, now: Time, ended: Ended) {
+        self.memory.living = ended.living;
+        let result = ended.result.and_then(|(reply, turn)| {
+            let state = self.memory.living.as_ref().map(|living| living.state()).transpose()?;
+            let changed = state.filter(|state| self.memory.state.as_ref() != Some(state));
+            let effects = turn.into_effects();
+            Ok(Produced {
+                state: changed,
+                reply,
+                sends: effects.sends,
+                enqueues: effects.enqueues,
+            })
+        });
+        match &result {
+            Ok(produced) => {
+                if produced.state.is_some() {
+                    self.memory.state.clone_from(&produced.state);
+                }
+            }
+            Err(_) => {
+                self.context.metrics.turns_failed.inc();
+            }
+        }
+        self.core
+            .handle(now, Input::TurnEnded(result.map_err(failure)), &mut self.effects);
+    }
+
+    fn loaded(&mut self, now: Time, loaded: Row) {
+        match loaded {
+            Ok(whole) => {
+                self.memory = Memory {
+                    living: None,
+                    state: whole.as_ref().and_then(|whole| whole.state.clone()),
+                };
+                // One node hosts all agents: whoever holds this one is a run of this node that is over.
+                let loaded = whole.map(|whole| Loaded {
+                    row: whole.agent,
+                    held_elsewhere: false,
+                });
+                self.core.handle(now, Input::Loaded(loaded), &mut self.effects);
+            }
+            Err(error) => {
+                tracing::error!(agent = %self.agent, %error, "the agent's row cannot be read; trying again");
+                self.loading = Some(self.load(READ_AGAIN));
+            }
+        }
+    }
+
+    fn carry_out(&mut self) {
+        for effect in std::mem::take(&mut self.effects) {
+            match effect {
+                Effect::Load => self.loading = Some(self.load(Duration::ZERO)),
+                Effect::Propose { proposal, op } => self.propose(proposal, op),
+                Effect::Run(envelope) => self.start_turn(envelope),
+                Effect::Abort => {
+                    self.running = None;
+                    self.memory.living = None;
+                }
+                Effect::RollBack => self.memory.living = None,
+                Effect::Answer { ticket, answer } => self.answer(ticket, answer),
+                Effect::Again(envelope) => self.put_off(envelope),
+                Effect::Gone => self.gone = true,
+            }
+        }
+    }
+
+    fn load(&self, after: Duration) -> BoxFuture<'static, Row> {
+        let (reader, agent) = (Arc::clone(&self.context.reader), self.agent.clone());
+        Box::pin(async move {
+            if !after.is_zero() {
+                tokio::time::sleep(after).await;
+            }
+            blocking(move || reader.view(|view| view.agent(&agent))).await
+        })
+    }
+
+    fn propose(&mut self, proposal: Proposal, op: Op) {
+        let committer = self.context.committer.clone();
+        self.proposed
+            .push(Box::pin(async move { (proposal, committer.propose(op).await) }));
+    }
+
+    fn start_turn(&mut self, envelope: Envelope) {
+        let Envelope { work, payload, .. } = envelope;
+        let living = match self.memory.living.take() {
+            Some(living) => Ok(living),
+            None => self
+                .kind
+                .behaviour
+                .hydrate(self.memory.state.as_deref())
+                .map_err(|fault| {
+                    Fault::hopeless(format!("the agent's stored state cannot be read: {}", fault.reason()))
+                }),
+        };
+        let mut turn = Turn::new(self.agent.clone(), work, self.context.services());
+        self.running = Some(Box::pin(async move {
+            match living {
+                Ok(mut living) => {
+                    let result = guarded(living.as_mut(), payload, &mut turn).await;
+                    Ended {
+                        living: Some(living),
+                        result: result.map(|reply| (reply, turn)),
+                    }
+                }
+                Err(fault) => Ended {
+                    living: None,
+                    result: Err(fault),
+                },
+            }
+        }));
+    }
+
+    fn answer(&mut self, ticket: Ticket, answer: Result<Bytes, Failure>) {
+        if answer.is_ok() {
+            self.context.metrics.turns.inc();
+        }
+        match self.waiting.remove(&ticket) {
+            Some(Waiting::Someone(waiting)) => {
+                // Whoever asked may have gone; the turn counts all the same.
+                let _gone = waiting.send(answer);
+            }
+            Some(Waiting::Inbox(id)) => {
+                self.inbox.delivered.remove(&id);
+                if let Err(error) = answer {
+                    tracing::warn!(agent = %self.agent, %error, "a message stays in the inbox");
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Delivers a message that failed again, after a pause.
+    fn put_off(&mut self, envelope: Envelope) {
+        let tried = match &envelope.work {
+            Work::Message { attempts, .. } => *attempts,
+            Work::Ask { .. } | Work::Task { .. } => 0,
+        };
+        let at = clock::now() + MESSAGE_BACKOFF * (1 << tried.min(6));
+        let place = self.inbox.again.partition_point(|(other, _)| *other <= at);
+        self.inbox.again.insert(place, (at, envelope));
+    }
+
+    /// Reads the inbox if there may be something new and the mailbox has room.
+    fn look(&mut self) {
+        let busy = self.inbox.reading.is_some() || self.inbox.delivered.len() >= INBOX_READ_MAX as usize / 2;
+        if busy || !self.inbox.look || self.gone || self.core.epoch().0 == 0 {
+            return;
+        }
+        self.inbox.look = false;
+        let (reader, agent) = (Arc::clone(&self.context.reader), self.agent.clone());
+        let read = move || reader.view(|view| view.inbox(&agent, INBOX_READ_MAX));
+        self.inbox.reading = Some(Box::pin(blocking(read)));
+    }
+
+    fn deliver_messages(&mut self, now: Time, messages: Messages) {
+        let messages = messages.unwrap_or_else(|error| {
+            tracing::error!(agent = %self.agent, %error, "the inbox cannot be read; it is looked into again later");
+            Vec::new()
+        });
+        // A full read may have left some behind.
+        self.inbox.look |= messages.len() >= INBOX_READ_MAX as usize;
+        for record::Message { id, payload, .. } in messages {
+            if self.inbox.delivered.insert(id.clone()) {
+                let ticket = self.ticket(Waiting::Inbox(id.clone()));
+                let work = Work::Message { id, attempts: 0 };
+                self.core.handle(
+                    now,
+                    Input::Deliver(Envelope { ticket, work, payload }),
+                    &mut self.effects,
+                );
+            }
+        }
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        if let Outcome::Refused(Refusal::Fenced { .. }) = outcome {
+            self.context.metrics.zombie_commit_blocked.inc();
+        }
+    }
+
+    /// Answers whoever came between the end and the closing of the mailbox.
+    fn refuse_the_rest(&mut self) {
+        self.commands.close();
+        while let Ok(command) = self.commands.try_recv() {
+            if let Command::Deliver { answer, .. } = command {
+                // They try again and find the next activation.
+                let _gone = answer.send(Err(Failure::Stopped));
+            }
+        }
+    }
+}
+
+/// Awaits the future that is there, or for ever.
+async fn present<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Runs a query where blocking is allowed.
+async fn blocking<T: Send + 'static>(
+    query: impl FnOnce() -> Result<T, sqlite::Error> + Send + 'static,
+) -> Result<T, sqlite::Error> {
+    tokio::task::spawn_blocking(query)
+        .await
+        .expect("a query does not panic, and the runtime outlives its loops")
+}

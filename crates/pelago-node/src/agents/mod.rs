@@ -1,0 +1,258 @@
+//! The agents that this node hosts.
+//!
+//! Finds the mailbox of an agent, activating it when nobody has it in memory. Each activation is a loop of its own
+//! (`activation`); pools need none, since whoever asks runs the turn (`pool`); a resident agent has one (`resident`);
+//! `attempts` works on the tasks that the mesh gives to this node.
+
+mod activation;
+mod attempts;
+mod pool;
+mod resident;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use pelago_core::{
+    agent::{self, Failure, Work},
+    id::{AgentId, FencingToken, Holder, Name, TaskId},
+    record::{self, Placement},
+};
+use pelago_store::sqlite::Reader;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    committer,
+    host::{Effects, Kind, Services},
+    metrics::Metrics,
+};
+use activation::Command;
+use attempts::Attempts;
+use pool::Pool;
+use resident::Resident;
+
+/// Commands that wait for one activation; more are refused as busy.
+const COMMANDS_MAX: usize = 1_024;
+/// How often a delivery is tried anew because its activation was just being put away.
+const TRIES_MAX: usize = 8;
+
+/// What the agents of a node have in common.
+pub(crate) struct Agents {
+    hosted: BTreeMap<Name, Hosted>,
+    /// Mailboxes of activations. A short-lived lock: nothing is awaited under it.
+    active: Mutex<HashMap<AgentId, mpsc::Sender<Command>>>,
+    attempts: Attempts,
+    context: Context,
+    config: agent::Config,
+    loops: TaskTracker,
+    stopping: CancellationToken,
+}
+
+/// What every turn needs of its node.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) holder: Holder,
+    pub(crate) committer: committer::Handle,
+    pub(crate) reader: Arc<Reader>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Set once, right after the node was put together: services reach back to the agents.
+    pub(crate) services: Arc<OnceLock<Arc<dyn Services>>>,
+}
+
+impl Context {
+    pub(crate) fn services(&self) -> Arc<dyn Services> {
+        Arc::clone(
+            self.services
+                .get()
+                .expect("the node sets its services before the first turn"),
+        )
+    }
+}
+
+enum Hosted {
+    Keyed(Kind),
+    Pool(Pool),
+    Resident(Resident),
+}
+
+impl Agents {
+    pub(crate) fn new(kinds: Vec<Kind>, config: agent::Config, context: Context) -> Arc<Self> {
+        let loops = TaskTracker::new();
+        let stopping = CancellationToken::new();
+        let host = |kind: Kind| match kind.placement {
+            Placement::Keyed => Hosted::Keyed(kind),
+            Placement::Pool => Hosted::Pool(Pool::new(kind)),
+            Placement::Resident => {
+                let (alone, handle) = Resident::new(kind, context.clone());
+                loops.spawn(alone.run(stopping.clone()));
+                Hosted::Resident(handle)
+            }
+        };
+        let hosted = kinds.into_iter().map(|kind| (kind.name.clone(), host(kind))).collect();
+        Arc::new(Self {
+            hosted,
+            active: Mutex::default(),
+            attempts: Attempts::default(),
+            context,
+            config,
+            loops,
+            stopping,
+        })
+    }
+
+    /// Runs one turn here and returns its reply once it counts.
+    ///
+    /// # Errors
+    /// [`Failure`] says what became of it.
+    pub(crate) async fn run(self: &Arc<Self>, agent: &AgentId, work: Work, payload: Bytes) -> Result<Bytes, Failure> {
+        match self.hosted.get(&agent.name) {
+            Some(Hosted::Keyed(kind)) => self.run_keyed(kind, agent, work, payload).await,
+            Some(Hosted::Pool(pool)) => {
+                let (reply, effects) = pool.run(&self.context, agent, work, payload).await?;
+                self.emit(effects).await?;
+                Ok(reply)
+            }
+            Some(Hosted::Resident(resident)) => {
+                let (reply, effects) = resident.run(agent, work, payload).await?;
+                self.emit(effects).await?;
+                Ok(reply)
+            }
+            None => Err(Failure::Hopeless(format!("agent {} is not hosted here", agent.name))),
+        }
+    }
+
+    async fn run_keyed(
+        self: &Arc<Self>,
+        kind: &Kind,
+        agent: &AgentId,
+        work: Work,
+        payload: Bytes,
+    ) -> Result<Bytes, Failure> {
+        for _ in 0..TRIES_MAX {
+            let (answer, reply) = oneshot::channel();
+            let command = Command::Deliver {
+                work: work.clone(),
+                payload: payload.clone(),
+                answer,
+            };
+            self.command(kind, agent, command)?;
+            match reply.await.unwrap_or(Err(Failure::Stopped)) {
+                // It was just being put away. What it did not do it does in its next activation.
+                Err(Failure::Stopped) if !self.stopping.is_cancelled() => {}
+                reply => return reply,
+            }
+        }
+        Err(Failure::Stopped)
+    }
+
+    /// Hands a command to the agent's activation, making one if there is none.
+    fn command(self: &Arc<Self>, kind: &Kind, agent: &AgentId, mut command: Command) -> Result<(), Failure> {
+        let mut active = self.active();
+        loop {
+            if self.stopping.is_cancelled() {
+                return Err(Failure::Stopped);
+            }
+            if let Some(mailbox) = active.get(agent) {
+                match mailbox.try_send(command) {
+                    Ok(()) => return Ok(()),
+                    Err(mpsc::error::TrySendError::Full(_)) => {
+                        self.context.metrics.busy.inc();
+                        return Err(Failure::Busy);
+                    }
+                    Err(mpsc::error::TrySendError::Closed(back)) => command = back,
+                }
+            }
+            let (mailbox, commands) = mpsc::channel(COMMANDS_MAX);
+            active.insert(agent.clone(), mailbox.clone());
+            let config = agent::Config {
+                turn_max: kind.turn_max.unwrap_or(self.config.turn_max),
+                ..self.config
+            };
+            let activation = activation::Loop::new(kind.clone(), agent.clone(), config, self.context.clone(), commands);
+            let agents = Arc::clone(self);
+            self.loops.spawn(async move {
+                let agent = activation.run().await;
+                agents.forget(&agent, &mailbox);
+            });
+        }
+    }
+
+    fn forget(&self, agent: &AgentId, mailbox: &mpsc::Sender<Command>) {
+        let mut active = self.active();
+        if active.get(agent).is_some_and(|present| present.same_channel(mailbox)) {
+            active.remove(agent);
+        }
+    }
+
+    /// Tells a keyed agent that its inbox has something.
+    pub(crate) fn wake(self: &Arc<Self>, agent: &AgentId) {
+        if let Some(Hosted::Keyed(kind)) = self.hosted.get(&agent.name) {
+            // A full mailbox is no loss: the inbox is looked into again when the mailbox has room.
+            let _later = self.command(kind, agent, Command::Look);
+        }
+    }
+
+    /// Begins or ends the attempt that the task's row speaks of.
+    pub(crate) fn task_changed(self: &Arc<Self>, task: &record::Task, input: Option<Bytes>) {
+        attempts::task_changed(self, task, input);
+    }
+
+    /// An attempt at a keyed agent's task was taken away.
+    fn task_gone(&self, agent: &AgentId, task: TaskId, token: FencingToken) {
+        if let Some(mailbox) = self.active().get(agent) {
+            // If the mailbox is full the attempt runs on, and its result is refused.
+            let _later = mailbox.try_send(Command::TaskGone { task, token });
+        }
+    }
+
+    /// Sends what a turn without durable state wants to send, each at least once.
+    async fn emit(&self, effects: Effects) -> Result<(), Failure> {
+        let sends = effects.sends.into_iter().map(|body| {
+            record::Op::Send(record::Send {
+                id: crate::ids::random(),
+                idempotency: None,
+                body,
+            })
+        });
+        let enqueues = effects
+            .enqueues
+            .into_iter()
+            .map(|task| record::Op::Enqueue(record::Enqueue { task, assign: None }));
+        for op in sends.chain(enqueues) {
+            match self.context.committer.propose(op).await {
+                Ok(record::Outcome::Refused(refusal)) => return Err(Failure::Refused(refusal)),
+                Ok(_) => {}
+                Err(error) => return Err(Failure::Failed(error.to_string())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes no more work, lets what runs end until `drain_max` has passed, puts the agents away.
+    pub(crate) async fn drain(&self, drain_max: Duration) {
+        let deadline = tokio::time::Instant::now() + drain_max;
+        self.attempts.wait(deadline).await;
+        self.stopping.cancel();
+        let mailboxes: Vec<_> = self.active().values().cloned().collect();
+        for mailbox in mailboxes {
+            // An activation that has gone is put away already.
+            let _gone = tokio::time::timeout_at(deadline, mailbox.send(Command::Drain)).await;
+        }
+        self.loops.close();
+        if tokio::time::timeout_at(deadline, self.loops.wait()).await.is_err() {
+            tracing::warn!(
+                loops = self.loops.len(),
+                "some turns did not end in time and were given up"
+            );
+        }
+    }
+
+    fn active(&self) -> MutexGuard<'_, HashMap<AgentId, mpsc::Sender<Command>>> {
+        // Every change under the lock is a single call, so a panic leaves it whole.
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

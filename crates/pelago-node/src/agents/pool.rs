@@ -1,0 +1,92 @@
+//! Agents without state of their own: whoever asks runs the turn, a bounded number at a time.
+
+use bytes::Bytes;
+use pelago_core::{
+    agent::{Failure, Work},
+    id::AgentId,
+};
+use tokio::sync::Semaphore;
+
+use super::Context;
+use crate::host::{Effects, Fault, Kind, Living, Turn};
+
+/// How many turns of a pool may wait for each one that runs.
+const WAITING_PER_TURN_MAX: usize = 128;
+
+pub(super) struct Pool {
+    kind: Kind,
+    turns: Semaphore,
+    /// Turns running and waiting.
+    places: Semaphore,
+}
+
+impl Pool {
+    pub(super) fn new(kind: Kind) -> Self {
+        let turns = kind.tasks_max.get() as usize;
+        Self {
+            kind,
+            turns: Semaphore::new(turns),
+            places: Semaphore::new(turns * (1 + WAITING_PER_TURN_MAX)),
+        }
+    }
+
+    /// Runs one turn. Dropping the future stops it.
+    pub(super) async fn run(
+        &self,
+        context: &Context,
+        agent: &AgentId,
+        work: Work,
+        payload: Bytes,
+    ) -> Result<(Bytes, Effects), Failure> {
+        let Ok(_place) = self.places.try_acquire() else {
+            context.metrics.busy.inc();
+            return Err(Failure::Busy);
+        };
+        let _turn = self.turns.acquire().await.map_err(|_| Failure::Stopped)?;
+        let mut fresh = self.kind.behaviour.hydrate(None).map_err(failure)?;
+        let ended = run_turn(fresh.as_mut(), context, agent, work, payload).await;
+        let counter = if ended.is_ok() {
+            &context.metrics.turns
+        } else {
+            &context.metrics.turns_failed
+        };
+        counter.inc();
+        ended
+    }
+}
+
+/// Runs one turn of an agent whose memory is not stored.
+pub(super) async fn run_turn(
+    agent: &mut dyn Living,
+    context: &Context,
+    id: &AgentId,
+    work: Work,
+    payload: Bytes,
+) -> Result<(Bytes, Effects), Failure> {
+    let mut turn = Turn::new(id.clone(), work, context.services());
+    let reply = guarded(agent, payload, &mut turn).await.map_err(failure)?;
+    Ok((reply, turn.into_effects()))
+}
+
+/// Runs a behaviour; a panic is its failure and nobody else's.
+pub(super) async fn guarded(agent: &mut dyn Living, payload: Bytes, turn: &mut Turn) -> Result<Bytes, Fault> {
+    use futures_util::FutureExt as _;
+    let running = std::panic::AssertUnwindSafe(agent.run(payload, turn));
+    running.catch_unwind().await.unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Err(Fault::new(format!(
+            "it panicked: {}",
+            text.unwrap_or_else(|| "without a message".into())
+        )))
+    })
+}
+
+pub(super) fn failure(fault: Fault) -> Failure {
+    let Fault { reason, hopeless } = fault;
+    if hopeless {
+        Failure::Hopeless(reason)
+    } else {
+        Failure::Failed(reason)
+    }
+}

@@ -1,0 +1,90 @@
+//! An agent that lives and dies with its node: one loop, memory only.
+
+use bytes::Bytes;
+use pelago_core::{
+    agent::{Failure, Work},
+    id::AgentId,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Context,
+    pool::{failure, run_turn},
+};
+use crate::host::{Effects, Kind};
+
+/// Deliveries that wait; more are refused as busy.
+const MAILBOX_MAX: usize = 1_024;
+
+/// Reaches the agent.
+pub(super) struct Resident(mpsc::Sender<Delivery>);
+
+struct Delivery {
+    agent: AgentId,
+    work: Work,
+    payload: Bytes,
+    answer: oneshot::Sender<Result<(Bytes, Effects), Failure>>,
+}
+
+/// The loop that owns the agent's memory.
+pub(super) struct Loop {
+    kind: Kind,
+    context: Context,
+    deliveries: mpsc::Receiver<Delivery>,
+}
+
+impl Resident {
+    pub(super) fn new(kind: Kind, context: Context) -> (Loop, Self) {
+        let (sender, deliveries) = mpsc::channel(MAILBOX_MAX);
+        (
+            Loop {
+                kind,
+                context,
+                deliveries,
+            },
+            Self(sender),
+        )
+    }
+
+    pub(super) async fn run(&self, agent: &AgentId, work: Work, payload: Bytes) -> Result<(Bytes, Effects), Failure> {
+        let (answer, reply) = oneshot::channel();
+        let delivery = Delivery {
+            agent: agent.clone(),
+            work,
+            payload,
+            answer,
+        };
+        self.0.try_send(delivery).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Failure::Busy,
+            mpsc::error::TrySendError::Closed(_) => Failure::Stopped,
+        })?;
+        reply.await.map_err(|_| Failure::Stopped)?
+    }
+}
+
+impl Loop {
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut memory = self.kind.behaviour.hydrate(None);
+        loop {
+            let delivery = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                Some(delivery) = self.deliveries.recv() => delivery,
+                else => return,
+            };
+            let Delivery {
+                agent,
+                work,
+                payload,
+                answer,
+            } = delivery;
+            let ended = match &mut memory {
+                Ok(living) => run_turn(living.as_mut(), &self.context, &agent, work, payload).await,
+                Err(fault) => Err(failure(fault.clone())),
+            };
+            // Whoever asked may have gone.
+            let _gone = answer.send(ended);
+        }
+    }
+}

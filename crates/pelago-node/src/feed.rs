@@ -1,0 +1,62 @@
+//! What was committed, told to the rest of the node.
+//!
+//! Every batch of writes that the state machine commits passes here once, in order. Attempts begin and end, inboxes are
+//! looked into, waiting requests wake and the scheduler learns what waits, all from what the rows now say.
+
+use std::sync::Arc;
+
+use pelago_core::record::{NodeState, Write};
+use tokio::sync::mpsc;
+
+use crate::{agents::Agents, scheduler, view, waiters::Waiters};
+
+/// Committed batches that wait to be told. When they do, applying waits too.
+pub(crate) const BATCHES_MAX: usize = 256;
+
+pub(crate) struct Feed {
+    pub(crate) writes: mpsc::Receiver<Vec<Write>>,
+    pub(crate) agents: Arc<Agents>,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) scheduler: scheduler::Handle,
+    pub(crate) view: view::Writer,
+}
+
+impl Feed {
+    /// Runs until consensus ends.
+    pub(crate) async fn run(mut self) {
+        while let Some(writes) = self.writes.recv().await {
+            for write in writes {
+                self.tell(write).await;
+            }
+        }
+    }
+
+    async fn tell(&mut self, write: Write) {
+        match write {
+            Write::NewTask { task, input } => {
+                self.agents.task_changed(&task, Some(input));
+                self.scheduler.task(task).await;
+            }
+            Write::Task { task, .. } => {
+                self.agents.task_changed(&task, None);
+                self.waiters.wake(task.id);
+                self.scheduler.task(task).await;
+            }
+            Write::Event(event) => self.waiters.wake(event.task),
+            Write::Message(message) if message.buried.is_none() => self.agents.wake(&message.to),
+            Write::Node(node) => {
+                match node.state {
+                    NodeState::Up => self.scheduler.node_up(node.holder(), node.offers.clone()).await,
+                    NodeState::Expired => self.scheduler.node_gone(node.holder()).await,
+                }
+                self.view.put(node);
+            }
+            Write::Agent { .. }
+            | Write::Message(_)
+            | Write::MessageGone { .. }
+            | Write::Reply(_)
+            | Write::ReplyGone(_)
+            | Write::TaskGone(_) => {}
+        }
+    }
+}

@@ -1,0 +1,664 @@
+//! What a node does for whoever holds its [`Handle`]: the API, and programs that embed it.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use pelago_core::{
+    id::{AgentId, Holder, Invalid, MeshId, Name, TaskId},
+    record::{self, BodyHash, IdempotencyKey, MessageBody, Offer, Op, Outcome, Placement, TaskEvent, TaskState},
+    time::LogTime,
+};
+use pelago_store::{
+    ProposeError,
+    sqlite::{self, Reader, View},
+};
+use tokio::time::Instant;
+
+use crate::{
+    committer, host::TaskRequest, ids, metrics::Metrics, raft::Consensus, scheduler, services::NodeServices, view,
+    waiters::Waiters,
+};
+
+/// The most rows of one page.
+const PAGE_MAX: usize = 1_000;
+
+/// How an agent is asked.
+#[derive(Debug, Clone)]
+pub struct AskOptions {
+    /// How long to wait for the reply.
+    pub wait: Duration,
+    /// The same key with the same question gets the same reply, without a second turn.
+    pub idempotency_key: Option<String>,
+}
+
+/// A task as it stands, with what it was given and made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskDetail {
+    /// The task.
+    pub task: record::Task,
+    /// Name of the node that works on it.
+    pub node: Option<Name>,
+    /// Its input.
+    pub input: Bytes,
+    /// Its result, once it is done.
+    pub result: Option<Bytes>,
+}
+
+/// An agent as it stands, with its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentDetail {
+    /// The agent.
+    pub agent: record::Agent,
+    /// Name of its present or last holder.
+    pub node: Option<Name>,
+    /// Its state; `None` before its first change.
+    pub state: Option<Bytes>,
+}
+
+/// What was made of a request for a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Enqueued {
+    /// The task.
+    pub task: TaskId,
+    /// Whether an earlier request with the same key made it.
+    pub existing: bool,
+}
+
+/// Part of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page<T> {
+    /// The items.
+    pub items: Vec<T>,
+    /// Where the next part begins; `None` at the end.
+    pub next: Option<String>,
+}
+
+/// Which tasks to list. Newest first.
+#[derive(Debug, Clone, Default)]
+pub struct TaskFilter {
+    /// Only in this state.
+    pub state: Option<TaskState>,
+    /// Only of this agent name.
+    pub agent: Option<Name>,
+    /// Where to go on.
+    pub cursor: Option<String>,
+    /// At most so many; 1 to 1,000.
+    pub limit: usize,
+}
+
+/// Which agents to list, in the order of their names.
+#[derive(Debug, Clone, Default)]
+pub struct AgentFilter {
+    /// Only of this name.
+    pub name: Option<Name>,
+    /// Where to go on.
+    pub cursor: Option<String>,
+    /// At most so many; 1 to 1,000.
+    pub limit: usize,
+}
+
+/// A kind that some node of the mesh hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Declared {
+    /// Its name.
+    pub name: Name,
+    /// Its placement and room, per node.
+    pub nodes: BTreeMap<Name, Offer>,
+}
+
+/// How the mesh and this node stand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The mesh.
+    pub mesh: MeshId,
+    /// The mesh's name.
+    pub mesh_name: Name,
+    /// This node.
+    pub node: Name,
+    /// This run of it.
+    pub holder: Holder,
+    /// The node that leads, as far as this one knows.
+    pub leader: Option<Name>,
+    /// Raft's term.
+    pub term: u64,
+    /// Whether a majority of voters answers.
+    pub quorum: bool,
+    /// Nodes by name.
+    pub nodes: Vec<record::Node>,
+    /// Names of the voters.
+    pub voters: Vec<Name>,
+    /// How many nodes the mesh can lose right now without losing its majority.
+    pub can_lose: u32,
+    /// Last entry of the log, as far as this node knows.
+    pub last_index: u64,
+    /// Last entry applied here.
+    pub applied_index: u64,
+    /// Time of that entry.
+    pub log_time: LogTime,
+    /// Keyed agents in memory here.
+    pub agents_active: u64,
+    /// Tasks by state.
+    pub tasks: BTreeMap<&'static str, u64>,
+    /// Undelivered messages.
+    pub messages_waiting: u64,
+    /// Turns ever committed.
+    pub turns: u64,
+    /// Whether this node is stopping.
+    pub draining: bool,
+}
+
+/// Why a request came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The address is malformed. Nothing was done.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// No node hosts an agent of this name. Nothing was done.
+    #[error("agent {name} not found")]
+    UnknownAgent {
+        /// The name.
+        name: Name,
+        /// Names that are close to it.
+        nearest: Vec<Name>,
+    },
+    /// The address lacks a key, or has one too many. Nothing was done.
+    #[error("{0}")]
+    WrongKey(String),
+    /// No node of this name takes part. Nothing was done.
+    #[error("node {0} not found")]
+    UnknownNode(Name),
+    /// There is no such task; it may have been forgotten.
+    #[error("task {0} not found")]
+    UnknownTask(TaskId),
+    /// There is no such agent: it never had a turn.
+    #[error("agent {0} has no state yet")]
+    NoState(AgentId),
+    /// The key was used with another body. Nothing was done.
+    #[error("idempotency key {key:?} was used for another request")]
+    Conflict {
+        /// The key.
+        key: String,
+    },
+    /// The request does not fit the state of its object. Nothing was done.
+    #[error("{0}")]
+    WrongState(String),
+    /// A part is too large. Nothing was done.
+    #[error("{0}")]
+    TooLarge(String),
+    /// A list's cursor is not one that was given out.
+    #[error("the cursor is not valid")]
+    BadCursor,
+    /// A queue or mailbox is full. Nothing was done; try again later.
+    #[error("{0}")]
+    Busy(String),
+    /// The agent answered with an error. Its turn had no effect.
+    #[error("the agent failed: {reason}")]
+    AgentFailed {
+        /// What it said.
+        reason: String,
+        /// Whether the same request can ever succeed.
+        hopeless: bool,
+    },
+    /// No reply in time. The request may still take effect.
+    #[error("no reply within {waited_ms} ms")]
+    Timeout {
+        /// How long was waited.
+        waited_ms: u64,
+    },
+    /// No majority answers: the write may or may not take effect.
+    #[error("the control log does not answer")]
+    NoQuorum,
+    /// The leader's disk is full. Nothing was done.
+    #[error("no space is left on the disk of the leader")]
+    DiskFull,
+    /// The node is stopping. Ask another.
+    #[error("the node is stopping")]
+    Stopping,
+    /// The store cannot be read.
+    #[error("the store cannot be read: {0}")]
+    Store(String),
+}
+
+impl From<ProposeError> for Error {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::NotLeader { .. } | ProposeError::Unknown => Self::NoQuorum,
+            ProposeError::DiskFull => Self::DiskFull,
+            ProposeError::Stopped => Self::Stopping,
+        }
+    }
+}
+
+/// What a node does for others. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle(Arc<Shared>);
+
+struct Shared {
+    parts: Parts,
+    stopping: AtomicBool,
+    disk_full: AtomicBool,
+}
+
+/// What a handle is made of.
+pub(crate) struct Parts {
+    pub(crate) mesh: MeshId,
+    pub(crate) mesh_name: Name,
+    pub(crate) name: Name,
+    pub(crate) holder: Holder,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) services: Arc<NodeServices>,
+    pub(crate) scheduler: scheduler::Handle,
+    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) reader: Arc<Reader>,
+    pub(crate) view: view::Reader,
+    pub(crate) consensus: Arc<Consensus>,
+    pub(crate) committer: committer::Handle,
+}
+
+impl Handle {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self(Arc::new(Shared {
+            parts,
+            stopping: AtomicBool::new(false),
+            disk_full: AtomicBool::new(false),
+        }))
+    }
+
+    /// The node's name.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.parts().name
+    }
+
+    /// What the node counts, as of now.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        let Parts { metrics, consensus, .. } = self.parts();
+        metrics.leads.set(i64::from(consensus.standing().leads));
+        metrics.applied_index.set(consensus.progress().index());
+        metrics
+            .log_flushes
+            .inc_by(consensus.flushes().saturating_sub(metrics.log_flushes.get()));
+        metrics
+    }
+
+    /// Whether the node takes requests: it has a leader and is not stopping.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.is_stopping() && self.parts().consensus.standing().leader.is_some()
+    }
+
+    /// Whether the node takes no more work.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Acquire)
+    }
+
+    /// The kinds that nodes of the mesh host.
+    #[must_use]
+    pub fn declared(&self) -> Vec<Declared> {
+        self.parts().view.get().declared()
+    }
+
+    /// How the mesh and this node stand.
+    ///
+    /// # Errors
+    /// [`Error::Store`] when the rows cannot be read.
+    pub async fn status(&self) -> Result<Status, Error> {
+        let (totals, nodes) = self.read(|view| Ok((view.totals()?, view.nodes()?))).await?;
+        let parts = self.parts();
+        let standing = parts.consensus.standing();
+        let voters = standing
+            .voters
+            .iter()
+            .filter_map(|name| Name::new(name).ok())
+            .collect::<Vec<_>>();
+        let majority = voters.len() / 2 + 1;
+        Ok(Status {
+            mesh: parts.mesh,
+            mesh_name: parts.mesh_name.clone(),
+            node: parts.name.clone(),
+            holder: parts.holder,
+            leader: standing.leader.as_deref().and_then(|name| Name::new(name).ok()),
+            term: standing.term,
+            quorum: standing.leader.is_some(),
+            nodes,
+            can_lose: u32::try_from(voters.len().saturating_sub(majority)).unwrap_or(u32::MAX),
+            voters,
+            last_index: standing.last_index,
+            applied_index: parts.consensus.progress().index(),
+            log_time: parts.consensus.log_time(),
+            agents_active: u64::try_from(parts.metrics.agents_active.get()).unwrap_or(0),
+            tasks: BTreeMap::from([
+                (TaskState::Queued.name(), totals.tasks_queued),
+                (TaskState::Running.name(), totals.tasks_running),
+                (TaskState::Done.name(), totals.tasks_done),
+                (TaskState::Dead.name(), totals.tasks_dead),
+                (TaskState::Cancelled.name(), totals.tasks_cancelled),
+            ]),
+            messages_waiting: totals.messages_waiting,
+            turns: totals.turns,
+            draining: self.is_stopping(),
+        })
+    }
+
+    /// Asks an agent and waits for its reply.
+    ///
+    /// # Errors
+    /// [`Error`] says what became of the question.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the reply up; the turn may still happen.
+    pub async fn ask(&self, to: &str, payload: Bytes, options: AskOptions) -> Result<Bytes, Error> {
+        self.takes_work()?;
+        let services = &self.parts().services;
+        let (address, placement) = services.find(&Name::default_namespace(), to)?;
+        let Some(key) = options.idempotency_key else {
+            return services.question(address, payload, options.wait, None).await;
+        };
+        if placement != Placement::Keyed {
+            let name = &address.agent.name;
+            return Err(Error::WrongKey(format!(
+                "agent {name} keeps no replies: an idempotency key needs a keyed agent"
+            )));
+        }
+        let key = IdempotencyKey {
+            namespace: address.agent.namespace.clone(),
+            key,
+        };
+        let request = BodyHash::of(&address.agent, &payload);
+        let lookup = key.clone();
+        let (now, known) = (self.log_time(), self.read(move |view| view.reply(&lookup)).await?);
+        match known.filter(|reply| reply.expires > now) {
+            Some(reply) if reply.request == request => Ok(reply.reply),
+            Some(_) => Err(Error::Conflict { key: key.key }),
+            None => services.question(address, payload, options.wait, Some(key)).await,
+        }
+    }
+
+    /// Sends a durable message to a keyed agent. Says whether an earlier one had the same key, and so was this one.
+    ///
+    /// # Errors
+    /// [`Error`] says what became of the message.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the message in doubt.
+    pub async fn send(&self, to: &str, payload: Bytes, idempotency_key: Option<String>) -> Result<bool, Error> {
+        self.takes_work()?;
+        let (address, placement) = self.parts().services.find(&Name::default_namespace(), to)?;
+        if placement != Placement::Keyed {
+            let name = &address.agent.name;
+            return Err(Error::WrongKey(format!(
+                "agent {name} has no inbox: ask it, or give it a task"
+            )));
+        }
+        let namespace = address.agent.namespace.clone();
+        let request = BodyHash::of(&address.agent, &payload);
+        let idempotency = idempotency_key.map(|key| (IdempotencyKey { namespace, key }, request));
+        let body = MessageBody {
+            to: address.agent,
+            payload,
+        };
+        match self
+            .propose(Op::Send(record::Send {
+                id: ids::random(),
+                idempotency,
+                body,
+            }))
+            .await?
+        {
+            Outcome::Duplicate { .. } => Ok(true),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            _ => Ok(false),
+        }
+    }
+
+    /// Enqueues a task.
+    ///
+    /// # Errors
+    /// [`Error`] says what became of it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the task in doubt; with an idempotency key it can be enqueued again.
+    pub async fn enqueue(&self, to: &str, input: Bytes, request: TaskRequest) -> Result<Enqueued, Error> {
+        self.takes_work()?;
+        let services = &self.parts().services;
+        let (address, _) = services.find(&Name::default_namespace(), to)?;
+        let task = services.task(address, input, request)?;
+        let id = task.id;
+        match self.parts().scheduler.enqueue(task).await? {
+            Outcome::Existing { task } => Ok(Enqueued { task, existing: true }),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            _ => Ok(Enqueued {
+                task: id,
+                existing: false,
+            }),
+        }
+    }
+
+    /// A task as it stands. With `wait`, waits at most so long for it to end.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTask`], [`Error::Store`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn task(&self, id: TaskId, wait: Option<Duration>) -> Result<TaskDetail, Error> {
+        let deadline = wait.map(|wait| Instant::now() + wait);
+        loop {
+            let changed = self.parts().waiters.changed(id);
+            let whole = self
+                .read(move |view| view.task(id))
+                .await?
+                .ok_or(Error::UnknownTask(id))?;
+            let over = match deadline {
+                _ if whole.task.state.is_ended() => true,
+                Some(deadline) => tokio::time::timeout_at(deadline, changed).await.is_err(),
+                None => true,
+            };
+            if over {
+                let sqlite::TaskWhole { task, input, result } = whole;
+                let node = task
+                    .holder
+                    .and_then(|holder| self.parts().view.get().name_of(holder.node));
+                return Ok(TaskDetail {
+                    task,
+                    node,
+                    input,
+                    result,
+                });
+            }
+        }
+    }
+
+    /// Lists tasks, the newest first.
+    ///
+    /// # Errors
+    /// [`Error::BadCursor`], [`Error::Store`].
+    pub async fn tasks(&self, filter: TaskFilter) -> Result<Page<record::Task>, Error> {
+        let TaskFilter {
+            state,
+            agent,
+            cursor,
+            limit,
+        } = filter;
+        let (after, rows) = (parse_cursor(cursor)?, page_rows(limit));
+        let filter = sqlite::TaskFilter {
+            namespace: Name::default_namespace(),
+            state,
+            agent,
+        };
+        let page = self.read(move |view| view.tasks(&filter, after.as_ref(), rows)).await?;
+        Ok(Page {
+            items: page.rows,
+            next: page.next.map(|cursor| cursor.to_string()),
+        })
+    }
+
+    /// Events of a task after number `after`. With `wait`, waits at most so long for one.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTask`], [`Error::Store`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn events(
+        &self,
+        id: TaskId,
+        after: u64,
+        limit: usize,
+        wait: Option<Duration>,
+    ) -> Result<Vec<TaskEvent>, Error> {
+        let deadline = wait.map(|wait| Instant::now() + wait);
+        let rows = page_rows(limit);
+        loop {
+            let changed = self.parts().waiters.changed(id);
+            let (task, events) = self
+                .read(move |view| Ok((view.task(id)?, view.events(id, after, rows)?)))
+                .await?;
+            let ended = task.ok_or(Error::UnknownTask(id))?.task.state.is_ended();
+            match deadline {
+                Some(deadline) if events.is_empty() && !ended => {
+                    if tokio::time::timeout_at(deadline, changed).await.is_err() {
+                        return Ok(events);
+                    }
+                }
+                _ => return Ok(events),
+            }
+        }
+    }
+
+    /// Calls a task off.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTask`], [`Error::WrongState`] when it has ended, or why the log does not answer.
+    pub async fn cancel(&self, id: TaskId, reason: String) -> Result<(), Error> {
+        self.commit(Op::Cancel(record::Cancel { task: id, reason })).await
+    }
+
+    /// Starts a dead or cancelled task afresh.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTask`], [`Error::WrongState`] when it is neither, or why the log does not answer.
+    pub async fn retry(&self, id: TaskId) -> Result<(), Error> {
+        self.takes_work()?;
+        self.commit(Op::Retry(record::Retry { task: id })).await
+    }
+
+    /// Lists keyed agents, in the order of their names, without their states.
+    ///
+    /// # Errors
+    /// [`Error::BadCursor`], [`Error::Store`].
+    pub async fn agents(&self, filter: AgentFilter) -> Result<Page<AgentDetail>, Error> {
+        let AgentFilter { name, cursor, limit } = filter;
+        let (after, rows) = (parse_cursor(cursor)?, page_rows(limit));
+        let name = name.map_or(sqlite::NameFilter::Any, sqlite::NameFilter::Is);
+        let filter = sqlite::AgentFilter {
+            namespace: Name::default_namespace(),
+            name,
+            held_by: None,
+        };
+        let page = self
+            .read(move |view| view.agents(&filter, after.as_ref(), rows))
+            .await?;
+        let items = page.rows.into_iter().map(|agent| self.detail(agent, None)).collect();
+        Ok(Page {
+            items,
+            next: page.next.map(|cursor| cursor.to_string()),
+        })
+    }
+
+    /// A keyed agent with its state.
+    ///
+    /// # Errors
+    /// [`Error::NoState`] when it never was, [`Error::UnknownAgent`], [`Error::Store`].
+    pub async fn agent(&self, to: &str) -> Result<AgentDetail, Error> {
+        let (address, placement) = self.parts().services.find(&Name::default_namespace(), to)?;
+        let id = address.agent;
+        if placement != Placement::Keyed {
+            return Err(Error::WrongKey(format!("agent {} has no durable state", id.name)));
+        }
+        let wanted = id.clone();
+        let whole = self
+            .read(move |view| view.agent(&wanted))
+            .await?
+            .ok_or(Error::NoState(id))?;
+        Ok(self.detail(whole.agent, whole.state))
+    }
+
+    /// The time of the log.
+    pub(crate) fn log_time(&self) -> LogTime {
+        self.parts().consensus.log_time()
+    }
+
+    pub(crate) async fn propose(&self, op: Op) -> Result<Outcome, Error> {
+        Ok(self.parts().committer.propose(op).await?)
+    }
+
+    pub(crate) fn begin_to_stop(&self) {
+        self.0.stopping.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn set_disk_full(&self, full: bool) {
+        if self.0.disk_full.swap(full, Ordering::AcqRel) != full {
+            tracing::warn!(
+                full,
+                "free space of the data directory crossed store.disk_free_bytes_min"
+            );
+        }
+    }
+
+    fn parts(&self) -> &Parts {
+        &self.0.parts
+    }
+
+    fn takes_work(&self) -> Result<(), Error> {
+        if self.is_stopping() {
+            return Err(Error::Stopping);
+        }
+        if self.0.disk_full.load(Ordering::Acquire) {
+            return Err(Error::DiskFull);
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, op: Op) -> Result<(), Error> {
+        match self.propose(op).await? {
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn detail(&self, agent: record::Agent, state: Option<Bytes>) -> AgentDetail {
+        let node = self.parts().view.get().name_of(agent.holder.node);
+        AgentDetail { agent, node, state }
+    }
+
+    /// Runs a query where blocking is allowed.
+    async fn read<T: std::marker::Send + 'static>(
+        &self,
+        query: impl FnOnce(&View<'_>) -> Result<T, sqlite::Error> + std::marker::Send + 'static,
+    ) -> Result<T, Error> {
+        let reader = Arc::clone(&self.parts().reader);
+        let read = tokio::task::spawn_blocking(move || reader.view(query)).await;
+        read.map_err(|_stopping| Error::Stopping)?
+            .map_err(|error| Error::Store(error.to_string()))
+    }
+}
+
+fn parse_cursor(cursor: Option<String>) -> Result<Option<sqlite::Cursor>, Error> {
+    cursor
+        .map(|text| text.parse().map_err(|_| Error::BadCursor))
+        .transpose()
+}
+
+fn page_rows(limit: usize) -> u32 {
+    u32::try_from(limit.clamp(1, PAGE_MAX)).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,165 @@
+//! Kinds of agents: what a node can run, behind one face.
+//!
+//! A [`Kind`] is a name, a placement and a behaviour. The rest of the node sees only [`Living`] agents: something with
+//! memory that runs turns and can say what its state is.
+
+mod native;
+
+use std::{collections::BTreeMap, fmt, num::NonZeroU32, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use pelago_core::{
+    id::Name,
+    record::{Offer, Placement},
+};
+
+pub use native::{Agent, Fault, TaskRequest, Turn, keyed, pool, resident};
+pub(crate) use native::{Effects, Services};
+
+/// How many tasks of one keyed kind a node runs at a time, unless configured.
+const KEYED_TASKS_MAX: NonZeroU32 = NonZeroU32::new(1_024).expect("not zero");
+/// How many turns of one pool a node runs at a time, unless configured.
+const POOL_TURNS_MAX: NonZeroU32 = NonZeroU32::new(8).expect("not zero");
+
+/// Something a node can host.
+#[derive(Clone)]
+pub struct Kind {
+    pub(crate) name: Name,
+    pub(crate) placement: Placement,
+    pub(crate) tasks_max: NonZeroU32,
+    pub(crate) turn_max: Option<Duration>,
+    pub(crate) only_on: Vec<Affinity>,
+    pub(crate) behaviour: Arc<dyn Behaviour>,
+}
+
+/// What makes a node fit for an agent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Affinity {
+    /// The node of this name.
+    Node(Name),
+    /// A node with this label.
+    Label {
+        /// The label.
+        label: Name,
+        /// The value it has.
+        value: String,
+    },
+}
+
+impl Kind {
+    pub(crate) fn new(name: &str, placement: Placement, behaviour: Arc<dyn Behaviour>) -> Self {
+        let name =
+            Name::new(name).unwrap_or_else(|invalid| panic!("an agent was declared under a bad name: {invalid}"));
+        let tasks_max = match placement {
+            Placement::Keyed => KEYED_TASKS_MAX,
+            Placement::Pool => POOL_TURNS_MAX,
+            Placement::Resident => NonZeroU32::MIN,
+        };
+        Self {
+            name,
+            placement,
+            tasks_max,
+            turn_max: None,
+            only_on: Vec::new(),
+            behaviour,
+        }
+    }
+
+    /// The name under which it is reached.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Whether it is a pool of stateless copies.
+    #[must_use]
+    pub fn is_pool(&self) -> bool {
+        self.placement == Placement::Pool
+    }
+
+    /// The same behaviour under another name.
+    #[must_use]
+    pub fn named(self, name: Name) -> Self {
+        Self { name, ..self }
+    }
+
+    /// Bounds how many of its tasks (for a pool: turns) run on one node at a time.
+    #[must_use]
+    pub fn at_most(self, tasks_max: NonZeroU32) -> Self {
+        Self { tasks_max, ..self }
+    }
+
+    /// Bounds how long one of its turns may take, unless it is part of a task, which has its own limit.
+    #[must_use]
+    pub fn turns_within(self, turn_max: Duration) -> Self {
+        Self {
+            turn_max: Some(turn_max),
+            ..self
+        }
+    }
+
+    /// Hosts it only on nodes that match any of `only_on`; on every node if there is none.
+    #[must_use]
+    pub fn only_on(self, only_on: Vec<Affinity>) -> Self {
+        Self { only_on, ..self }
+    }
+
+    /// Whether a node of this name and with these labels hosts it.
+    pub(crate) fn fits(&self, node: &Name, labels: &BTreeMap<String, String>) -> bool {
+        let matches = |affinity: &Affinity| match affinity {
+            Affinity::Node(name) => name == node,
+            Affinity::Label { label, value } => labels.get(label.as_str()) == Some(value),
+        };
+        self.only_on.is_empty() || self.only_on.iter().any(matches)
+    }
+
+    pub(crate) fn offer(&self) -> Offer {
+        Offer {
+            placement: self.placement,
+            tasks_max: self.tasks_max.get(),
+        }
+    }
+}
+
+impl fmt::Display for Affinity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(name) => name.fmt(f),
+            Self::Label { label, value } => write!(f, "{label}={value}"),
+        }
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kind")
+            .field("name", &self.name)
+            .field("placement", &self.placement)
+            .field("tasks_max", &self.tasks_max)
+            .field("turn_max", &self.turn_max)
+            .field("only_on", &self.only_on)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes agents.
+pub(crate) trait Behaviour: Send + Sync {
+    /// An agent with this state, or with the state of a new agent.
+    ///
+    /// # Errors
+    /// When the state cannot be read: the record is bad, and the agent with it.
+    fn hydrate(&self, state: Option<&[u8]>) -> Result<Box<dyn Living>, Fault>;
+}
+
+/// One agent in memory.
+pub(crate) trait Living: Send {
+    /// Runs one turn.
+    fn run<'a>(&'a mut self, payload: Bytes, turn: &'a mut Turn) -> BoxFuture<'a, Result<Bytes, Fault>>;
+
+    /// Its state, as the store keeps it.
+    ///
+    /// # Errors
+    /// When the state cannot be written down.
+    fn state(&self) -> Result<Bytes, Fault>;
+}

@@ -1,0 +1,280 @@
+//! Agents written in Rust, in this very process.
+//!
+//! ```
+//! use pelago_node::{Agent, Fault, Turn};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Default, Serialize, Deserialize)]
+//! struct Counter {
+//!     count: i64,
+//! }
+//!
+//! impl Agent for Counter {
+//!     type Input = i64;
+//!     type Output = i64;
+//!
+//!     async fn handle(&mut self, by: i64, _turn: &mut Turn) -> Result<i64, Fault> {
+//!         self.count += by;
+//!         Ok(self.count)
+//!     }
+//! }
+//!
+//! let kind = pelago_node::keyed::<Counter>("counter");
+//! ```
+
+use std::{future::Future, marker::PhantomData, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use pelago_core::{
+    agent::Work,
+    id::{Address, AgentId, FencingToken, Name, TaskId},
+    record::{MessageBody, NewTask, Placement},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{Behaviour, Kind, Living};
+
+/// A behaviour with its state. The type's fields are the state: they are stored as JSON when a turn commits, and come
+/// back on whichever node holds the agent next.
+pub trait Agent: Serialize + DeserializeOwned + Default + Send + 'static {
+    /// What it is asked, sent or tasked with. An absent body reads as JSON `null`, so `()` takes it.
+    type Input: DeserializeOwned + Send;
+    /// What it replies.
+    type Output: Serialize;
+
+    /// Handles one message. State, sends, tasks and the reply take effect together once the turn is committed; if it
+    /// fails or its node dies first, none of them does, and the same message may be handled again.
+    fn handle(
+        &mut self,
+        input: Self::Input,
+        turn: &mut Turn,
+    ) -> impl Future<Output = Result<Self::Output, Fault>> + Send;
+}
+
+/// An agent with one activation per key in the mesh; its state is durable.
+#[must_use]
+pub fn keyed<A: Agent>(name: &str) -> Kind {
+    Kind::new(name, Placement::Keyed, Arc::new(Native::<A>(PhantomData)))
+}
+
+/// Copies of an agent without state of its own, several turns at a time on every node: for work that only reads.
+#[must_use]
+pub fn pool<A: Agent>(name: &str) -> Kind {
+    Kind::new(name, Placement::Pool, Arc::new(Native::<A>(PhantomData)))
+}
+
+/// One agent on each node, which lives and dies with it; its state is in memory only.
+#[must_use]
+pub fn resident<A: Agent>(name: &str) -> Kind {
+    Kind::new(name, Placement::Resident, Arc::new(Native::<A>(PhantomData)))
+}
+
+/// Why a turn failed: any error turns into one with `?`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    pub(crate) reason: String,
+    pub(crate) hopeless: bool,
+}
+
+impl Fault {
+    /// A failure that another attempt may mend.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            hopeless: false,
+        }
+    }
+
+    /// A failure that no attempt can mend: a task ends as dead at once.
+    pub fn hopeless(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            hopeless: true,
+        }
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+impl<E: std::error::Error> From<E> for Fault {
+    fn from(error: E) -> Self {
+        let mut reason = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            reason.push_str(": ");
+            reason.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        Self::new(reason)
+    }
+}
+
+/// The turn under way, as its agent sees it.
+pub struct Turn {
+    agent: AgentId,
+    work: Work,
+    services: Arc<dyn Services>,
+    effects: Effects,
+    progress: u64,
+}
+
+/// What a turn wants besides its reply and state.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    pub(crate) sends: Vec<MessageBody>,
+    pub(crate) enqueues: Vec<NewTask>,
+}
+
+/// What a turn needs of its node.
+pub(crate) trait Services: Send + Sync {
+    fn resolve(&self, namespace: &Name, to: &str) -> Result<Address, Fault>;
+    fn new_task(&self, to: Address, input: Bytes, request: TaskRequest) -> Result<NewTask, Fault>;
+    fn ask(&self, to: Address, payload: Bytes, wait: Duration) -> BoxFuture<'_, Result<Bytes, Fault>>;
+    fn progress(&self, task: TaskId, token: FencingToken, n: u64, note: Bytes) -> BoxFuture<'_, Result<(), Fault>>;
+}
+
+/// Options of a task; unset ones come from the configuration.
+#[derive(Debug, Clone, Default)]
+pub struct TaskRequest {
+    /// 0 is the most urgent; 4 unless set.
+    pub priority: Option<u8>,
+    /// How long to wait before the first attempt.
+    pub delay: Duration,
+    /// The most attempts.
+    pub attempts_max: Option<u32>,
+    /// How long one attempt may take.
+    pub attempt_max: Option<Duration>,
+    /// The pause after the first failure; doubles with each further one.
+    pub backoff: Option<Duration>,
+    /// The same key with the same agent and input is the same task.
+    pub idempotency_key: Option<String>,
+}
+
+/// How long an ask within a turn waits for its reply.
+const ASK_WAIT: Duration = Duration::from_secs(30);
+
+impl Turn {
+    pub(crate) fn new(agent: AgentId, work: Work, services: Arc<dyn Services>) -> Self {
+        Self {
+            agent,
+            work,
+            services,
+            effects: Effects::default(),
+            progress: 0,
+        }
+    }
+
+    pub(crate) fn into_effects(self) -> Effects {
+        self.effects
+    }
+
+    /// The agent's address.
+    #[must_use]
+    pub fn agent(&self) -> &AgentId {
+        &self.agent
+    }
+
+    /// The agent's key; empty for an agent without one.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        self.agent.key_str()
+    }
+
+    /// The task this turn is an attempt at. Use it as the idempotency key of what the turn does outside the mesh.
+    #[must_use]
+    pub fn task(&self) -> Option<TaskId> {
+        match &self.work {
+            Work::Task { task, .. } => Some(*task),
+            Work::Ask { .. } | Work::Message { .. } => None,
+        }
+    }
+
+    /// Sends a durable message. It leaves when the turn commits, and is handled exactly once.
+    ///
+    /// # Errors
+    /// When nobody in the mesh has that name, or `message` cannot be written as JSON.
+    pub fn send(&mut self, to: &str, message: &impl Serialize) -> Result<(), Fault> {
+        let to = self.services.resolve(&self.agent.namespace, to)?;
+        let payload = Bytes::from(serde_json::to_vec(message)?);
+        self.effects.sends.push(MessageBody { to: to.agent, payload });
+        Ok(())
+    }
+
+    /// Enqueues a task. It exists when the turn commits.
+    ///
+    /// # Errors
+    /// When nobody in the mesh has that name, or `input` cannot be written as JSON.
+    pub fn enqueue(&mut self, to: &str, input: &impl Serialize, request: TaskRequest) -> Result<TaskId, Fault> {
+        let to = self.services.resolve(&self.agent.namespace, to)?;
+        let task = self
+            .services
+            .new_task(to, Bytes::from(serde_json::to_vec(input)?), request)?;
+        let id = task.id;
+        self.effects.enqueues.push(task);
+        Ok(id)
+    }
+
+    /// Asks another agent and waits for its reply. The question leaves at once, so it may be asked again if this turn
+    /// does not commit.
+    ///
+    /// # Errors
+    /// When the other agent is unknown, fails or does not reply in time.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the reply up; the other agent may still handle the question.
+    pub async fn ask<T: DeserializeOwned>(&mut self, to: &str, question: &impl Serialize) -> Result<T, Fault> {
+        let to = self.services.resolve(&self.agent.namespace, to)?;
+        let payload = Bytes::from(serde_json::to_vec(question)?);
+        let reply = self.services.ask(to, payload, ASK_WAIT).await?;
+        Ok(serde_json::from_slice(&reply)?)
+    }
+
+    /// Adds to the numbered events of the task under way; does nothing in a turn that is not part of one.
+    ///
+    /// # Errors
+    /// When the attempt was taken away, or the store does not answer.
+    pub async fn progress(&mut self, note: &impl Serialize) -> Result<(), Fault> {
+        let Work::Task { task, token, .. } = &self.work else {
+            return Ok(());
+        };
+        let note = Bytes::from(serde_json::to_vec(note)?);
+        self.services.progress(*task, *token, self.progress, note).await?;
+        self.progress += 1;
+        Ok(())
+    }
+}
+
+struct Native<A>(PhantomData<fn() -> A>);
+
+struct InMemory<A>(A);
+
+impl<A: Agent> Behaviour for Native<A> {
+    fn hydrate(&self, state: Option<&[u8]>) -> Result<Box<dyn Living>, Fault> {
+        let agent = match state {
+            Some(bytes) => serde_json::from_slice(bytes)?,
+            None => A::default(),
+        };
+        Ok(Box::new(InMemory::<A>(agent)))
+    }
+}
+
+impl<A: Agent> Living for InMemory<A> {
+    fn run<'a>(&'a mut self, payload: Bytes, turn: &'a mut Turn) -> BoxFuture<'a, Result<Bytes, Fault>> {
+        Box::pin(async move {
+            let text: &[u8] = if payload.is_empty() { b"null" } else { &payload };
+            let input = serde_json::from_slice(text)
+                .map_err(|error| Fault::hopeless(format!("the input does not fit the agent: {error}")))?;
+            let output = self.0.handle(input, turn).await?;
+            Ok(Bytes::from(serde_json::to_vec(&output)?))
+        })
+    }
+
+    fn state(&self) -> Result<Bytes, Fault> {
+        Ok(Bytes::from(serde_json::to_vec(&self.0)?))
+    }
+}

@@ -1,0 +1,81 @@
+//! Looks after things from time to time: forgotten inboxes, free disk space, old tasks.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use pelago_core::record::{Op, Outcome, Sweep};
+use pelago_store::sqlite::Reader;
+
+use crate::{agents::Agents, handle::Handle};
+
+/// How often inboxes that nobody was told of are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How many of them are woken at a time.
+const INBOXES_MAX: u32 = 1_000;
+/// Old rows are forgotten once in so many looks: once a minute.
+const LOOKS_PER_SWEEP: u32 = 12;
+/// How long an ended task is kept, in milliseconds: an hour, or seven days with an idempotency key.
+const KEPT_MS: u64 = 60 * 60 * 1_000;
+const KEYED_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// The most rows that one commit forgets.
+const SWEEP_ROWS_MAX: u32 = 500;
+
+pub(crate) struct Keeper {
+    pub(crate) handle: Handle,
+    pub(crate) agents: Arc<Agents>,
+    pub(crate) reader: Arc<Reader>,
+    pub(crate) directory: PathBuf,
+    pub(crate) disk_free_bytes_min: u64,
+}
+
+impl Keeper {
+    pub(crate) async fn run(self) {
+        for look in 1_u32.. {
+            self.check_disk();
+            self.wake_inboxes().await;
+            if look.is_multiple_of(LOOKS_PER_SWEEP) {
+                self.sweep().await;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Refuses new work before the log runs out of space, while there is still room to end what runs.
+    fn check_disk(&self) {
+        match rustix::fs::statvfs(&self.directory) {
+            Ok(disk) => self
+                .handle
+                .set_disk_full(disk.f_bavail.saturating_mul(disk.f_frsize) < self.disk_free_bytes_min),
+            Err(error) => tracing::warn!(%error, "the free space of the data directory cannot be read"),
+        }
+    }
+
+    /// Tells agents of messages that came while nobody could tell them.
+    async fn wake_inboxes(&self) {
+        let reader = Arc::clone(&self.reader);
+        let read = move || reader.view(|view| view.agents_with_inbox(None, INBOXES_MAX));
+        match tokio::task::spawn_blocking(read).await {
+            Ok(Ok(page)) => page.rows.iter().for_each(|(agent, _)| self.agents.wake(agent)),
+            Ok(Err(error)) => tracing::warn!(%error, "the inboxes cannot be read"),
+            Err(_stopping) => {}
+        }
+    }
+
+    /// Forgets tasks and replies whose time is over.
+    async fn sweep(&self) {
+        let now = self.handle.log_time().as_millis();
+        let before = |kept: u64| pelago_core::time::LogTime::from_millis(now.saturating_sub(kept));
+        let (ended_before, keyed_ended_before) = (before(KEPT_MS), before(KEYED_KEPT_MS));
+        loop {
+            let op = Op::Sweep(Sweep {
+                ended_before,
+                keyed_ended_before,
+                rows_max: SWEEP_ROWS_MAX,
+            });
+            match self.handle.propose(op).await {
+                Ok(Outcome::Swept { rows }) if rows >= u64::from(SWEEP_ROWS_MAX) => {}
+                // Swept, or not the leader's moment: there is another one soon.
+                Ok(_) | Err(_) => return,
+            }
+        }
+    }
+}

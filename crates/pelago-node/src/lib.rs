@@ -1,0 +1,29 @@
+//! One node of a mesh: its loops, its part in the control log, and the agents it hosts.
+//!
+//! *Is:* the place where decisions of `pelago_core` meet clocks, threads and the store. `loops` is the map; `raft` holds
+//! openraft and nothing of it leaves; [`Agent`] is how behaviours are written; [`Handle`] is what a node does for others.
+//!
+//! *Is not:* an API for clients (see `pelago_api`), nor a rule: what may happen to durable facts stands in
+//! `pelago_core::record`.
+#![forbid(unsafe_code)]
+
+mod agents;
+pub mod clock;
+mod committer;
+mod feed;
+pub mod handle;
+mod host;
+mod ids;
+mod keeper;
+mod loops;
+pub mod metrics;
+mod node;
+mod raft;
+mod scheduler;
+mod services;
+mod view;
+mod waiters;
+
+pub use handle::Handle;
+pub use host::{Affinity, Agent, Fault, Kind, TaskRequest, Turn, keyed, pool, resident};
+pub use node::{Config, Error, Node};

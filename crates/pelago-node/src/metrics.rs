@@ -1,0 +1,132 @@
+//! What a node counts. One registry feeds `/metrics`.
+//!
+//! Labels are bounded: states, outcomes and reasons, never a key or an id.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{
+        counter::Counter,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+/// The counters of one node. Adding to one is a single atomic operation.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    /// Turns committed by agents of this node.
+    pub turns: Counter,
+    /// Turns that failed.
+    pub turns_failed: Counter,
+    /// Commits refused because another node held the agent, or a later run of it did.
+    pub zombie_commit_blocked: Counter,
+    /// Attempts at tasks begun on this node.
+    pub attempts: Counter,
+    /// Keyed agents in memory.
+    pub agents_active: Gauge,
+    /// Deliveries refused because a mailbox was full.
+    pub busy: Counter,
+    /// Answered HTTP requests.
+    pub http_requests: Counter,
+    /// Whether this node leads the mesh: 0 or 1.
+    pub leads: Gauge,
+    /// The last entry of the log that was applied here.
+    pub applied_index: Gauge<u64, AtomicU64>,
+    /// Batches proposed by this node.
+    pub batches: Counter,
+    /// Items per batch.
+    pub batch_items: Histogram,
+    /// Flushes of the log on this node.
+    pub log_flushes: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            turns: Counter::default(),
+            turns_failed: Counter::default(),
+            zombie_commit_blocked: Counter::default(),
+            attempts: Counter::default(),
+            agents_active: Gauge::default(),
+            busy: Counter::default(),
+            http_requests: Counter::default(),
+            leads: Gauge::default(),
+            applied_index: Gauge::default(),
+            batches: Counter::default(),
+            batch_items: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
+            log_flushes: Counter::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Counts one batch.
+    pub(crate) fn batch(&self, items: usize) {
+        self.batches.inc();
+        self.batch_items.observe(items as f64);
+    }
+
+    /// All counters in OpenMetrics text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.registry()).expect("writing to a string does not fail");
+        text
+    }
+
+    fn registry(&self) -> Registry {
+        let mut all = Registry::with_prefix("pelago");
+        all.register("turns", "Turns committed by agents of this node", self.turns.clone());
+        all.register("turns_failed", "Turns that failed", self.turns_failed.clone());
+        let help = "Commits refused because the agent was held elsewhere";
+        all.register("zombie_commit_blocked", help, self.zombie_commit_blocked.clone());
+        all.register(
+            "task_attempts",
+            "Attempts at tasks begun on this node",
+            self.attempts.clone(),
+        );
+        all.register("agents_active", "Keyed agents in memory", self.agents_active.clone());
+        all.register(
+            "mailbox_busy",
+            "Deliveries refused because a mailbox was full",
+            self.busy.clone(),
+        );
+        all.register("http_requests", "Answered HTTP requests", self.http_requests.clone());
+        all.register(
+            "consensus_is_leader",
+            "Whether this node leads the mesh",
+            self.leads.clone(),
+        );
+        all.register(
+            "log_applied_index",
+            "Last entry of the log applied here",
+            self.applied_index.clone(),
+        );
+        all.register("batches", "Batches proposed by this node", self.batches.clone());
+        all.register("batch_items", "Items per batch", self.batch_items.clone());
+        all.register(
+            "log_flushes",
+            "Flushes of the log on this node",
+            self.log_flushes.clone(),
+        );
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_counted_is_rendered() {
+        let metrics = Metrics::default();
+        metrics.turns.inc_by(3);
+        metrics.batch(4);
+        let text = metrics.render();
+        assert!(text.contains("pelago_turns_total 3"), "{text}");
+        assert!(text.contains("pelago_batch_items_sum 4.0"), "{text}");
+    }
+}

@@ -1,0 +1,301 @@
+//! The loop around `core::task`: the leader's scheduler.
+//!
+//! Enqueues come through here so that a task can be assigned in the commit that creates it. All else the scheduler
+//! learns from committed rows; an assignment that the store refused is looked up and told to it again.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use pelago_core::{
+    id::{FencingToken, Holder, Name, TaskId},
+    record::{Assign, Enqueue, NewTask, Offer, Op, Outcome, Task, TaskState, TimeOut},
+    task::{Config, Effect, Input, Scheduler, Waiting},
+    time::LogTime,
+};
+use pelago_store::{ProposeError, sqlite::Reader};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::{committer, handle::Error, ids, raft::Consensus};
+
+/// Requests that wait for the scheduler; whoever asks more waits.
+const REQUESTS_MAX: usize = 1_024;
+/// Rows that wait to be told; the feed waits when they do.
+const ROWS_MAX: usize = 4_096;
+/// The pause before an assignment is proposed again after the control log did not answer.
+const PROPOSE_AGAIN: Duration = Duration::from_millis(200);
+/// The longest sleep when nothing is due.
+const IDLE_MAX: Duration = Duration::from_mins(1);
+/// How much longer than its limit an attempt may take before the leader ends it: its own node does so first.
+const GRACE_MS: u64 = 2_000;
+
+/// Reaches the scheduler. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    requests: mpsc::Sender<Request>,
+    rows: mpsc::Sender<Row>,
+}
+
+struct Request {
+    task: NewTask,
+    answer: oneshot::Sender<Result<Outcome, Error>>,
+}
+
+enum Row {
+    Task(Task),
+    NodeUp(Holder, BTreeMap<Name, Offer>),
+    NodeGone(Holder),
+}
+
+pub(crate) struct Loop {
+    core: Scheduler,
+    requests: mpsc::Receiver<Request>,
+    rows: mpsc::Receiver<Row>,
+    committer: committer::Handle,
+    consensus: Arc<Consensus>,
+    reader: Arc<Reader>,
+    proposed: FuturesUnordered<BoxFuture<'static, Decided>>,
+    effects: Vec<Effect>,
+}
+
+/// The end of a proposal.
+enum Decided {
+    /// An enqueue that did not make a task.
+    NotEnqueued(TaskId),
+    /// The row of a task whose assignment or time-out was refused.
+    Refused(TaskId, Option<Task>),
+    /// The row will tell.
+    Known,
+}
+
+impl Handle {
+    /// Enqueues a task, and assigns it at once when a node has room.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the task in doubt.
+    pub(crate) async fn enqueue(&self, task: NewTask) -> Result<Outcome, Error> {
+        let (answer, outcome) = oneshot::channel();
+        self.requests
+            .send(Request { task, answer })
+            .await
+            .map_err(|_| Error::Stopping)?;
+        outcome.await.map_err(|_| Error::Stopping)?
+    }
+
+    /// Tells the scheduler a committed row. A scheduler that has ended needs none.
+    pub(crate) async fn task(&self, task: Task) {
+        let _gone = self.rows.send(Row::Task(task)).await;
+    }
+
+    pub(crate) async fn node_up(&self, holder: Holder, offers: BTreeMap<Name, Offer>) {
+        let _gone = self.rows.send(Row::NodeUp(holder, offers)).await;
+    }
+
+    pub(crate) async fn node_gone(&self, holder: Holder) {
+        let _gone = self.rows.send(Row::NodeGone(holder)).await;
+    }
+}
+
+impl Loop {
+    pub(crate) fn new(
+        config: Config,
+        committer: committer::Handle,
+        consensus: Arc<Consensus>,
+        reader: Arc<Reader>,
+    ) -> (Self, Handle) {
+        let (requests, from_requests) = mpsc::channel(REQUESTS_MAX);
+        let (rows, from_rows) = mpsc::channel(ROWS_MAX);
+        let core = Scheduler::new(config);
+        let (proposed, effects) = (FuturesUnordered::new(), Vec::new());
+        let this = Self {
+            core,
+            requests: from_requests,
+            rows: from_rows,
+            committer,
+            consensus,
+            reader,
+            proposed,
+            effects,
+        };
+        (this, Handle { requests, rows })
+    }
+
+    /// Schedules until it is dropped. `standing` are the tasks of before that have not ended.
+    pub(crate) async fn run(mut self, standing: Vec<Task>) {
+        let now = self.consensus.log_time();
+        for task in standing {
+            self.row(now, Row::Task(task));
+        }
+        self.carry_out();
+        let (mut rows, mut requests) = (Vec::new(), Vec::new());
+        loop {
+            let wait = self.wait();
+            let mut decided = None;
+            tokio::select! {
+                biased;
+                end = self.proposed.next(), if !self.proposed.is_empty() => decided = end,
+                _ = self.rows.recv_many(&mut rows, ROWS_MAX) => {}
+                _ = self.requests.recv_many(&mut requests, REQUESTS_MAX) => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+            let now = self.consensus.log_time();
+            if let Some(decided) = decided {
+                self.decided(now, decided);
+            }
+            for row in rows.drain(..) {
+                self.row(now, row);
+            }
+            for request in requests.drain(..) {
+                self.enqueue(request);
+            }
+            self.core.expire(now, &mut self.effects);
+            self.carry_out();
+        }
+    }
+
+    /// How long until something is due by itself.
+    fn wait(&self) -> Duration {
+        let Some(at) = self.core.deadline() else {
+            return IDLE_MAX;
+        };
+        let millis = at.as_millis().saturating_sub(self.consensus.log_time().as_millis());
+        Duration::from_millis(millis.max(1)).min(IDLE_MAX)
+    }
+
+    fn row(&mut self, now: LogTime, row: Row) {
+        let input = match row {
+            Row::Task(task) => to_input(task),
+            Row::NodeUp(holder, offers) => Input::NodeUp { holder, offers },
+            Row::NodeGone(holder) => Input::NodeGone(holder),
+        };
+        self.core.handle(now, input, &mut self.effects);
+    }
+
+    fn enqueue(&mut self, request: Request) {
+        let Request { task, answer } = request;
+        if self.core.is_full() {
+            // Whoever asked may have gone.
+            let _gone = answer.send(Err(Error::Busy("too many tasks wait".into())));
+            return;
+        }
+        let id = task.id;
+        let assign = if task.delay_ms == 0 {
+            self.core.reserve(&to_waiting(&task))
+        } else {
+            None
+        };
+        let proposing = self.committer.clone();
+        self.proposed.push(Box::pin(async move {
+            let outcome = proposing.propose(Op::Enqueue(Enqueue { task, assign })).await;
+            let made = matches!(outcome, Ok(Outcome::Enqueued { .. }));
+            // Whoever asked may have gone; the task exists all the same.
+            let _gone = answer.send(outcome.map_err(Error::from));
+            if made { Decided::Known } else { Decided::NotEnqueued(id) }
+        }));
+    }
+
+    fn decided(&mut self, now: LogTime, decided: Decided) {
+        match decided {
+            Decided::Known => {}
+            Decided::NotEnqueued(id) => self.core.handle(now, Input::Refused(id), &mut self.effects),
+            Decided::Refused(id, row) => {
+                self.core.handle(now, Input::Refused(id), &mut self.effects);
+                if let Some(task) = row {
+                    self.core.handle(now, to_input(task), &mut self.effects);
+                }
+            }
+        }
+    }
+
+    fn carry_out(&mut self) {
+        for effect in std::mem::take(&mut self.effects) {
+            match effect {
+                Effect::Assign { task, holder } => self.propose(task, Op::Assign(Assign { task, holder })),
+                Effect::TimeOut { task, token } => self.time_out(task, token),
+            }
+        }
+    }
+
+    fn time_out(&mut self, task: TaskId, token: FencingToken) {
+        let retry_after_ms = ids::jittered(GRACE_MS / 2);
+        self.propose(
+            task,
+            Op::TimeOut(TimeOut {
+                task,
+                token,
+                retry_after_ms,
+            }),
+        );
+    }
+
+    /// Proposes until there is an answer. If it is a refusal, the row says what is true.
+    fn propose(&mut self, id: TaskId, op: Op) {
+        let (committer, reader) = (self.committer.clone(), Arc::clone(&self.reader));
+        self.proposed.push(Box::pin(async move {
+            loop {
+                match committer.propose(op.clone()).await {
+                    Ok(outcome) if outcome.is_success() => return Decided::Known,
+                    Ok(_) => break,
+                    Err(ProposeError::Stopped) => return Decided::Known,
+                    Err(ProposeError::NotLeader { .. } | ProposeError::Unknown | ProposeError::DiskFull) => {
+                        tokio::time::sleep(PROPOSE_AGAIN).await;
+                    }
+                }
+            }
+            let read = tokio::task::spawn_blocking(move || reader.view(|view| view.task(id))).await;
+            // A row that cannot be read is told when it changes next.
+            Decided::Refused(id, read.ok().and_then(Result::ok).flatten().map(|whole| whole.task))
+        }));
+    }
+}
+
+fn to_input(task: Task) -> Input {
+    match (task.state, task.holder, task.token) {
+        (TaskState::Running, Some(holder), Some(token)) => {
+            let until = task
+                .changed
+                .plus_millis(task.policy.attempt_ms_max)
+                .plus_millis(GRACE_MS);
+            Input::Assigned {
+                waiting: row_to_waiting(task),
+                holder,
+                token,
+                until,
+            }
+        }
+        (TaskState::Queued, _, _) => Input::Queued(row_to_waiting(task)),
+        (TaskState::Running | TaskState::Done | TaskState::Dead | TaskState::Cancelled, _, _) => Input::Ended(task.id),
+    }
+}
+
+fn row_to_waiting(task: Task) -> Waiting {
+    let Task {
+        id,
+        agent,
+        placement,
+        node,
+        priority,
+        run_at,
+        ..
+    } = task;
+    Waiting {
+        task: id,
+        agent,
+        placement,
+        node,
+        priority,
+        run_at,
+        held_by: None,
+    }
+}
+
+fn to_waiting(task: &NewTask) -> Waiting {
+    Waiting {
+        task: task.id,
+        agent: task.agent.clone(),
+        placement: task.placement,
+        node: task.node,
+        priority: task.priority,
+        run_at: LogTime::ZERO,
+        held_by: None,
+    }
+}

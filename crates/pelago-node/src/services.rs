@@ -1,0 +1,194 @@
+//! What a turn may ask of its node, and what requests from outside need too: names, new tasks, questions.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use pelago_core::{
+    agent::{Failure, Work},
+    id::{Address, FencingToken, Name, TaskId},
+    record::{BodyHash, IdempotencyKey, NewTask, Op, Outcome, Placement, Progress, RetryPolicy},
+};
+
+use crate::{
+    agents::Agents,
+    committer,
+    handle::Error,
+    host::{Fault, Services, TaskRequest},
+    ids,
+    raft::Consensus,
+    view,
+};
+
+/// The priority of a task that names none. 0 is the most urgent.
+const PRIORITY: u8 = 4;
+
+/// The shared part. Agents hold it and it reaches back to them, hence the weak reference.
+pub(crate) struct NodeServices {
+    pub(crate) view: view::Reader,
+    pub(crate) committer: committer::Handle,
+    pub(crate) consensus: Arc<Consensus>,
+    pub(crate) agents: Weak<Agents>,
+    pub(crate) policy: RetryPolicy,
+}
+
+impl NodeServices {
+    /// Parses an address and checks that somebody in the mesh can be meant.
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong with it.
+    pub(crate) fn find(&self, namespace: &Name, to: &str) -> Result<(Address, Placement), Error> {
+        let address = Address::parse(namespace, to)?;
+        let view = self.view.get();
+        let placement = view.placement(&address.agent.name)?;
+        let name = &address.agent.name;
+        match (placement, &address.agent.key) {
+            (Placement::Keyed, None) => {
+                return Err(Error::WrongKey(format!(
+                    "agent {name} is keyed: address one of them as {name}:KEY"
+                )));
+            }
+            (Placement::Pool | Placement::Resident, Some(_)) => {
+                return Err(Error::WrongKey(format!(
+                    "agent {name} has no keys: address it as {name}"
+                )));
+            }
+            (Placement::Keyed, Some(_)) | (Placement::Pool | Placement::Resident, None) => {}
+        }
+        match &address.node {
+            Some(node) if view.named(node).is_none() => Err(Error::UnknownNode(node.clone())),
+            Some(_) | None => Ok((address, placement)),
+        }
+    }
+
+    /// Asks an agent and waits for its reply.
+    ///
+    /// # Errors
+    /// [`Error`] says what became of the question.
+    pub(crate) async fn question(
+        &self,
+        to: Address,
+        payload: Bytes,
+        wait: Duration,
+        remember: Option<IdempotencyKey>,
+    ) -> Result<Bytes, Error> {
+        let agents = self.agents.upgrade().ok_or(Error::Stopping)?;
+        let remember = remember.map(|key| (key, BodyHash::of(&to.agent, &payload)));
+        let turn = agents.run(&to.agent, Work::Ask { remember }, payload);
+        let waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let reply = tokio::time::timeout(wait, turn)
+            .await
+            .map_err(|_| Error::Timeout { waited_ms })?;
+        reply.map_err(Error::from)
+    }
+
+    /// A task as it will be enqueued.
+    ///
+    /// # Errors
+    /// When nobody can do it, or an option makes no sense.
+    pub(crate) fn task(&self, to: Address, input: Bytes, request: TaskRequest) -> Result<NewTask, Error> {
+        let view = self.view.get();
+        let placement = view.placement(&to.agent.name)?;
+        let node = to.node.as_ref().and_then(|name| view.named(name)).map(|node| node.id);
+        if request.attempts_max == Some(0) {
+            return Err(Error::WrongState("a task needs at least one attempt".into()));
+        }
+        let body = BodyHash::of(&to.agent, &input);
+        let namespace = to.agent.namespace.clone();
+        let idempotency = request.idempotency_key.map(|key| IdempotencyKey { namespace, key });
+        Ok(NewTask {
+            id: ids::task(self.consensus.log_time()),
+            agent: to.agent,
+            placement,
+            node,
+            input,
+            priority: request.priority.unwrap_or(PRIORITY),
+            delay_ms: millis(request.delay),
+            policy: RetryPolicy {
+                attempts_max: request.attempts_max.unwrap_or(self.policy.attempts_max),
+                attempt_ms_max: request.attempt_max.map_or(self.policy.attempt_ms_max, millis),
+                backoff_ms: request.backoff.map_or(self.policy.backoff_ms, millis),
+                backoff_ms_max: self.policy.backoff_ms_max,
+            },
+            idempotency,
+            body,
+        })
+    }
+}
+
+impl Services for NodeServices {
+    fn resolve(&self, namespace: &Name, to: &str) -> Result<Address, Fault> {
+        Ok(self.find(namespace, to)?.0)
+    }
+
+    fn new_task(&self, to: Address, input: Bytes, request: TaskRequest) -> Result<NewTask, Fault> {
+        Ok(self.task(to, input, request)?)
+    }
+
+    fn ask(&self, to: Address, payload: Bytes, wait: Duration) -> BoxFuture<'_, Result<Bytes, Fault>> {
+        Box::pin(async move { Ok(self.question(to, payload, wait, None).await?) })
+    }
+
+    fn progress(&self, task: TaskId, token: FencingToken, n: u64, note: Bytes) -> BoxFuture<'_, Result<(), Fault>> {
+        let op = Op::Progress(Progress {
+            task,
+            token,
+            first: n,
+            notes: vec![note],
+        });
+        Box::pin(async move {
+            match self.committer.propose(op).await? {
+                Outcome::Refused(refusal) => Err(refusal.into()),
+                _ => Ok(()),
+            }
+        })
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Failed(reason) => Self::AgentFailed {
+                reason,
+                hopeless: false,
+            },
+            Failure::Hopeless(reason) => Self::AgentFailed { reason, hopeless: true },
+            Failure::Busy => Self::Busy(failure.to_string()),
+            Failure::TimedOut { limit_ms } => Self::AgentFailed {
+                reason: format!("its turn took longer than {limit_ms} ms"),
+                hopeless: false,
+            },
+            Failure::Refused(refusal) => refusal.into(),
+            Failure::Elsewhere(_) => Self::Busy(failure.to_string()),
+            Failure::Stopped => Self::Stopping,
+            Failure::Unknown => Self::NoQuorum,
+        }
+    }
+}
+
+impl From<pelago_core::record::Refusal> for Error {
+    fn from(refusal: pelago_core::record::Refusal) -> Self {
+        use pelago_core::record::Refusal;
+        match refusal {
+            Refusal::Conflict { key } => Self::Conflict { key },
+            Refusal::NoTask(task) => Self::UnknownTask(task),
+            Refusal::Full(_) => Self::Busy(refusal.to_string()),
+            Refusal::TooLarge { .. } => Self::TooLarge(refusal.to_string()),
+            Refusal::Fenced { .. }
+            | Refusal::HolderGone(_)
+            | Refusal::StaleToken { .. }
+            | Refusal::MessageGone { .. }
+            | Refusal::WrongState { .. }
+            | Refusal::TooEarly
+            | Refusal::NameTaken(_)
+            | Refusal::NotAlone => Self::WrongState(refusal.to_string()),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

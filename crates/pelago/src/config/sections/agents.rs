@@ -1,0 +1,70 @@
+//! `[agents.NAME]`
+
+use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
+
+use pelago_core::id::Name;
+use pelago_node::Affinity;
+
+use super::super::{
+    section::Section,
+    tree::Value,
+    value::{self, Refusal},
+};
+
+/// An agent that the configuration declares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentConfig {
+    /// The registered native agent that gives it its behaviour. The agent's own name when nothing is said.
+    pub kind: Name,
+    /// Nodes it may run on: those that match any entry. Empty means every node.
+    pub node_affinity: Vec<Affinity>,
+    /// How many turns a node runs at a time, for placement `pool`. About the number of cores for work that computes,
+    /// more for work that waits. Has no effect on `keyed` and `resident`, which take one turn at a time.
+    pub concurrency: NonZeroU32,
+    /// How long one turn may take before it is given up. Longer than the slowest turn that is right.
+    pub turn_max: Duration,
+}
+
+impl AgentConfig {
+    /// An agent called `name` of which nothing else is said.
+    #[must_use]
+    pub fn new(name: &Name) -> Self {
+        Self {
+            kind: name.clone(),
+            node_affinity: Vec::new(),
+            concurrency: NonZeroU32::new(8).expect("it is not 0"),
+            turn_max: Duration::from_secs(60),
+        }
+    }
+
+    fn read(section: &mut Section<'_>, name: &Name) -> Self {
+        let default = Self::new(name);
+        Self {
+            kind: section.get("kind", value::name, default.kind),
+            node_affinity: section.list("node_affinity", |report, node| report.value(&node, affinity)),
+            concurrency: section.get("concurrency", value::count(65_536), default.concurrency),
+            turn_max: section.get("turn_ms_max", value::millis(1..=86_400_000), default.turn_max),
+        }
+    }
+}
+
+/// Reads all declared agents, by name.
+pub(in super::super) fn read_agents(root: &mut Section<'_>) -> BTreeMap<Name, AgentConfig> {
+    root.entries("agents", |report, name, node| {
+        Some(report.section(node, |section| AgentConfig::read(section, name)))
+    })
+}
+
+fn affinity(value: &Value) -> Result<Affinity, Refusal> {
+    let what = "the name of a node or label=value";
+    let text = value.as_text().ok_or_else(|| Refusal::expected(what, value))?;
+    let refused = |why: &str| Refusal::expected(what, value).hint(why);
+    let named = |text| Name::new(text).map_err(|invalid| refused(invalid.why));
+    match text.split_once('=') {
+        None => named(text).map(Affinity::Node),
+        Some((label, wanted)) => Ok(Affinity::Label {
+            label: named(label)?,
+            value: value::label_text(wanted).ok_or_else(|| refused("a label's value is a text of 1 to 128 bytes"))?,
+        }),
+    }
+}

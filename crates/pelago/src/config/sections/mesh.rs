@@ -1,0 +1,111 @@
+//! `[mesh]`
+
+use std::collections::BTreeMap;
+
+use pelago_core::id::Name;
+
+use super::super::{
+    address::{HostPort, LoopbackAddr, LoopbackHost},
+    section::{Report, Section},
+    tree::{Node, Value},
+    value::{self, Refusal},
+};
+
+/// This node, the mesh it belongs to, and where to meet it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeshConfig {
+    /// The mesh. Nodes of another name are refused in the handshake.
+    pub name: Name,
+    /// The node's name: unique in the mesh, and kept for ever, since addresses and affinities use it. None lets the
+    /// node choose one at its first start and keep it in its data directory.
+    pub node_id: Option<Name>,
+    /// Where links from other nodes arrive: loopback only, until there is TLS and authentication. Port 0 takes a free
+    /// one.
+    pub listen_addr: LoopbackAddr,
+    /// Nodes to ask for the mesh at the start; one that answers is enough, for it knows the others.
+    pub peers: Vec<KnownNode>,
+    /// Whether to found a mesh when the data directory holds none and none is met. Set it on one node at most: two
+    /// founders make two meshes.
+    pub found: bool,
+    /// What this node is or has, for `agents.NAME.node_affinity`. `zone` and `region` also spread voters.
+    pub labels: BTreeMap<Name, String>,
+}
+
+/// A node that was named before it was met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownNode {
+    /// The name it should have, if one was written.
+    pub id: Option<Name>,
+    /// Where it listens for links.
+    pub address: HostPort,
+}
+
+impl Default for MeshConfig {
+    fn default() -> Self {
+        Self {
+            name: Name::new("pelago").expect("it has only letters"),
+            node_id: None,
+            listen_addr: LoopbackHost::V4.with_port(50051),
+            peers: Vec::new(),
+            found: false,
+            labels: BTreeMap::new(),
+        }
+    }
+}
+
+impl MeshConfig {
+    pub(in super::super) fn read(section: &mut Section<'_>) -> Self {
+        let default = Self::default();
+        // A mesh that cannot be switched off and addresses that are static are what S2's guide asks for by these two.
+        section.optional("enabled", enabled);
+        section.table("discovery", |discovery| discovery.optional("method", discovery_method));
+        Self {
+            name: section.get("name", value::name, default.name),
+            node_id: section.optional("node_id", value::name),
+            listen_addr: section.get("listen_addr", value::loopback_addr, default.listen_addr),
+            peers: section.list("peers", KnownNode::read),
+            found: section.get("found", value::boolean, default.found),
+            labels: section.entries("labels", |report, _, node| report.value(&node, value::label)),
+        }
+    }
+}
+
+impl KnownNode {
+    /// Reads `"host:port"`, or a table with an address.
+    fn read(report: &mut Report, node: Node) -> Option<Self> {
+        if matches!(node.value, Value::Table(_)) {
+            return report.section(node, |section| {
+                // A note for those who read the file: the node itself says what it does when it is met.
+                section.optional("role", value::word(&[("coordinator", ()), ("worker", ())]));
+                let id = section.optional("id", value::name);
+                Some(Self {
+                    id,
+                    address: section.required("address", value::host_port)?,
+                })
+            });
+        }
+        let address = report.value(&node, value::host_port)?;
+        Some(Self { id: None, address })
+    }
+}
+
+fn enabled(value: &Value) -> Result<(), Refusal> {
+    if value::boolean(value)? {
+        return Ok(());
+    }
+    Err(Refusal::not_yet(
+        value,
+        "remove it; a node without peers is a mesh of one",
+    ))
+}
+
+fn discovery_method(value: &Value) -> Result<(), Refusal> {
+    let method = value::word(&[("static", true), ("dns", false), ("kubernetes", false)]);
+    if method(value)? {
+        return Ok(());
+    }
+    Err(Refusal::not_yet(
+        value,
+        "use \"static\" and list the addresses in mesh.peers",
+    ))
+}

@@ -1,0 +1,19 @@
+//! One file a section: the typed settings, their meaning and defaults, and how they are read.
+
+mod agents;
+mod logging;
+mod mesh;
+mod server;
+mod shutdown;
+mod store;
+mod tasks;
+
+pub use agents::AgentConfig;
+pub use logging::{LogFormat, LogLevel, LoggingConfig};
+pub use mesh::{KnownNode, MeshConfig};
+pub use server::ServerConfig;
+pub use shutdown::ShutdownConfig;
+pub use store::StoreConfig;
+pub use tasks::TaskDefaults;
+
+pub(super) use agents::read_agents;

@@ -1,0 +1,39 @@
+//! The log: on stderr, so that stdout is data only.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{LogFormat, LogLevel, LoggingConfig};
+
+/// The variable that overrides the level, per module if need be: `PELAGO_LOG=info,pelago_node=debug`.
+const FILTER: &str = "PELAGO_LOG";
+
+/// Starts logging as configured. The first call in a process counts.
+pub(crate) fn start(config: &LoggingConfig) {
+    // openraft tells at level info and warn what we tell in our own words.
+    let quiet = format!("{},openraft=error", level(config.level));
+    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(quiet));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let started = match config.format {
+        LogFormat::Text => log
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_target(false)
+            .try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+    // A program that embeds us has its own log already.
+    let _its_own = started;
+}
+
+fn level(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    }
+}

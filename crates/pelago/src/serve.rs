@@ -1,0 +1,366 @@
+//! `pelago serve`, from the first flag to the last flush. Read it top to bottom and you know the process.
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::{Args, Parser, ValueEnum};
+use pelago_core::{agent, id::Name, record::RetryPolicy, task};
+use pelago_node::{Kind, Node};
+use tokio::{
+    net::TcpListener,
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{AgentConfig, Config, Flag, Problems, Sources},
+    logging,
+};
+
+/// How long requests under way may take to be answered after the agents have been put away.
+const ANSWERS_MAX: Duration = Duration::from_secs(2);
+/// The exit code of wrong usage, configuration included.
+const USAGE: u8 = 2;
+/// The exit code after a second signal.
+const INTERRUPTED: u8 = 130;
+
+/// Options of a node. Each sets a key of the configuration, and wins over the file and the environment.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ServeArgs {
+    /// Configuration file [default: ./pelago.toml if there is one]
+    #[arg(long, value_name = "FILE", env = "PELAGO_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The node's name (mesh.node_id)
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Found a new mesh if the data directory belongs to none (mesh.found)
+    #[arg(long)]
+    pub found: bool,
+    /// Data directory (store.dir)
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// HTTP port, 0 for any free one (server.port)
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// HTTP address, loopback only (server.host)
+    #[arg(long, value_name = "ADDRESS")]
+    pub host: Option<String>,
+    /// A label of the node; repeat for more (mesh.labels)
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub labels: Vec<String>,
+    /// Log level: error, warn, info, debug or trace (logging.level)
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// Log format: text or json (logging.format)
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// Print addresses and process id on stdout once the node is ready
+    #[arg(long, value_name = "FORMAT")]
+    pub print_addr: Option<PrintAddr>,
+}
+
+/// How addresses are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PrintAddr {
+    /// One line of JSON.
+    Json,
+}
+
+/// A program that is a node with agents of its own.
+#[derive(Parser)]
+struct Program {
+    #[command(flatten)]
+    args: ServeArgs,
+}
+
+/// Why a node's process ended with an error.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    #[error(transparent)]
+    Config(#[from] Problems),
+    #[error("failed to listen on {address}: {source}; choose another with --port, or --port 0 for any free one")]
+    Listen { address: String, source: io::Error },
+    #[error("failed to start: {}", chain(.0))]
+    Start(pelago_node::Error),
+    #[error("stopped: {}", chain(.0))]
+    Node(pelago_node::Error),
+    #[error("{0}")]
+    System(#[from] io::Error),
+    #[error("[agents.{name}] names the kind {kind}, which this program does not have; it has {known}")]
+    NoKind { name: Name, kind: Name, known: String },
+    #[error("mesh.peers is set, but nodes cannot be joined to each other yet: this version runs a mesh of one node")]
+    NoLinks,
+}
+
+/// Runs this process as a node that hosts `kinds`: `pelago serve` plus your agents. Reads the process's arguments.
+pub fn run(kinds: impl IntoIterator<Item = Kind>) -> ExitCode {
+    serve(&Program::parse().args, kinds.into_iter().collect())
+}
+
+/// Runs this process as a node that hosts `kinds`, until it is told to stop.
+pub fn serve(args: &ServeArgs, kinds: Vec<Kind>) -> ExitCode {
+    match try_serve(args, kinds) {
+        Ok(code) => code,
+        Err(error) => {
+            let usage = matches!(error, Error::Config(_) | Error::NoKind { .. } | Error::NoLinks);
+            let text = if let Error::Config(problems) = error {
+                problems.to_string()
+            } else {
+                format!("error: {error}")
+            };
+            // Without stderr there is nobody to tell.
+            let _unheard = writeln!(io::stderr(), "{}", text.trim_end());
+            if usage {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn try_serve(args: &ServeArgs, kinds: Vec<Kind>) -> Result<ExitCode, Error> {
+    let config = Config::load(Sources::of_process(args.config.clone(), args.flags())?)?;
+    if !config.mesh.peers.is_empty() {
+        return Err(Error::NoLinks);
+    }
+    let kinds = declare(&config, kinds)?;
+    logging::start(&config.logging);
+    let runtime = runtime::Builder::new_multi_thread()
+        .thread_name("pelago-data")
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(live(args, config, kinds));
+    runtime.shutdown_background();
+    ended
+}
+
+/// The life of the process: listen, start, serve, and stop in three steps.
+async fn live(args: &ServeArgs, config: Config, kinds: Vec<Kind>) -> Result<ExitCode, Error> {
+    let mut signals = Signals::new()?;
+    let listener = listen(&config).await?;
+    let http = listener
+        .as_ref()
+        .map(TcpListener::local_addr)
+        .transpose()?
+        .map(|address| address.to_string());
+    let mut node = Node::start(node_config(&config, http.as_deref()), kinds)
+        .await
+        .map_err(Error::Start)?;
+    let stop_answering = CancellationToken::new();
+    let api = match listener {
+        Some(listener) => tokio::spawn(pelago_api::http::serve(
+            listener,
+            node.handle().clone(),
+            stop_answering.clone(),
+        )),
+        None => tokio::spawn(std::future::pending()),
+    };
+    announce(args, &node, http.as_deref())?;
+
+    let failed = tokio::select! {
+        () = signals.next() => None,
+        error = node.failed() => Some(error),
+    };
+    if let Some(error) = failed {
+        return Err(Error::Node(error));
+    }
+    tracing::info!("stopping: running turns end first; a second signal stops at once");
+    let stopping = async {
+        node.begin_to_stop();
+        node.drain().await;
+        stop_answering.cancel();
+        // Requests that wait for something that will not happen here any more are cut off.
+        let _late = tokio::time::timeout(ANSWERS_MAX, api).await;
+        node.close().await;
+    };
+    tokio::select! {
+        () = stopping => Ok(ExitCode::SUCCESS),
+        () = signals.next() => Ok(ExitCode::from(INTERRUPTED)),
+    }
+}
+
+async fn listen(config: &Config) -> Result<Option<TcpListener>, Error> {
+    if !config.server.enabled {
+        return Ok(None);
+    }
+    let address = config.server.listen_addr().get();
+    let failed = |source| Error::Listen {
+        address: address.to_string(),
+        source,
+    };
+    TcpListener::bind(address).await.map(Some).map_err(failed)
+}
+
+/// Says where the node is reached: for people in the log, for programs on stdout.
+fn announce(args: &ServeArgs, node: &Node, http: Option<&str>) -> io::Result<()> {
+    let name = node.handle().name();
+    tracing::info!(node = %name, http = http.unwrap_or("off"), "node is ready");
+    if args.print_addr == Some(PrintAddr::Json) {
+        let (mesh, pid) = (None::<String>, std::process::id());
+        let line = serde_json::json!({ "http": http, "mesh": mesh, "node": name.as_str(), "pid": pid });
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{line}")?;
+        stdout.flush()?;
+    }
+    Ok(())
+}
+
+fn node_config(config: &Config, http: Option<&str>) -> pelago_node::Config {
+    let Config {
+        server: _,
+        mesh,
+        store,
+        agents: _,
+        tasks,
+        logging: _,
+        shutdown,
+    } = config;
+    pelago_node::Config {
+        directory: store.dir.clone(),
+        mesh_name: mesh.name.clone(),
+        name: mesh.node_id.clone(),
+        found: mesh.found,
+        labels: mesh
+            .labels
+            .iter()
+            .map(|(label, value)| (label.to_string(), value.clone()))
+            .collect(),
+        http_address: http.unwrap_or_default().to_owned(),
+        mesh_address: String::new(),
+        policy: RetryPolicy {
+            attempts_max: tasks.attempts_max.get(),
+            attempt_ms_max: millis(tasks.attempt_max),
+            backoff_ms: millis(tasks.backoff),
+            backoff_ms_max: millis(tasks.backoff_max),
+        },
+        agent: agent::Config::default(),
+        scheduler: task::Config::default(),
+        disk_free_bytes_min: store.disk_free_bytes_min,
+        drain_max: shutdown.drain_max,
+    }
+}
+
+/// The kinds as the configuration names and bounds them. Those it does not name keep their own names.
+fn declare(config: &Config, kinds: Vec<Kind>) -> Result<Vec<Kind>, Error> {
+    let find = |name: &Name, agent: &AgentConfig| {
+        let known = || {
+            kinds
+                .iter()
+                .map(|kind| kind.name().to_string())
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let no_kind = || Error::NoKind {
+            name: name.clone(),
+            kind: agent.kind.clone(),
+            known: known(),
+        };
+        kinds.iter().find(|kind| *kind.name() == agent.kind).ok_or_else(no_kind)
+    };
+    let mut declared = Vec::new();
+    for (name, agent) in &config.agents {
+        let AgentConfig {
+            kind: _,
+            node_affinity,
+            concurrency,
+            turn_max,
+        } = agent;
+        let mut kind = find(name, agent)?
+            .clone()
+            .named(name.clone())
+            .only_on(node_affinity.clone());
+        if kind.is_pool() {
+            kind = kind.at_most(*concurrency);
+        }
+        declared.push(kind.turns_within(*turn_max));
+    }
+    let unnamed = kinds.iter().filter(|kind| !config.agents.contains_key(kind.name()));
+    declared.extend(unnamed.cloned());
+    Ok(declared)
+}
+
+impl ServeArgs {
+    /// The flags that were given, as settings.
+    fn flags(&self) -> Vec<Flag> {
+        let Self {
+            config: _,
+            name,
+            found,
+            data_dir,
+            port,
+            host,
+            labels,
+            log_level,
+            log_format,
+            print_addr: _,
+        } = self;
+        let mut flags = Vec::new();
+        let mut set = |name: &str, key: &str, value: Option<String>| {
+            flags.extend(value.map(|value| Flag {
+                name: name.into(),
+                key: key.into(),
+                value,
+            }));
+        };
+        set("--name", "mesh.node_id", name.clone());
+        set("--found", "mesh.found", found.then(|| "true".into()));
+        set(
+            "--data-dir",
+            "store.dir",
+            data_dir.as_ref().map(|dir| dir.display().to_string()),
+        );
+        set("--port", "server.port", port.map(|port| port.to_string()));
+        set("--host", "server.host", host.clone());
+        set("--log-level", "logging.level", log_level.clone());
+        set("--log-format", "logging.format", log_format.clone());
+        for label in labels {
+            let (name, value) = label.split_once('=').unwrap_or((label, ""));
+            set("--label", &format!("mesh.labels.{name}"), Some(value.to_owned()));
+        }
+        flags
+    }
+}
+
+/// The two signals that ask a process to stop.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
