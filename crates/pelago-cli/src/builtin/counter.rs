@@ -1,0 +1,28 @@
+//! `counter:KEY` adds up the numbers it is given and replies the sum.
+//!
+//! Keyed: there is one `counter:a` in the whole mesh. Its field is its state, stored when a turn commits, so it goes on
+//! where it was after a restart or on another node.
+
+use pelago::{Agent, Fault, Kind, Turn};
+use serde::{Deserialize, Serialize};
+
+#[derive(Default, Serialize, Deserialize)]
+struct Counter {
+    count: i64,
+}
+
+pub(super) fn kind() -> Kind {
+    pelago::keyed::<Counter>("counter")
+}
+
+impl Agent for Counter {
+    /// What to add; one if nothing is said.
+    type Input = Option<i64>;
+    type Output = i64;
+
+    async fn handle(&mut self, by: Option<i64>, _turn: &mut Turn) -> Result<i64, Fault> {
+        let sum = self.count.checked_add(by.unwrap_or(1));
+        self.count = sum.ok_or_else(|| Fault::hopeless("the count would not fit 64 bits"))?;
+        Ok(self.count)
+    }
+}

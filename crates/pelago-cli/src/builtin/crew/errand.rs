@@ -1,0 +1,90 @@
+//! What a demo tells its nodes, in variables of their environment: the one thing about them that no task can change.
+
+use std::{
+    env,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::Duration,
+};
+
+const ROOT: &str = "PELAGO_DEMO_ROOT";
+const READERS: &str = "PELAGO_DEMO_READERS";
+const PACE: &str = "PELAGO_DEMO_PACE_MS";
+const DROPPED: &str = "PELAGO_DEMO_DROPPED";
+
+/// How long all the reading shall take at least, so that there is something to watch, and something to lose when a
+/// node is killed.
+const READING_MIN: Duration = Duration::from_secs(5);
+/// The longest that one file is held up for that.
+const PACE_MAX: Duration = Duration::from_millis(250);
+/// So many files for each reader: with fewer readers than files there is always a file under way until the last.
+const FILES_PER_READER_MIN: usize = 4;
+
+/// What a node of a demo is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Errand {
+    /// The folder to read; nothing outside it is.
+    pub(super) root: PathBuf,
+    /// How many files are read at a time.
+    pub(super) readers: NonZeroU32,
+    /// How long a reading takes at least.
+    pub(super) pace: Duration,
+    /// A file whose outcome is not sent on, so that a test sees the loss found.
+    pub(super) dropped: Option<String>,
+}
+
+impl Errand {
+    /// An errand for so many files below `root`.
+    pub(crate) fn new(root: &Path, files: usize, dropped: Option<String>) -> Self {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let readers = u32::try_from((files / FILES_PER_READER_MIN).clamp(1, cores)).unwrap_or(u32::MAX);
+        let readers = NonZeroU32::new(readers).unwrap_or(NonZeroU32::MIN);
+        let even = (READING_MIN * readers.get()).div_f64(files.max(1) as f64);
+        Self { root: root.to_owned(), readers, pace: even.min(PACE_MAX), dropped }
+    }
+
+    /// The errand of this process, if a demo started it.
+    ///
+    /// # Panics
+    /// If somebody else wrote the variables, and wrote them wrong.
+    pub(crate) fn of_process() -> Option<Self> {
+        let root = PathBuf::from(env::var_os(ROOT)?);
+        let number = |name| env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+        let readers = number(READERS).and_then(NonZeroU32::new);
+        let pace = number(PACE).map(|ms| Duration::from_millis(ms.into()));
+        let (Some(readers), Some(pace)) = (readers, pace) else {
+            panic!("{ROOT} is set, so {READERS} and {PACE} must be numbers: `pelago demo` sets all three");
+        };
+        Some(Self { root, readers, pace, dropped: env::var(DROPPED).ok() })
+    }
+
+    /// Tells a process that is about to be started.
+    pub(crate) fn tell(&self, command: &mut Command) {
+        let Self { root, readers, pace, dropped } = self;
+        command.env(ROOT, root).env(READERS, readers.to_string()).env(PACE, pace.as_millis().to_string());
+        if let Some(path) = dropped {
+            command.env(DROPPED, path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_files_are_read_slowly_and_many_are_not() {
+        let errand = |files| Errand::new(Path::new("/"), files, None);
+        assert_eq!((errand(1).readers.get(), errand(1).pace), (1, PACE_MAX));
+        assert_eq!(errand(0).pace, PACE_MAX);
+        let many = errand(8_192);
+        assert!(many.pace < Duration::from_millis(1) * many.readers.get(), "{many:?}");
+        for files in [10, 100, 1_000, 8_192] {
+            let Errand { readers, pace, .. } = errand(files);
+            let waited = pace * u32::try_from(files).expect("few files") / readers.get();
+            assert!(waited <= READING_MIN, "{files} files are held up for {waited:?}");
+        }
+    }
+}

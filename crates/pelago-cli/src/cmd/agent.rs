@@ -1,0 +1,209 @@
+//! `pelago agent …`
+
+use std::time::Duration;
+
+use pelago_api::{
+    client::{AgentQuery, Client},
+    model::{Agent, AgentList, Document, Payload, words},
+};
+use serde::Serialize;
+
+use super::paging::Paging;
+use crate::{
+    exit::Exit,
+    input::{self, Input},
+    output::{Error, Output, columns},
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum AgentCommand {
+    /// List keyed agents that have had a turn
+    #[command(after_long_help = LS_EXAMPLES)]
+    Ls(LsArgs),
+    /// Show the state of a keyed agent
+    #[command(after_long_help = STATE_EXAMPLES)]
+    State(StateArgs),
+    /// Ask an agent and show its reply
+    #[command(after_long_help = ASK_EXAMPLES)]
+    Ask(AskArgs),
+    /// Send an agent a durable message
+    ///
+    /// It is handled exactly once, however long that takes. There is no reply.
+    #[command(after_long_help = SEND_EXAMPLES)]
+    Send(SendArgs),
+}
+
+const LS_EXAMPLES: &str = "\
+Examples:
+  pelago agent ls
+  pelago agent ls --name counter --limit 10
+  pelago agent ls --all -o json | jq '.items | length'";
+
+const STATE_EXAMPLES: &str = "\
+Examples:
+  pelago agent state counter:a
+  pelago agent state counter:a -o json";
+
+const ASK_EXAMPLES: &str = "\
+Examples:
+  pelago agent ask counter:a            # no input is null: the counter adds 1
+  pelago agent ask counter:a 5
+  pelago agent ask echo '{\"text\": \"hello\"}'
+  pelago agent ask counter:a 5 --key order-17    # again with this key: same reply, counted once
+  echo 5 | pelago agent ask counter:a -
+  pelago agent ask node-1/reader @request.json --timeout 5s";
+
+const SEND_EXAMPLES: &str = "\
+Examples:
+  pelago agent send counter:a 5
+  pelago agent send counter:a 5 --key order-18";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LsArgs {
+    /// Only agents of this name
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct StateArgs {
+    /// The agent: NAME:KEY
+    #[arg(value_name = "ADDRESS")]
+    address: String,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct AskArgs {
+    #[command(flatten)]
+    message: MessageArgs,
+    /// How long to wait for the reply: like 500ms or 30s, a minute at most
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = reply_limit)]
+    timeout: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SendArgs {
+    #[command(flatten)]
+    message: MessageArgs,
+}
+
+#[derive(Debug, clap::Args)]
+struct MessageArgs {
+    /// The agent: NAME, NAME:KEY or NODE/NAME[:KEY]
+    #[arg(value_name = "ADDRESS")]
+    address: String,
+    /// JSON, any other text (sent as a JSON string), @FILE, or - for stdin
+    #[arg(value_name = "INPUT", allow_negative_numbers = true)]
+    input: Option<String>,
+    /// The same key with the same input counts once
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+}
+
+/// A node waits no longer for a reply.
+const REPLY_MAX: Duration = Duration::from_secs(60);
+
+fn reply_limit(text: &str) -> Result<Duration, &'static str> {
+    let limit = input::duration(text)?;
+    if limit > REPLY_MAX {
+        return Err("nobody waits longer than 60s for a reply; for longer work there is `pelago task run`");
+    }
+    Ok(limit)
+}
+
+pub(super) async fn run(command: AgentCommand, client: &Client, output: Output) -> Result<Exit, Error> {
+    match command {
+        AgentCommand::Ls(args) => ls(args, client, output).await?,
+        AgentCommand::State(args) => state(&args, client, output).await?,
+        AgentCommand::Ask(args) => ask(&args, client, output).await?,
+        AgentCommand::Send(args) => send(&args.message, client, output).await?,
+    }
+    Ok(Exit::Done)
+}
+
+async fn ls(args: LsArgs, client: &Client, output: Output) -> Result<(), Error> {
+    let LsArgs { name, paging } = args;
+    let (items, next) = paging
+        .gather(async |cursor, limit| {
+            let query = AgentQuery {
+                name: name.clone(),
+                cursor,
+                limit: Some(limit),
+            };
+            let AgentList { items, next } = client.agents(&query).await?;
+            Ok((items, next))
+        })
+        .await?;
+    let list = AgentList { items, next };
+    output.document(&list, |list| columns(["AGENT", "STATE", "NODE", "EPOCH", "TURNS"], list.items.iter().map(row)))?;
+    match (&list.next, list.items.is_empty(), name) {
+        (Some(_), _, _) => output.note("there are more; see them with --all"),
+        (None, true, Some(name)) => output.note(&format!("no agent of the name {name} has had a turn yet")),
+        (None, true, None) => output.note("no agents yet; try: pelago agent ask counter:a 1"),
+        (None, false, _) => {}
+    }
+    Ok(())
+}
+
+fn row(agent: &Agent) -> [String; 5] {
+    [
+        agent.agent.clone(),
+        words::phase::as_str(agent.phase).to_owned(),
+        agent.node.clone().unwrap_or_else(|| "-".to_owned()),
+        agent.epoch.to_string(),
+        agent.version.to_string(),
+    ]
+}
+
+async fn state(args: &StateArgs, client: &Client, output: Output) -> Result<(), Error> {
+    let agent = client.agent(&args.address).await?;
+    output.document(&agent, |agent| agent.state.as_ref().map_or("null", Payload::json).to_owned())?;
+    let node = agent.node.as_deref().unwrap_or("a node that is gone");
+    output.note(&match agent.version {
+        1 => format!("after 1 turn, epoch {} on {node}", agent.epoch),
+        turns => format!("after {turns} turns, epoch {} on {node}", agent.epoch),
+    });
+    Ok(())
+}
+
+/// What an agent replied.
+#[derive(Serialize)]
+struct Reply<'a> {
+    agent: &'a str,
+    reply: Payload,
+}
+
+impl Document for Reply<'_> {
+    const KIND: &'static str = "Reply";
+}
+
+async fn ask(args: &AskArgs, client: &Client, output: Output) -> Result<(), Error> {
+    let AskArgs { message, timeout } = args;
+    let question = read_input(message, output)?;
+    let reply = client
+        .ask(&message.address, question, Some(*timeout), message.key.as_deref())
+        .await?;
+    let reply = Reply { agent: &message.address, reply };
+    output.document(&reply, |reply| reply.reply.json().to_owned())
+}
+
+async fn send(message: &MessageArgs, client: &Client, output: Output) -> Result<(), Error> {
+    let text = read_input(message, output)?;
+    let receipt = client.send(&message.address, text, message.key.as_deref()).await?;
+    output.document(&receipt, |_nothing_to_tell| String::new())?;
+    output.note(match receipt.existing {
+        true => "an earlier message had this key; none was sent",
+        false => "sent: it will be handled exactly once",
+    });
+    Ok(())
+}
+
+fn read_input(message: &MessageArgs, output: Output) -> Result<String, Error> {
+    let Input { json, is_wrapped } = input::read(message.input.as_deref())?;
+    if is_wrapped {
+        output.note(input::WRAPPED);
+    }
+    Ok(json.get().to_owned())
+}

@@ -1,0 +1,67 @@
+//! `pelago node …`
+
+use pelago_api::{
+    client::Client,
+    model::{Node, NodeList, words},
+};
+
+use crate::{
+    exit::Exit,
+    output::{Error, Output, columns},
+};
+
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum NodeCommand {
+    /// List the nodes of the mesh
+    #[command(after_long_help = LS_EXAMPLES)]
+    Ls,
+}
+
+const LS_EXAMPLES: &str = "\
+Examples:
+  pelago node ls
+  pelago node ls -o json | jq -r '.items[].name'";
+
+pub(super) async fn run(command: NodeCommand, client: &Client, output: Output) -> Result<Exit, Error> {
+    match command {
+        NodeCommand::Ls => {
+            output.document(&client.nodes().await?, text)?;
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn text(list: &NodeList) -> String {
+    columns(
+        ["NODE", "STATE", "ROLE", "HTTP", "MESH", "LABELS", "AGENTS"],
+        list.items.iter().map(row),
+    )
+}
+
+fn row(node: &Node) -> [String; 7] {
+    let labels: Vec<String> = node.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let agents: Vec<&str> = node.offers.keys().map(String::as_str).collect();
+    [
+        node.name.clone(),
+        words::node_state::as_str(node.state).to_owned(),
+        role(node).to_owned(),
+        node.http_address.clone().unwrap_or_else(none),
+        node.mesh_address.clone(),
+        if labels.is_empty() { none() } else { labels.join(",") },
+        agents.join(","),
+    ]
+}
+
+/// What a node does in consensus.
+fn role(node: &Node) -> &'static str {
+    match (node.leader, node.voter) {
+        (true, _) => "leader",
+        (false, true) => "voter",
+        (false, false) => "host",
+    }
+}
+
+/// What a column shows for nothing, so that a program that splits at blanks still counts right.
+fn none() -> String {
+    "-".to_owned()
+}

@@ -1,0 +1,107 @@
+//! `pelago status`: the mesh on one screen, problems first.
+
+use pelago_api::{
+    client::Client,
+    model::{Status, words},
+};
+use pelago_core::record::{NodeState, TaskState};
+
+use crate::{
+    exit::Exit,
+    output::{Error, Output, facts},
+};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  pelago status
+  pelago status --url http://127.0.0.1:8081 -o json";
+
+/// A node that is further behind than this misses more than what is just under way.
+const ENTRIES_BEHIND_MAX: u64 = 1_000;
+
+pub(super) async fn run(client: &Client, output: Output) -> Result<Exit, Error> {
+    let status = client.status().await?;
+    output.document(&status, text)?;
+    if tasks(&status, TaskState::Dead) > 0 {
+        output.note("next: pelago task ls --state dead");
+    }
+    Ok(Exit::Done)
+}
+
+fn text(status: &Status) -> String {
+    let problems = problems(status);
+    let lines = problems.iter().map(|problem| ("PROBLEM", problem.clone()));
+    facts(lines.chain([
+        ("mesh", format!("{} ({})", status.mesh, status.mesh_id)),
+        ("node", format!("{} answers, version {}", status.node, status.version)),
+        ("nodes", nodes(status)),
+        ("agents", agents(status)),
+        ("tasks", all_tasks(status)),
+        ("log", log(status)),
+    ]))
+}
+
+/// What needs attention, the worst first.
+fn problems(status: &Status) -> Vec<String> {
+    let mut problems = Vec::new();
+    if !status.quorum {
+        problems.push("no majority of the voters answers: nothing can be written".to_owned());
+    }
+    if status.leader.is_none() {
+        problems.push("no node leads, as far as this one knows".to_owned());
+    }
+    if status.draining {
+        problems.push(format!("node {} is stopping", status.node));
+    }
+    for node in &status.nodes {
+        match node.state {
+            NodeState::Up => {}
+            NodeState::Expired => problems.push(format!("node {} has expired: it does not answer the mesh", node.name)),
+        }
+    }
+    if status.quorum && status.can_lose == 0 && status.voters.len() > 2 {
+        problems.push("no further node may be lost, or nothing can be written".to_owned());
+    }
+    let behind = status.last_index.saturating_sub(status.applied_index);
+    if behind > ENTRIES_BEHIND_MAX {
+        problems.push(format!("node {} is {behind} entries behind the log", status.node));
+    }
+    match tasks(status, TaskState::Dead) {
+        0 => {}
+        1 => problems.push("1 task is dead".to_owned()),
+        dead => problems.push(format!("{dead} tasks are dead")),
+    }
+    problems
+}
+
+fn nodes(status: &Status) -> String {
+    let up = status.nodes.iter().filter(|node| node.state == NodeState::Up).count();
+    let leader = status.leader.as_deref().unwrap_or("nobody");
+    let can_lose = match status.can_lose {
+        0 => "none of them can be lost".to_owned(),
+        many => format!("{many} of them can be lost"),
+    };
+    format!("{up} up, {leader} leads (term {}), {can_lose}", status.term)
+}
+
+fn agents(status: &Status) -> String {
+    let Status { agents_active, turns, messages_waiting, .. } = status;
+    format!("{agents_active} active here, {turns} turns, {messages_waiting} messages waiting")
+}
+
+/// All states, so that the line has the same form every time.
+fn all_tasks(status: &Status) -> String {
+    let counts = words::task_state::ALL
+        .iter()
+        .map(|state| format!("{} {state}", status.tasks.get(*state).copied().unwrap_or(0)));
+    counts.collect::<Vec<_>>().join(", ")
+}
+
+fn tasks(status: &Status, state: TaskState) -> u64 {
+    let state = words::task_state::as_str(state);
+    status.tasks.get(state).copied().unwrap_or(0)
+}
+
+fn log(status: &Status) -> String {
+    format!("{} of {} entries applied here", status.applied_index, status.last_index)
+}

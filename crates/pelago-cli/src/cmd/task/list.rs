@@ -1,0 +1,105 @@
+//! `pelago task ls`
+
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use pelago_api::{
+    client::{Client, TaskQuery},
+    model::{Task, TaskList, words::task_state},
+};
+use pelago_core::record::TaskState;
+
+use crate::{
+    cmd::paging::Paging,
+    exit::Exit,
+    output::{Error, Output, columns},
+};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  pelago task ls
+  pelago task ls --state dead --agent flaky
+  pelago task ls --all -o json | jq -r '.items[] | .id'";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LsArgs {
+    /// Only tasks in this state
+    #[arg(
+        long,
+        value_name = "STATE",
+        value_parser = PossibleValuesParser::new(task_state::ALL)
+            .map(|word| task_state::parse(&word).expect("these are the words for states"))
+    )]
+    state: Option<TaskState>,
+    /// Only tasks of agents of this name
+    #[arg(long, value_name = "NAME")]
+    agent: Option<String>,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+pub(super) async fn run(args: LsArgs, client: &Client, output: Output) -> Result<Exit, Error> {
+    let LsArgs { state, agent, paging } = args;
+    let (items, next) = paging
+        .gather(async |cursor, limit| {
+            let query = TaskQuery {
+                state,
+                agent: agent.clone(),
+                cursor,
+                limit: Some(limit),
+            };
+            let TaskList { items, next } = client.tasks(&query).await?;
+            Ok((items, next))
+        })
+        .await?;
+    let list = TaskList { items, next };
+    output.document(&list, text)?;
+    if list.next.is_some() {
+        output.note("there are more; see them with --all");
+    } else if list.items.is_empty() {
+        output.note(match (state, agent) {
+            (None, None) => "no tasks yet; try: pelago task run counter:a 1",
+            (Some(_), _) | (_, Some(_)) => "no such tasks; see them all: pelago task ls",
+        });
+    }
+    Ok(Exit::Done)
+}
+
+fn text(list: &TaskList) -> String {
+    columns(
+        ["TASK", "AGENT", "STATE", "ATTEMPT", "NODE", "CREATED", "REASON"],
+        list.items.iter().map(row),
+    )
+}
+
+fn row(task: &Task) -> [String; 7] {
+    [
+        task.id.to_string(),
+        task.agent.clone(),
+        task_state::as_str(task.state).to_owned(),
+        format!("{}/{}", task.attempt, task.attempts_max),
+        task.node.clone().unwrap_or_else(|| "-".to_owned()),
+        task.created.to_string(),
+        task.reason.as_deref().map_or_else(String::new, one_line),
+    ]
+}
+
+/// A reason may be a whole page; a row is one line.
+fn one_line(reason: &str) -> String {
+    const LETTERS_MAX: usize = 60;
+    let line = reason.lines().next().unwrap_or(reason);
+    match line.char_indices().nth(LETTERS_MAX) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_cut_to_one_line() {
+        assert_eq!(one_line("no\nsuch file"), "no");
+        assert_eq!(one_line(&"é".repeat(61)), format!("{}…", "é".repeat(60)));
+        assert_eq!(one_line(""), "");
+    }
+}

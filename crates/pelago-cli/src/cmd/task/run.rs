@@ -1,0 +1,88 @@
+//! `pelago task run`
+
+use std::time::Duration;
+
+use pelago_api::{
+    client::Client,
+    model::{Enqueued, NewTask},
+};
+
+use super::wait::{self, AndWait};
+use crate::{
+    exit::Exit,
+    input::{self, Input, duration},
+    output::{Error, Output},
+};
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  pelago task run counter:a 1
+  pelago task run flaky 2 --wait                 # fails twice, then succeeds; shows the result
+  pelago task run sleeper 5000 --wait=10s
+  pelago task run echo 'not JSON, so it goes as a string' --wait
+  pelago task run reader @request.json --attempts 2 --attempt-limit 10s
+  pelago task run counter:a 1 --key order-17     # again with this key: the same task
+  pelago task run sleeper 100 --delay 1h --priority 0
+  echo '[1, 2]' | pelago task run echo - --wait";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RunArgs {
+    /// Who does it: NAME, NAME:KEY or NODE/NAME[:KEY]
+    #[arg(value_name = "AGENT")]
+    agent: String,
+    /// JSON, any other text (given as a JSON string), @FILE, or - for stdin
+    #[arg(value_name = "INPUT", allow_negative_numbers = true)]
+    input: Option<String>,
+    #[command(flatten)]
+    wait: AndWait,
+    /// The same key with the same agent and input is the same task
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// 0 is the most urgent, 4 the usual
+    #[arg(long, value_name = "N")]
+    priority: Option<u8>,
+    /// Wait so long before the first attempt
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    delay: Option<Duration>,
+    /// Try it so many times before it is dead
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    attempts: Option<u32>,
+    /// How long one attempt may take
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    attempt_limit: Option<Duration>,
+}
+
+pub(super) async fn run(args: RunArgs, client: &Client, output: Output) -> Result<Exit, Error> {
+    let Input { json, is_wrapped } = input::read(args.input.as_deref())?;
+    if is_wrapped {
+        output.note(input::WRAPPED);
+    }
+    let task = NewTask {
+        agent: args.agent.as_str().into(),
+        input: Some(&json),
+        prompt: None,
+        priority: args.priority,
+        delay_ms: args.delay.map(millis),
+        attempts_max: args.attempts,
+        attempt_ms_max: args.attempt_limit.map(millis),
+        backoff_ms: None,
+    };
+    let enqueued = client.enqueue(&task, args.key.as_deref()).await?;
+    if enqueued.existing {
+        output.note("an earlier request had this key; this is its task");
+    }
+    match args.wait.limit() {
+        Some(limit) => wait::until_ended(enqueued.id, limit, client, output).await,
+        None => tell(&enqueued, output),
+    }
+}
+
+fn tell(enqueued: &Enqueued, output: Output) -> Result<Exit, Error> {
+    output.document(enqueued, |enqueued| enqueued.id.to_string())?;
+    output.note(&format!("next: pelago task wait {}", enqueued.id));
+    Ok(Exit::Done)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).expect("a duration of the command line is short enough")
+}

@@ -1,0 +1,204 @@
+//! The command line: what may be written on it, and what is said about one that cannot be understood.
+
+use std::{env, ffi::OsString};
+
+use clap::{ColorChoice, Parser, builder::StyledStr, error::ErrorKind};
+use pelago_api::model::Document;
+use serde::Serialize;
+
+use crate::{
+    cmd::Command,
+    exit::Exit,
+    output::{Error, Format, Output},
+    problem,
+};
+
+/// A home for durable agents on a handful of machines.
+///
+/// `pelago serve` is a node; the other commands ask one. Data goes to stdout and everything else to stderr; with
+/// `-o json` all of stdout is JSON.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pelago",
+    version,
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "See `pelago help exit-codes` for what it ends with.",
+    after_long_help = EXAMPLES
+)]
+pub(crate) struct CommandLine {
+    #[command(flatten)]
+    pub(crate) options: Options,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  pelago serve --found                  # a node, and a mesh of one
+  pelago agent ask counter:a 1          # in another terminal: talk to an agent
+  pelago task run flaky 2 --wait        # durable work, with retries
+  pelago status
+  pelago help exit-codes                # 0 done, 1 failed, 2 usage, 3 not found, …";
+
+/// Options that every command has.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(crate) struct Options {
+    /// The node to ask. Any node of a mesh answers for all of it
+    #[arg(
+        long,
+        global = true,
+        env = "PELAGO_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:8080"
+    )]
+    pub(crate) url: String,
+    /// What stdout looks like
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "PELAGO_OUTPUT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub(crate) output: Format,
+    /// Whether stderr has colours. NO_COLOR and CLICOLOR_FORCE are heard too
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub(crate) color: ColorChoice,
+}
+
+/// There is no command to run: it cannot be understood, or it asked for help, which was given.
+pub(crate) struct Stopped {
+    pub(crate) outcome: Result<Exit, Error>,
+    pub(crate) output: Output,
+}
+
+/// Reads the command line of this process.
+pub(crate) fn read() -> Result<CommandLine, Stopped> {
+    let words: Vec<OsString> = env::args_os().collect();
+    CommandLine::try_parse_from(&words).map_err(|error| {
+        let format = format_asked_for(&words, env::var("PELAGO_OUTPUT").ok().as_deref());
+        let output = Output::new(format, ColorChoice::Auto);
+        Stopped {
+            outcome: explain(&error, output),
+            output,
+        }
+    })
+}
+
+/// Help and version are answers; anything else is a problem.
+fn explain(error: &clap::Error, output: Output) -> Result<Exit, Error> {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            show_help(&error.render(), output)?;
+            Ok(Exit::Done)
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            output.note(error.render().to_string().trim_end());
+            Err(problem::usage("a command is missing").into())
+        }
+        _ => {
+            let text = error.render().to_string();
+            Err(problem::usage(text.trim_start_matches("error: ").trim_end()).into())
+        }
+    }
+}
+
+/// Help, where programs asked for it.
+#[derive(Serialize)]
+struct Help {
+    text: String,
+}
+
+impl Document for Help {
+    const KIND: &'static str = "Help";
+}
+
+pub(crate) fn show_help(help: &StyledStr, output: Output) -> Result<(), Error> {
+    let help = Help { text: help.to_string() };
+    output.document(&help, |help| help.text.clone())
+}
+
+/// The format of a command line that could not be read as a whole. `variable` is `PELAGO_OUTPUT`.
+fn format_asked_for(words: &[OsString], variable: Option<&str>) -> Format {
+    let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
+    let after_flag = words
+        .windows(2)
+        .filter(|pair| matches!(pair[0], "-o" | "--output"))
+        .map(|pair| pair[1]);
+    let with_flag = words
+        .iter()
+        .filter_map(|word| word.strip_prefix("--output=").or(word.strip_prefix("-o")))
+        .map(|value| value.trim_start_matches('='));
+    let on_the_line = after_flag.chain(with_flag).find(|format| matches!(*format, "json" | "text"));
+    match on_the_line.or(variable) {
+        Some("json") => Format::Json,
+        Some(_) | None => Format::Text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_format_is_heard_even_on_a_line_that_cannot_be_read() {
+        let format = |line: &str, variable| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            format_asked_for(&words, variable)
+        };
+        for line in ["x -o json", "x -ojson y", "x -o=json", "x --output json y", "x --output=json"] {
+            assert_eq!(format(line, None), Format::Json, "{line}");
+        }
+        assert_eq!(format("x -o text", Some("json")), Format::Text);
+        assert_eq!(format("x json", None), Format::Text);
+        assert_eq!(format("x", Some("json")), Format::Json);
+    }
+
+    #[test]
+    fn every_command_has_examples_that_can_be_read() {
+        let mut command = CommandLine::command();
+        command.build();
+        command.clone().debug_assert();
+        check_examples(&command, "pelago");
+    }
+
+    fn check_examples(command: &clap::Command, path: &str) {
+        let help = command.get_after_long_help().map(StyledStr::to_string);
+        let is_leaf = !command.has_subcommands();
+        let examples = help.as_deref().map(examples).unwrap_or(Vec::new());
+        assert!(!is_leaf || !examples.is_empty(), "{path} has no examples");
+        for example in examples {
+            let words = words(example);
+            if let Err(error) = CommandLine::try_parse_from(&words) {
+                panic!("the example {example:?} of `{path}` cannot be read: {error}");
+            }
+            assert!(!is_leaf || example.contains(path), "the example {example:?} is not one of `{path}`");
+        }
+        for child in command.get_subcommands() {
+            check_examples(child, &format!("{path} {}", child.get_name()));
+        }
+    }
+
+    /// The commands of ours in indented lines: without comments, and from behind a pipe.
+    fn examples(help: &str) -> Vec<&str> {
+        let lines = help.lines().filter_map(|line| line.strip_prefix("  "));
+        let commands = lines.flat_map(|line| line.split(" # ").take(1).flat_map(|line| line.split(" | ")));
+        commands.map(str::trim).filter(|command| command.starts_with("pelago ")).collect()
+    }
+
+    /// Splits as a shell does, as far as the examples need it: blanks, and single quotes around a word.
+    fn words(example: &str) -> Vec<String> {
+        let quoted = example.split('\'').enumerate();
+        let words = quoted.flat_map(|(number, part)| match number % 2 {
+            0 => part.split_whitespace().map(str::to_owned).collect(),
+            _ => vec![part.to_owned()],
+        });
+        words.collect()
+    }
+}

@@ -1,0 +1,64 @@
+//! `pelago`: the program. A node that hosts the built-in agents, and the commands that ask one.
+//!
+//! [`cmd`] has a file for each noun, [`builtin`] one for each agent. What is written for people and for programs goes
+//! through [`output`]; what the process ends with is in [`exit`].
+#![forbid(unsafe_code)]
+
+mod builtin;
+mod cmd;
+mod command_line;
+mod exit;
+mod input;
+mod output;
+mod problem;
+mod report;
+
+use std::{io, process::ExitCode};
+
+use cmd::Command;
+use command_line::CommandLine;
+use exit::Exit;
+use output::{Error, Output};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let CommandLine { options, command } = match command_line::read() {
+        Ok(command_line) => command_line,
+        Err(stopped) => return ExitCode::from(end(stopped.outcome, stopped.output)),
+    };
+    let output = Output::new(options.output, options.color);
+    match command {
+        Command::Serve(args) => pelago::serve(&args, builtin::kinds()),
+        Command::Help(topic) => end(cmd::help::run(&topic, output), output).into(),
+        Command::Request(request) => end(ask(cmd::request::run(request, &options.url, output)), output).into(),
+    }
+}
+
+/// Runs a command that asks a node, until it has its answer or somebody loses patience.
+fn ask(command: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime of one thread needs little more than a file descriptor");
+    runtime.block_on(async {
+        tokio::select! {
+            ended = command => ended,
+            _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+        }
+    })
+}
+
+/// Tells what went wrong, if anything did, and what the process ends with.
+fn end(outcome: Result<Exit, Error>, output: Output) -> Exit {
+    let problem = match outcome {
+        Ok(exit) => return exit,
+        Err(Error::Problem(problem)) => *problem,
+        // Whoever read this has seen enough, as `head` does.
+        Err(Error::Stdout(cause)) if cause.kind() == io::ErrorKind::BrokenPipe => return Exit::Done,
+        Err(Error::Stdout(cause)) => problem::unwritable_output(&cause),
+    };
+    output.problem(&problem);
+    Exit::of(&problem)
+}

@@ -1,0 +1,92 @@
+//! Problems that no node knows of: of the command line, of this process, of a task that did not end well.
+//!
+//! `PLG-3xxx`. Like the codes of requests, a number keeps its meaning for ever.
+
+use std::{borrow::Cow, io, path::Path, time::Duration};
+
+use pelago_api::{
+    model::{Task, words},
+    problem::Problem,
+};
+use pelago_core::record::TaskState;
+
+/// The command line is not one of ours.
+pub(crate) fn usage(detail: impl Into<String>) -> Problem {
+    problem(
+        "PLG-3001",
+        400,
+        "the command line is not valid",
+        detail.into(),
+        "every command has examples in its long help",
+    )
+    .with_next("pelago --help")
+}
+
+/// A file or stdin that was to be the input cannot be read.
+pub(crate) fn unreadable_input(name: &Path, cause: &io::Error) -> Problem {
+    problem(
+        "PLG-3002",
+        400,
+        "the input cannot be read",
+        format!("{} cannot be read: {cause}", name.display()),
+        "an input is JSON, text, @FILE, or - for stdin; a text that begins with @ is written as JSON: '\"@text\"'",
+    )
+}
+
+/// stdout takes no more.
+pub(crate) fn unwritable_output(cause: &io::Error) -> Problem {
+    problem(
+        "PLG-3003",
+        500,
+        "the output cannot be written",
+        format!("stdout cannot be written: {cause}"),
+        "whatever the command did took effect; only its answer is lost",
+    )
+}
+
+/// A task that was waited for is dead or cancelled; `None` for one that is done or goes on.
+pub(crate) fn ended_badly(task: &Task) -> Option<Problem> {
+    let attempts = match task.attempt {
+        1 => "1 attempt".to_owned(),
+        many => format!("{many} attempts"),
+    };
+    let what = match task.state {
+        TaskState::Queued | TaskState::Running | TaskState::Done => return None,
+        TaskState::Dead => format!("task {} is dead after {attempts}", task.id),
+        TaskState::Cancelled => format!("task {} was cancelled", task.id),
+    };
+    let detail = match &task.reason {
+        Some(reason) => format!("{what}: {reason}"),
+        None => what,
+    };
+    let hint = format!("its events tell more: pelago task events {}", task.id);
+    let problem = problem("PLG-3004", 500, "the task did not end well", detail, &hint);
+    Some(problem.with_next(format!("pelago task retry {}", task.id)))
+}
+
+/// A task that was waited for goes on.
+pub(crate) fn waited_out(task: &Task, waited: Duration) -> Problem {
+    let state = words::task_state::as_str(task.state);
+    let detail = format!("task {} is {state} after {} ms", task.id, waited.as_millis());
+    problem(
+        "PLG-3005",
+        504,
+        "the task has not ended in time",
+        detail,
+        "it goes on; wait longer, or look at what it does",
+    )
+    .with_next(format!("pelago task events {}", task.id))
+}
+
+fn problem(code: &'static str, status: u16, title: &'static str, detail: String, hint: &str) -> Problem {
+    Problem {
+        uri: Cow::Owned(format!("urn:pelago:{code}")),
+        code: Cow::Borrowed(code),
+        title: Cow::Borrowed(title),
+        status,
+        detail,
+        hint: hint.to_owned(),
+        next: None,
+        retryable: false,
+    }
+}

@@ -1,0 +1,157 @@
+//! Which faults a seed brings, and when.
+//!
+//! Each seed takes some kinds and leaves others out: a fault that comes with all others hides behind them.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use pelago_core::time::Time;
+
+use crate::{
+    dice::Dice,
+    network::{Place, Weather},
+};
+
+/// Something that goes wrong at a point in time.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// A node's process dies and starts again, with nothing in memory.
+    Crash { node: usize, down: Duration },
+    /// A node's process stands still, and then goes on as if nothing had been.
+    Pause { node: usize, still: Duration },
+    /// The leader is lost with what it had not applied; the next one knows only the rows.
+    LoseLeader { election: Duration, clock_ahead_ms: u64 },
+    /// A batch is rolled back whole, or its answers are lost: in both cases with its leader.
+    FailBatch { applied: bool, election: Duration },
+    /// The network turns bad for a time.
+    Storm { weather: Weather, lasts: Duration },
+    /// Nothing passes in one direction for a time.
+    Cut { from: Place, to: Place, lasts: Duration },
+}
+
+impl Fault {
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Crash { .. } => "node crashed",
+            Self::Pause { .. } => "node paused",
+            Self::LoseLeader { .. } => "leader lost",
+            Self::FailBatch { applied: false, .. } => "batch rolled back",
+            Self::FailBatch { applied: true, .. } => "answers of a batch lost",
+            Self::Storm { .. } => "storm",
+            Self::Cut { .. } => "partition",
+        }
+    }
+}
+
+/// Counts what happened, by kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally(pub BTreeMap<&'static str, u64>);
+
+impl Tally {
+    pub(crate) fn count(&mut self, kind: &'static str) {
+        *self.0.entry(kind).or_default() += 1;
+    }
+
+    /// How often anything happened.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Adds another run's counts.
+    pub fn add(&mut self, other: &Self) {
+        for (kind, n) in &other.0 {
+            *self.0.entry(kind).or_default() += n;
+        }
+    }
+}
+
+/// What a seed brings.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// When all faults end.
+    pub(crate) heal: Time,
+    pub(crate) faults: Vec<(Time, Fault)>,
+    /// How much faster each node's clock runs than true time, in millionths; and how far it is ahead.
+    pub(crate) clocks: Vec<Clock>,
+    /// Whether nodes stop by themselves when their lease lapses. Safety must not rest on that.
+    pub(crate) fences_itself: bool,
+    /// Whether look-ups hand out what is already being handled.
+    pub(crate) careless_look_ups: bool,
+}
+
+/// A node's own clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Clock {
+    ahead: Duration,
+    /// 1,000,000 runs as fast as true time.
+    rate: u64,
+}
+
+impl Clock {
+    pub(crate) fn read(self, now: Time) -> Time {
+        Time::from_micros(now.as_micros() * self.rate / 1_000_000) + self.ahead
+    }
+
+    /// How long the clock takes, in true time, to advance by `by`.
+    pub(crate) fn wait(self, by: Duration) -> Duration {
+        let micros = u64::try_from(by.as_micros()).expect("a simulated wait is short");
+        Duration::from_micros(micros * 1_000_000 / self.rate + 2)
+    }
+}
+
+/// The kinds of faults; each seed takes each with one chance in two.
+const KINDS: u64 = 6;
+
+impl Plan {
+    pub(crate) fn of(seed: u64, dice: &mut Dice) -> Self {
+        let nodes = if seed % 5 == 4 { 1 } else { 3 };
+        let heal = Time::ZERO + Duration::from_secs(dice.between(15, 35));
+        let mut kinds: Vec<u64> = (0..KINDS).filter(|_| dice.chance(500)).collect();
+        if kinds.is_empty() {
+            kinds.push(dice.below(KINDS));
+        }
+        let mut faults = Vec::new();
+        let mut at = Time::ZERO + Duration::from_millis(dice.between(500, 3_000));
+        while at < heal {
+            let kind = kinds[dice.index(kinds.len())];
+            faults.push((at, fault(kind, nodes, dice)));
+            at = at + Duration::from_millis(dice.between(100, 4_000));
+        }
+        let skewed = dice.chance(500);
+        let clocks = (0..nodes).map(|_| clock(skewed, dice)).collect();
+        Self { heal, faults, clocks, fences_itself: dice.chance(500), careless_look_ups: dice.chance(300) }
+    }
+}
+
+fn clock(skewed: bool, dice: &mut Dice) -> Clock {
+    if !skewed {
+        return Clock { ahead: Duration::ZERO, rate: 1_000_000 };
+    }
+    Clock { ahead: Duration::from_millis(dice.below(3_600_000)), rate: dice.between(900_000, 1_100_000) }
+}
+
+fn fault(kind: u64, nodes: usize, dice: &mut Dice) -> Fault {
+    let node = dice.index(nodes);
+    let election = Duration::from_millis(dice.between(100, 3_000));
+    match kind {
+        0 => Fault::Crash { node, down: Duration::from_millis(dice.between(10, 12_000)) },
+        1 => Fault::Pause { node, still: Duration::from_millis(dice.between(50, 12_000)) },
+        2 => Fault::LoseLeader { election, clock_ahead_ms: dice.below(60_000) },
+        3 => Fault::FailBatch { applied: dice.chance(500), election },
+        4 => Fault::Storm { weather: weather(dice), lasts: Duration::from_millis(dice.between(200, 8_000)) },
+        _ => cut(node, nodes, dice),
+    }
+}
+
+fn weather(dice: &mut Dice) -> Weather {
+    let mut some = |most: u64| if dice.chance(600) { dice.below(most) } else { 0 };
+    Weather { drop: some(300), duplicate: some(300), delay: some(400), very_late: some(60) }
+}
+
+fn cut(node: usize, nodes: usize, dice: &mut Dice) -> Fault {
+    let lasts = Duration::from_millis(dice.between(100, 12_000));
+    let node = Place::Node(node);
+    let other = if nodes > 1 && dice.chance(300) { Place::Node(dice.index(nodes)) } else { Place::Leader };
+    let (from, to) = if dice.chance(500) { (node, other) } else { (other, node) };
+    Fault::Cut { from, to, lasts }
+}

@@ -1,0 +1,84 @@
+//! W4: a task has one result, that of its present attempt; attempts stay within their limit; tokens only grow.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use pelago_core::{
+    id::{FencingToken, TaskId},
+    record::{Op, Task, TaskState, Write},
+};
+
+use super::Violation;
+use crate::{behaviour, log::Applied, store::MapRows};
+
+const NAME: &str = "W4 (one result a task)";
+
+#[derive(Debug, Default)]
+pub(crate) struct Attempts {
+    newest: BTreeMap<TaskId, FencingToken>,
+}
+
+impl Attempts {
+    pub(crate) fn check(&mut self, change: &Applied, before: &MapRows) -> Result<(), Violation> {
+        for write in &change.writes {
+            match write {
+                Write::NewTask { task, .. } => self.check_begin(None, task)?,
+                Write::Task { task, result } => {
+                    let before = before.tasks.get(&task.id);
+                    check_end(before, task, result.as_ref(), &change.op)?;
+                    self.check_begin(before, task)?;
+                }
+                Write::Node(_)
+                | Write::Agent { .. }
+                | Write::Message(_)
+                | Write::MessageGone { .. }
+                | Write::Reply(_)
+                | Write::ReplyGone(_)
+                | Write::Event(_)
+                | Write::TaskGone(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn check_begin(&mut self, before: Option<&Task>, task: &Task) -> Result<(), Violation> {
+        if task.attempt > task.policy.attempts_max {
+            return violated(task, format!("attempt {} of {}", task.attempt, task.policy.attempts_max));
+        }
+        let (TaskState::Running, Some(token)) = (task.state, task.token) else { return Ok(()) };
+        if before.is_some_and(|before| before.state == TaskState::Running && before.token == Some(token)) {
+            return Ok(());
+        }
+        if before.is_some_and(|before| before.state != TaskState::Queued) {
+            return violated(task, "an attempt began while it was not queued".to_owned());
+        }
+        match self.newest.insert(task.id, token) {
+            Some(older) if older >= token => violated(task, format!("token {token} follows {older}")),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+fn check_end(before: Option<&Task>, task: &Task, result: Option<&Bytes>, op: &Op) -> Result<(), Violation> {
+    let Some(before) = before else { return Ok(()) };
+    let revived = matches!(op, Op::Retry(_)) && task.state == TaskState::Queued;
+    if before.state.is_ended() && !revived {
+        return violated(task, format!("it was {} and is {}", before.state.name(), task.state.name()));
+    }
+    match (task.state, result) {
+        (TaskState::Done, Some(result)) => {
+            let present = before.token.filter(|_| before.state == TaskState::Running);
+            if present.is_none_or(|token| *result != behaviour::result_of(task.id, token)) {
+                return violated(task, format!("{result:?} was taken, the attempt under way was {present:?}"));
+            }
+            Ok(())
+        }
+        (TaskState::Done, None) => violated(task, "it is done without a result".to_owned()),
+        (_, Some(_)) => violated(task, "it has a result and is not done".to_owned()),
+        (_, None) => Ok(()),
+    }
+}
+
+fn violated(task: &Task, what: String) -> Result<(), Violation> {
+    Err(Violation::new(NAME, format!("task {}: {what}", task.id)))
+}

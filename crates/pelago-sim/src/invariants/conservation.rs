@@ -1,0 +1,77 @@
+//! I5: nothing appears or vanishes on its own: messages sent = handled + buried + waiting; tasks acknowledged = done +
+//! pending + dead + cancelled; agents stay.
+
+use pelago_core::{
+    id::AgentId,
+    record::{Message, MessageId, Op, Write},
+};
+
+use super::Violation;
+use crate::{log::Applied, store::MapRows};
+
+const NAME: &str = "I5 (conservation)";
+
+/// Every write moves one thing from where it was.
+pub(crate) fn check(change: &Applied, before: &MapRows) -> Result<(), Violation> {
+    for write in &change.writes {
+        match write {
+            Write::MessageGone { to, id } if message(before, to, id).is_none_or(|m| m.buried.is_some()) => {
+                return violated(format!("{id:?} left the inbox of {to}, where it did not wait"));
+            }
+            Write::Message(new) if new.buried.is_none() && message(before, &new.to, &new.id).is_some() => {
+                return violated(format!("{:?} replaced a message in the inbox of {}", new.id, new.to));
+            }
+            Write::Message(new) if new.buried.is_some() && message(before, &new.to, &new.id).is_none() => {
+                return violated(format!("{:?} was buried for {} and never waited", new.id, new.to));
+            }
+            Write::NewTask { task, .. } if before.tasks.contains_key(&task.id) => {
+                return violated(format!("task {} replaced another one", task.id));
+            }
+            Write::Task { task, .. } if !knows_task(change, before, task.id) => {
+                return violated(format!("task {} changed and was never enqueued", task.id));
+            }
+            Write::TaskGone(id) if !may_forget(change, before, *id) => {
+                return violated(format!("task {id} was forgotten before its end"));
+            }
+            Write::Node(_)
+            | Write::Agent { .. }
+            | Write::Message(_)
+            | Write::MessageGone { .. }
+            | Write::Reply(_)
+            | Write::ReplyGone(_)
+            | Write::NewTask { .. }
+            | Write::Task { .. }
+            | Write::Event(_)
+            | Write::TaskGone(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// At the end nothing waits any more.
+pub(crate) fn check_end(rows: &MapRows) -> Result<(), Violation> {
+    if let Some(task) = rows.tasks.values().find(|task| !task.state.is_ended()) {
+        return violated(format!("task {} is {} at the end", task.id, task.state.name()));
+    }
+    if let Some(message) = rows.messages.keys().flat_map(|agent| rows.inbox(agent)).next() {
+        return violated(format!("{:?} to {} waits at the end", message.id, message.to));
+    }
+    Ok(())
+}
+
+fn message<'a>(rows: &'a MapRows, to: &AgentId, id: &MessageId) -> Option<&'a Message> {
+    rows.messages_to(to).find(|message| message.id == *id)
+}
+
+fn knows_task(change: &Applied, before: &MapRows, id: pelago_core::id::TaskId) -> bool {
+    let is_new = |write: &Write| matches!(write, Write::NewTask { task, .. } if task.id == id);
+    before.tasks.contains_key(&id) || change.writes.iter().any(is_new)
+}
+
+fn may_forget(change: &Applied, before: &MapRows, id: pelago_core::id::TaskId) -> bool {
+    matches!(change.op, Op::Sweep(_)) && before.tasks.get(&id).is_some_and(|row| row.state.is_ended())
+}
+
+fn violated(what: String) -> Result<(), Violation> {
+    Err(Violation::new(NAME, what))
+}

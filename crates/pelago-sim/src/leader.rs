@@ -1,0 +1,260 @@
+//! The leader's seat: gathers proposals into batches, drives the production scheduler, and gives up nodes that it does
+//! not hear of.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use pelago_core::{
+    id::{Holder, TaskId},
+    record::{self, Assign, Expire, Op, Outcome, Task, TaskState, TimeOut, Write},
+    task::{Config, Effect, Input, Scheduler, Waiting},
+    time::{LogTime, Time},
+};
+
+use crate::{
+    dice::Dice,
+    log::Applied,
+    network::{Packet, Place, ProposalKey},
+    node,
+    store::MapRows,
+};
+
+/// How long the leader waits for a node before it gives it up: 6 s and what clocks may differ by.
+const LEASE: Duration = Duration::from_millis(6_310);
+/// The most items of a batch.
+const ITEMS_MAX: usize = 32;
+
+#[derive(Debug)]
+pub(crate) struct Leader {
+    pub(crate) term: u64,
+    scheduler: Scheduler,
+    queue: VecDeque<(Option<ProposalKey>, Op)>,
+    flushing: bool,
+    seats: BTreeSet<Holder>,
+    heard: BTreeMap<Holder, Time>,
+    /// Proposed to be given up: never granted again.
+    given_up: BTreeSet<Holder>,
+    /// Its clock when its term began, in the log's time.
+    clock: LogTime,
+    began: Time,
+}
+
+/// Proposals that are applied together, with those who wait for the outcome.
+pub(crate) type Batch = Vec<(Option<ProposalKey>, Op)>;
+
+impl Leader {
+    /// A new leader: it knows the rows and nothing else.
+    pub(crate) fn new(term: u64, now: Time, clock: LogTime, rows: &MapRows, dice: &mut Dice) -> Self {
+        let mut leader = Self {
+            term,
+            scheduler: Scheduler::new(Config::default()),
+            queue: VecDeque::new(),
+            flushing: false,
+            seats: BTreeSet::new(),
+            // It cannot know what its predecessor granted: everybody gets a full lease.
+            heard: rows.live().map(|holder| (holder, now)).collect(),
+            given_up: BTreeSet::new(),
+            clock,
+            began: now,
+        };
+        for holder in rows.live() {
+            leader.seat(now, holder, rows, dice);
+        }
+        for task in rows.tasks.keys() {
+            leader.tell_task(now, *task, rows, dice);
+        }
+        leader
+    }
+
+    pub(crate) fn clock(&self, now: Time) -> LogTime {
+        self.clock.plus_millis(u64::try_from((now - self.began).as_millis()).expect("a term is short"))
+    }
+
+    /// Whether a batch is to be applied that nobody has announced yet.
+    pub(crate) fn begin_flush(&mut self) -> bool {
+        let begins = !self.flushing && !self.queue.is_empty();
+        self.flushing |= begins;
+        begins
+    }
+
+    /// Takes a proposal. A new task is given a place at once if there is room.
+    pub(crate) fn propose(&mut self, key: Option<ProposalKey>, mut op: Op, rows: &MapRows) {
+        if let Op::Enqueue(enqueue) = &mut op
+            && enqueue.task.delay_ms == 0
+        {
+            let task = &enqueue.task;
+            enqueue.assign = self.scheduler.reserve(&Waiting {
+                task: task.id,
+                agent: task.agent.clone(),
+                placement: task.placement,
+                node: task.node,
+                priority: task.priority,
+                run_at: LogTime::ZERO,
+                held_by: rows.holder(&task.agent),
+            });
+        }
+        self.queue.push_back((key, op));
+    }
+
+    pub(crate) fn heartbeat(&mut self, now: Time, holder: Holder, rows: &MapRows) -> bool {
+        let may_act = rows.is_live(holder) && !self.given_up.contains(&holder);
+        if may_act {
+            self.heard.insert(holder, now);
+        }
+        may_act
+    }
+
+    /// The next batch. A registration is one of its own, since the entry's index becomes an id.
+    pub(crate) fn take_batch(&mut self) -> Batch {
+        self.flushing = false;
+        let alone = |op: &Op| matches!(op, Op::Register(_));
+        let together = self.queue.iter().take(ITEMS_MAX).take_while(|(_, op)| !alone(op)).count();
+        self.queue.drain(..together.max(1).min(self.queue.len())).collect()
+    }
+
+    /// Looks for nodes that were not heard of, and for attempts that take too long.
+    pub(crate) fn tick(&mut self, now: Time, rows: &MapRows, dice: &mut Dice) {
+        let silent = |(_, heard): &(&Holder, &Time)| now - **heard > LEASE;
+        let silent: Vec<Holder> = self.heard.iter().filter(silent).map(|(holder, _)| *holder).collect();
+        for holder in silent {
+            self.heard.remove(&holder);
+            self.given_up.insert(holder);
+            self.queue.push_back((None, Op::Expire(Expire { holder })));
+        }
+        let mut effects = Vec::new();
+        self.scheduler.expire(rows.time.max(self.clock(now)), &mut effects);
+        self.carry_out(effects, rows, dice);
+    }
+
+    /// Takes note of what was applied. Returns what to tell the nodes.
+    pub(crate) fn applied(&mut self, now: Time, applied: &Applied, rows: &MapRows, dice: &mut Dice) -> Vec<(Place, Packet)> {
+        match &applied.outcome {
+            Outcome::Registered { holder, .. } => {
+                self.heard.insert(*holder, now);
+                for older in self.heard.keys().filter(|older| older.node == holder.node && *older != holder) {
+                    self.given_up.insert(*older);
+                }
+                self.heard.retain(|older, _| older.node != holder.node || older == holder);
+                self.seat(now, *holder, rows, dice);
+            }
+            Outcome::Expired { .. }
+            | Outcome::Committed
+            | Outcome::Claimed { .. }
+            | Outcome::Enqueued { .. }
+            | Outcome::Assigned { .. }
+            | Outcome::Swept { .. }
+            | Outcome::Existing { .. }
+            | Outcome::Duplicate { .. }
+            | Outcome::Refused(_) => {}
+        }
+        self.forget_the_dead(now, rows, dice);
+        for task in concerned(applied) {
+            self.tell_task(now, task, rows, dice);
+        }
+        wakes(applied, rows)
+    }
+
+    fn seat(&mut self, now: Time, holder: Holder, rows: &MapRows, dice: &mut Dice) {
+        self.seats.insert(holder);
+        self.tell(now, Input::NodeUp { holder, offers: node::offers() }, dice, rows);
+    }
+
+    fn forget_the_dead(&mut self, now: Time, rows: &MapRows, dice: &mut Dice) {
+        let dead: Vec<Holder> = self.seats.iter().copied().filter(|holder| !rows.is_live(*holder)).collect();
+        for holder in dead {
+            self.seats.remove(&holder);
+            self.tell(now, Input::NodeGone(holder), dice, rows);
+        }
+    }
+
+    /// Tells the scheduler what the rows say of a task.
+    fn tell_task(&mut self, now: Time, id: TaskId, rows: &MapRows, dice: &mut Dice) {
+        let input = match rows.tasks.get(&id) {
+            None => Input::Refused(id),
+            Some(task) => match (task.state, task.holder, task.token) {
+                (TaskState::Queued, ..) => Input::Queued(waiting(task, rows)),
+                (TaskState::Running, Some(holder), Some(token)) => {
+                    let until = task.changed.plus_millis(task.policy.attempt_ms_max);
+                    Input::Assigned { waiting: waiting(task, rows), holder, token, until }
+                }
+                (TaskState::Running | TaskState::Done | TaskState::Dead | TaskState::Cancelled, ..) => Input::Ended(id),
+            },
+        };
+        self.tell(now, input, dice, rows);
+    }
+
+    fn tell(&mut self, now: Time, input: Input, dice: &mut Dice, rows: &MapRows) {
+        let mut effects = Vec::new();
+        self.scheduler.handle(rows.time.max(self.clock(now)), input, &mut effects);
+        self.carry_out(effects, rows, dice);
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>, rows: &MapRows, dice: &mut Dice) {
+        for effect in effects {
+            let op = match effect {
+                Effect::Assign { task, holder } => Op::Assign(Assign { task, holder }),
+                Effect::TimeOut { task, token } => {
+                    let backoff = rows.tasks.get(&task).map_or(0, |task| task.policy.backoff(task.attempt));
+                    Op::TimeOut(TimeOut { task, token, retry_after_ms: backoff + dice.below(100) })
+                }
+            };
+            self.queue.push_back((None, op));
+        }
+    }
+}
+
+fn waiting(task: &Task, rows: &MapRows) -> Waiting {
+    Waiting {
+        task: task.id,
+        agent: task.agent.clone(),
+        placement: task.placement,
+        node: task.node,
+        priority: task.priority,
+        run_at: task.run_at,
+        held_by: rows.holder(&task.agent),
+    }
+}
+
+/// The tasks whose place may have changed: those written, and those that somebody tried to place.
+fn concerned(applied: &Applied) -> BTreeSet<TaskId> {
+    let mut tasks = BTreeSet::new();
+    for write in &applied.writes {
+        if let Write::NewTask { task, .. } | Write::Task { task, .. } = write {
+            tasks.insert(task.id);
+        }
+    }
+    if let Op::Enqueue(record::Enqueue { task: record::NewTask { id, .. }, .. })
+    | Op::Assign(Assign { task: id, .. })
+    | Op::TimeOut(TimeOut { task: id, .. }) = &applied.op
+    {
+        tasks.insert(*id);
+    }
+    tasks
+}
+
+/// Wakes the nodes that have something new to do.
+fn wakes(applied: &Applied, rows: &MapRows) -> Vec<(Place, Packet)> {
+    let mut holders = BTreeSet::new();
+    for write in &applied.writes {
+        match write {
+            Write::Message(message) if message.buried.is_none() => holders.extend(rows.home(&message.to)),
+            Write::NewTask { task, .. } | Write::Task { task, .. } => holders.extend(task.holder),
+            Write::Node(_)
+            | Write::Agent { .. }
+            | Write::Message(_)
+            | Write::MessageGone { .. }
+            | Write::Reply(_)
+            | Write::ReplyGone(_)
+            | Write::Event(_)
+            | Write::TaskGone(_) => {}
+        }
+    }
+    let wakes = holders.into_iter().map(|holder| (node::place(holder.node, rows), Packet::Wake));
+    let gone = applied.taken.iter().map(|taken| {
+        let packet = Packet::AttemptGone { task: taken.task, token: taken.token };
+        (node::place(taken.holder.node, rows), packet)
+    });
+    wakes.chain(gone).collect()
+}

@@ -1,0 +1,33 @@
+//! Step simulator over the production cores.
+//!
+//! *Is:* a whole mesh in one thread: nodes that run production activations, a leader that runs the production
+//! scheduler, a store that decides by the production rules, clients, and a network between them that loses, delays,
+//! repeats and reorders. Time and chance come from one seed: the same seed makes the same run, step by step. After every
+//! step the invariants are checked; then all faults end and everything must recover.
+//!
+//! *Is not:* a test of sockets, disks or Raft: the store is one authority here, and the loops of a real node are stood
+//! for by a few lines.
+
+#![forbid(unsafe_code)]
+
+mod behaviour;
+mod client;
+mod dice;
+mod faults;
+mod hosted;
+mod invariants;
+mod leader;
+mod log;
+mod network;
+mod node;
+mod oracle;
+pub mod store;
+mod trace;
+mod view;
+mod workload;
+mod world;
+
+pub use faults::Tally;
+pub use invariants::Violation;
+pub use workload::{NoWorkload, Workload};
+pub use world::{Run, Tracing, run};

@@ -1,0 +1,192 @@
+//! What each register should hold, and what its clients may be told.
+//!
+//! A reply names one point of its register's history (length and hash), so each is checked at once and without search:
+//! the point must be in the committed history (nothing is told before it is durable), and not before any point that
+//! anybody was told of before the request began (linearizable).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pelago_core::{
+    id::AgentId,
+    record::{MessageBody, TaskState, Write},
+};
+
+use crate::{
+    behaviour::{Glimpse, Request, numbers_of},
+    invariants::Violation,
+    log::Applied,
+    store::MapRows,
+};
+
+const TOLD: &str = "I3 (acknowledged is durable)";
+const ONCE: &str = "I6 (at most once)";
+const ORDER: &str = "linearizability";
+const LOST: &str = "I3 (nothing acknowledged is lost)";
+
+#[derive(Debug, Default)]
+pub(crate) struct Oracle {
+    registers: BTreeMap<AgentId, History>,
+    positions: BTreeMap<u64, usize>,
+    /// Numbers whose client was told that nothing happened.
+    refuted: BTreeSet<u64>,
+    /// Numbers that may come more than once: sent without a key.
+    repeatable: BTreeSet<u64>,
+    /// Numbers that must be there at the end.
+    owed: BTreeMap<u64, AgentId>,
+}
+
+#[derive(Debug)]
+struct History {
+    numbers: Vec<u64>,
+    /// The hash before each number, and one more after the last.
+    hashes: Vec<u64>,
+    /// The furthest point that anybody was told of.
+    told: usize,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { numbers: Vec::new(), hashes: vec![Glimpse::EMPTY], told: 0 }
+    }
+}
+
+impl Oracle {
+    /// Takes note of what an item commits.
+    pub(crate) fn check(&mut self, change: &Applied) -> Result<(), Violation> {
+        for write in &change.writes {
+            match write {
+                Write::Agent { agent, state: Some(state) } => self.committed(&agent.id, &numbers_of(state))?,
+                Write::Message(message) if message.buried.is_none() => self.sent(&message.to, &message.payload),
+                Write::Node(_)
+                | Write::Agent { .. }
+                | Write::Message(_)
+                | Write::MessageGone { .. }
+                | Write::Reply(_)
+                | Write::ReplyGone(_)
+                | Write::NewTask { .. }
+                | Write::Task { .. }
+                | Write::Event(_)
+                | Write::TaskGone(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn sent(&mut self, to: &AgentId, payload: &[u8]) {
+        if let Request::Append { number } = Request::read(payload) {
+            self.owed.insert(number, to.clone());
+        }
+    }
+
+    fn committed(&mut self, agent: &AgentId, numbers: &[u64]) -> Result<(), Violation> {
+        let history = self.registers.entry(agent.clone()).or_default();
+        let known = history.numbers.len();
+        if numbers.len() < known || numbers[..known] != history.numbers {
+            return Err(Violation::new(LOST, format!("{agent} does not hold any more what it held")));
+        }
+        for number in &numbers[known..] {
+            let before = self.positions.insert(*number, history.numbers.len());
+            if before.is_some() && !self.repeatable.contains(number) {
+                return Err(Violation::new(ONCE, format!("{number} was appended to {agent} twice")));
+            }
+            if self.refuted.contains(number) {
+                return Err(Violation::new(TOLD, format!("{number} was appended to {agent} after its client was told that nothing happened")));
+            }
+            let hash = Glimpse::next(history.hashes[history.numbers.len()], *number);
+            history.numbers.push(*number);
+            history.hashes.push(hash);
+        }
+        Ok(())
+    }
+
+    /// How far a request that begins now must at least see.
+    pub(crate) fn floor(&self, agent: &AgentId) -> usize {
+        self.registers.get(agent).map_or(0, |history| history.told)
+    }
+
+    /// A number that may be appended more than once.
+    pub(crate) fn may_repeat(&mut self, number: u64) {
+        self.repeatable.insert(number);
+    }
+
+    /// A client was told that its message is in the store.
+    pub(crate) fn sent_by_client(&self, message: &MessageBody) -> Result<(), Violation> {
+        match Request::read(&message.payload) {
+            Request::Append { number } if !self.owed.contains_key(&number) => {
+                Err(Violation::new(TOLD, format!("a client was told that {number} was sent, and it was not")))
+            }
+            Request::Append { .. }
+            | Request::Tell { .. }
+            | Request::Delegate { .. }
+            | Request::Peek
+            | Request::Refuse
+            | Request::Stall { .. }
+            | Request::Poison { .. }
+            | Request::Flaky { .. } => Ok(()),
+        }
+    }
+
+    /// A client was told what a register held before `appended`, having asked when `floor` was known.
+    pub(crate) fn told(
+        &mut self,
+        agent: &AgentId,
+        glimpse: Glimpse,
+        floor: usize,
+        appended: Option<u64>,
+    ) -> Result<(), Violation> {
+        let history = self.registers.entry(agent.clone()).or_default();
+        if history.hashes.get(glimpse.length) != Some(&glimpse.hash) {
+            return Err(Violation::new(TOLD, format!("a client was told of {glimpse}, which {agent} never held")));
+        }
+        if let Some(number) = appended
+            && history.numbers.get(glimpse.length) != Some(&number)
+        {
+            return Err(Violation::new(TOLD, format!("{number} is not at {} of {agent}", glimpse.length)));
+        }
+        if glimpse.length < floor {
+            let what = format!("{agent} was seen at {} after somebody had been told of {floor}", glimpse.length);
+            return Err(Violation::new(ORDER, what));
+        }
+        history.told = history.told.max(glimpse.length + usize::from(appended.is_some()));
+        Ok(())
+    }
+
+    /// A client was told that its request had no effect.
+    pub(crate) fn refuted(&mut self, number: u64) -> Result<(), Violation> {
+        if self.positions.contains_key(&number) {
+            return Err(Violation::new(TOLD, format!("a client was told that {number} was not appended, and it was")));
+        }
+        self.refuted.insert(number);
+        Ok(())
+    }
+
+    /// Compares what is durable at the end with what should be.
+    pub(crate) fn check_end(&self, rows: &MapRows) -> Result<(), Violation> {
+        for (agent, history) in &self.registers {
+            let held = rows.states.get(agent).map_or_else(Vec::new, |state| numbers_of(state));
+            if held != history.numbers {
+                return Err(Violation::new(LOST, format!("{agent} holds {} numbers, not {}", held.len(), history.numbers.len())));
+            }
+        }
+        for (number, agent) in &self.owed {
+            if !self.positions.contains_key(number) {
+                return Err(Violation::new(LOST, format!("{number} was sent to {agent} and never arrived")));
+            }
+        }
+        self.check_tasks(rows)
+    }
+
+    /// What a task of a register appends is there if the task is done, and only then.
+    fn check_tasks(&self, rows: &MapRows) -> Result<(), Violation> {
+        for task in rows.tasks.values().filter(|task| task.agent.key.is_some()) {
+            let input = rows.inputs.get(&task.id).expect("a task has an input");
+            let number = Request::read(input).number().expect("a task's request has a number");
+            let is_done = task.state == TaskState::Done;
+            if self.positions.contains_key(&number) != is_done {
+                let what = format!("task {} is {}, its number is not as that says", task.id, task.state.name());
+                return Err(Violation::new(ONCE, what));
+            }
+        }
+        Ok(())
+    }
+}

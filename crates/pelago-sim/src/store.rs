@@ -1,0 +1,191 @@
+//! The simulator's store: the rules of [`pelago_core::record`] over maps.
+//!
+//! *Is:* the same `decide` and the same writes as on a real node, over rows that a test may read as they are.
+//!
+//! *Is not:* a second statement of any rule, nor durable: what a crash leaves is the simulator's to say.
+
+use std::{collections::BTreeMap, convert::Infallible};
+
+use bytes::Bytes;
+use pelago_core::{
+    id::{AgentId, Incarnation, Name, NodeId, TaskId},
+    record::{
+        Agent, IdempotencyKey, Message, MessageId, Node, Op, Outcome, Reply, Rows, Stamp, Task, TaskEvent, TaskState,
+        Write, decide,
+    },
+    time::LogTime,
+};
+
+/// All rows of one store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MapRows {
+    /// The time of the log.
+    pub time: LogTime,
+    /// Nodes.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// Keyed agents.
+    pub agents: BTreeMap<AgentId, Agent>,
+    /// Their states; none before an agent's first.
+    pub states: BTreeMap<AgentId, Bytes>,
+    /// Messages by receiver, buried ones included. A receiver without any has no entry.
+    pub messages: BTreeMap<AgentId, BTreeMap<MessageId, Message>>,
+    /// Remembered replies.
+    pub replies: BTreeMap<IdempotencyKey, Reply>,
+    /// Tasks.
+    pub tasks: BTreeMap<TaskId, Task>,
+    /// Inputs of tasks.
+    pub inputs: BTreeMap<TaskId, Bytes>,
+    /// Results of tasks that are done.
+    pub results: BTreeMap<TaskId, Bytes>,
+    /// Events of tasks by number.
+    pub events: BTreeMap<(TaskId, u64), TaskEvent>,
+    /// The task of each idempotency key.
+    keyed: BTreeMap<IdempotencyKey, TaskId>,
+}
+
+impl MapRows {
+    /// Applies the items of one entry of the log, each after the one before.
+    pub fn apply(&mut self, index: u64, stamp: Option<LogTime>, ops: &[Op]) -> Vec<Outcome> {
+        self.time = stamp.map_or(self.time, |stamp| stamp.max(self.time));
+        let mut writes = Vec::new();
+        let mut apply = |(item, op)| {
+            let Ok(outcome) = decide(Stamp { index, item, time: self.time }, op, &*self, &mut writes);
+            writes.drain(..).for_each(|write| self.apply_write(write));
+            outcome
+        };
+        (0..).zip(ops).map(&mut apply).collect()
+    }
+
+    /// Makes one write of a rule true.
+    pub fn apply_write(&mut self, write: Write) {
+        match write {
+            Write::Node(node) => {
+                self.nodes.insert(node.id, node);
+            }
+            Write::Agent { agent, state } => {
+                self.states.extend(state.map(|state| (agent.id.clone(), state)));
+                self.agents.insert(agent.id.clone(), agent);
+            }
+            Write::Message(message) => {
+                self.messages.entry(message.to.clone()).or_default().insert(message.id.clone(), message);
+            }
+            Write::MessageGone { to, id } => self.message_gone(&to, &id),
+            Write::Reply(reply) => {
+                self.replies.insert(reply.key.clone(), reply);
+            }
+            Write::ReplyGone(key) => {
+                self.replies.remove(&key);
+            }
+            Write::NewTask { task, input } => self.new_task(task, input),
+            Write::Task { task, result } => {
+                self.results.extend(result.map(|result| (task.id, result)));
+                self.tasks.insert(task.id, task);
+            }
+            Write::Event(event) => {
+                self.events.insert((event.task, event.n), event);
+            }
+            Write::TaskGone(id) => self.task_gone(id),
+        }
+    }
+
+    fn message_gone(&mut self, to: &AgentId, id: &MessageId) {
+        if let Some(messages) = self.messages.get_mut(to) {
+            messages.remove(id);
+            if messages.is_empty() {
+                self.messages.remove(to);
+            }
+        }
+    }
+
+    fn new_task(&mut self, task: Task, input: Bytes) {
+        self.keyed.extend(task.idempotency.clone().map(|key| (key, task.id)));
+        self.inputs.insert(task.id, input);
+        let before = self.tasks.insert(task.id, task);
+        assert!(before.is_none(), "a new task replaced another: {before:?}");
+    }
+
+    fn task_gone(&mut self, id: TaskId) {
+        let task = self.tasks.remove(&id);
+        if let Some(key) = task.and_then(|task| task.idempotency) {
+            self.keyed.remove(&key);
+        }
+        self.inputs.remove(&id);
+        self.results.remove(&id);
+        self.events.retain(|(task, _), _| *task != id);
+    }
+
+    /// The messages that wait for an agent, oldest first; those of one sender in the order in which it sent them.
+    #[must_use]
+    pub fn inbox(&self, to: &AgentId) -> Vec<&Message> {
+        let mut inbox: Vec<_> = self.waiting(to).collect();
+        inbox.sort_by_key(|message| (message.sent, &message.id));
+        inbox
+    }
+
+    fn waiting(&self, to: &AgentId) -> impl Iterator<Item = &Message> {
+        self.messages_to(to).filter(|message| message.buried.is_none())
+    }
+
+    /// All messages of an agent, buried ones included, in the order of their ids.
+    pub fn messages_to(&self, to: &AgentId) -> impl Iterator<Item = &Message> {
+        self.messages.get(to).into_iter().flat_map(BTreeMap::values)
+    }
+}
+
+impl Rows for MapRows {
+    type Error = Infallible;
+
+    fn node(&self, id: NodeId) -> Result<Option<Node>, Infallible> {
+        Ok(self.nodes.get(&id).cloned())
+    }
+
+    fn node_named(&self, name: &Name) -> Result<Option<Node>, Infallible> {
+        Ok(self.nodes.values().find(|node| node.name == *name).cloned())
+    }
+
+    fn agent(&self, id: &AgentId) -> Result<Option<Agent>, Infallible> {
+        Ok(self.agents.get(id).cloned())
+    }
+
+    fn message(&self, to: &AgentId, id: &MessageId) -> Result<Option<Message>, Infallible> {
+        Ok(self.messages.get(to).and_then(|messages| messages.get(id)).cloned())
+    }
+
+    fn inbox_len(&self, to: &AgentId) -> Result<u64, Infallible> {
+        Ok(self.waiting(to).count() as u64)
+    }
+
+    fn reply(&self, key: &IdempotencyKey) -> Result<Option<Reply>, Infallible> {
+        Ok(self.replies.get(key).cloned())
+    }
+
+    fn replies_expired(&self, before: LogTime, rows_max: u32) -> Result<Vec<IdempotencyKey>, Infallible> {
+        let mut expired: Vec<_> = self.replies.values().filter(|reply| reply.expires < before).collect();
+        expired.sort_by_key(|reply| (reply.expires, &reply.key));
+        Ok(expired.into_iter().take(rows_max as usize).map(|reply| reply.key.clone()).collect())
+    }
+
+    fn task(&self, id: TaskId) -> Result<Option<Task>, Infallible> {
+        Ok(self.tasks.get(&id).cloned())
+    }
+
+    fn task_keyed(&self, key: &IdempotencyKey) -> Result<Option<Task>, Infallible> {
+        Ok(self.keyed.get(key).and_then(|id| self.tasks.get(id)).cloned())
+    }
+
+    fn tasks_held_by(&self, incarnation: Incarnation) -> Result<Vec<Task>, Infallible> {
+        let held = |task: &&Task| {
+            task.state == TaskState::Running && task.holder.is_some_and(|holder| holder.incarnation == incarnation)
+        };
+        Ok(self.tasks.values().filter(held).cloned().collect())
+    }
+
+    fn tasks_ended(&self, before: LogTime, keyed: bool, rows_max: u32) -> Result<Vec<TaskId>, Infallible> {
+        let ended = |task: &&Task| {
+            task.state.is_ended() && task.changed < before && task.idempotency.is_some() == keyed
+        };
+        let mut ended: Vec<_> = self.tasks.values().filter(ended).map(|task| (task.changed, task.id)).collect();
+        ended.sort_unstable();
+        Ok(ended.into_iter().take(rows_max as usize).map(|(_, id)| id).collect())
+    }
+}

@@ -1,0 +1,74 @@
+//! What simulated nodes, the leader and the invariants read of the rows.
+
+use bytes::Bytes;
+use pelago_core::{
+    id::{AgentId, Holder, TaskId},
+    record::{Agent, Message, Node, Phase, Rows as _, Task},
+    route,
+};
+
+use crate::store::MapRows;
+
+/// An agent with its state.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(crate) row: Agent,
+    pub(crate) state: Bytes,
+}
+
+/// An attempt at a task, as its node reads it.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempt {
+    pub(crate) task: Task,
+    pub(crate) input: Bytes,
+}
+
+impl MapRows {
+    /// Whether nothing waits: every task has ended and every inbox is empty.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        let waits = |agent| !self.inbox(agent).is_empty();
+        self.tasks.values().all(|task| task.state.is_ended()) && !self.messages.keys().any(waits)
+    }
+
+    pub(crate) fn is_live(&self, holder: Holder) -> bool {
+        self.nodes.get(&holder.node).is_some_and(|node| node.is_live(holder.incarnation))
+    }
+
+    /// The runs that take part, in the order of their nodes.
+    pub(crate) fn live(&self) -> impl Iterator<Item = Holder> {
+        self.nodes.values().filter(|node| node.is_live(node.incarnation)).map(Node::holder)
+    }
+
+    /// An agent with its state.
+    pub(crate) fn kept(&self, agent: &AgentId) -> Option<Kept> {
+        let row = self.agents.get(agent)?.clone();
+        Some(Kept { row, state: self.states.get(agent).cloned().unwrap_or_else(Bytes::new) })
+    }
+
+    /// Who holds an agent and may act.
+    pub(crate) fn holder(&self, agent: &AgentId) -> Option<Holder> {
+        let row = self.agents.get(agent)?;
+        (row.phase == Phase::Active && self.is_live(row.holder)).then_some(row.holder)
+    }
+
+    /// Where an agent's messages go: to its holder, else to the node that its key hashes to.
+    pub(crate) fn home(&self, agent: &AgentId) -> Option<Holder> {
+        self.holder(agent).or_else(|| route::rendezvous(agent, self.live()))
+    }
+
+    /// The first messages that wait for agents whose home is `holder`, a few an agent.
+    pub(crate) fn messages_for(&self, holder: Holder, an_agent_max: usize) -> Vec<Message> {
+        let at_home = self.messages.keys().filter(|agent| self.home(agent) == Some(holder));
+        at_home.flat_map(|agent| self.inbox(agent).into_iter().take(an_agent_max).cloned()).collect()
+    }
+
+    /// The attempts that a run works on.
+    pub(crate) fn attempts_of(&self, holder: Holder) -> Vec<Attempt> {
+        let Ok(held) = self.tasks_held_by(holder.incarnation);
+        held.into_iter().map(|task| Attempt { input: self.input(task.id), task }).collect()
+    }
+
+    fn input(&self, task: TaskId) -> Bytes {
+        self.inputs.get(&task).cloned().unwrap_or_else(Bytes::new)
+    }
+}
