@@ -63,7 +63,7 @@ impl Exit {
     /// The code for a problem. By its HTTP status, so that problems of later versions have one too.
     pub(crate) const fn of(problem: &Problem) -> Self {
         match problem.status {
-            400 | 413 | 415 | 422 => Self::Usage,
+            400 | 413 | 415 => Self::Usage,
             401 | 403 => Self::NotAllowed,
             404 => Self::NotFound,
             409 | 412 => Self::Conflict,
@@ -126,6 +126,7 @@ mod tests {
         let exit = |code| Exit::of(&Problem::new(code, "detail", "hint"));
         for (code, expected) in [
             (Code::AgentFailed, Exit::Failed),
+            (Code::AgentRefused, Exit::Failed),
             (Code::Busy, Exit::Failed),
             (Code::BadAddress, Exit::Usage),
             (Code::UnknownAgent, Exit::NotFound),

@@ -30,7 +30,11 @@ fn main() -> ExitCode {
     };
     let output = Output::new(options.output, options.color);
     match command {
-        Command::Serve(args) => pelago::serve(&args, builtin::kinds()),
+        Command::Serve(args) => {
+            cmd::demo::end_with_the_demo();
+            pelago::serve(&args, builtin::kinds())
+        }
+        Command::Demo(args) => end(ask(cmd::demo::run(args, output)), output).into(),
         Command::Help(topic) => end(cmd::help::run(&topic, output), output).into(),
         Command::Request(request) => end(ask(cmd::request::run(request, &options.url, output)), output).into(),
     }

@@ -127,16 +127,18 @@ pub(crate) fn columns<const N: usize>(
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    if table.is_empty() { String::new() } else { table.trim_fmt() }
+    if table.is_empty() {
+        String::new()
+    } else {
+        table.trim_fmt()
+    }
 }
 
 /// A line a fact: its name, then its value.
 pub(crate) fn facts(facts: impl IntoIterator<Item = (&'static str, String)>) -> String {
     let facts: Vec<_> = facts.into_iter().collect();
     let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let lines = facts
-        .iter()
-        .map(|(name, value)| format!("{name:width$}  {value}\n"));
+    let lines = facts.iter().map(|(name, value)| format!("{name:width$}  {value}\n"));
     lines.collect()
 }
 

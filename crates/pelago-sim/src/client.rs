@@ -21,6 +21,8 @@ use crate::{
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long one waits once all is well: some attempts that nobody wants any more may stand before it.
+const PATIENCE_HEALED: Duration = Duration::from_secs(20);
 /// How many registers there are.
 pub(crate) const REGISTERS: u64 = 4;
 /// How many asks each client makes once all is well again; each must succeed.
@@ -87,8 +89,9 @@ impl Client {
 
     /// Begins something, or loses patience. Returns when to step again.
     pub(crate) fn step(&mut self, may_begin: bool, cx: &mut Context<'_>) -> Result<Duration, Violation> {
+        let patience = if self.probes.is_some() { PATIENCE_HEALED } else { PATIENCE };
         match &mut self.doing {
-            Some(doing) if cx.now - doing.since < PATIENCE => {}
+            Some(doing) if cx.now - doing.since < patience => {}
             Some(doing) if doing.request.may_be_repeated() => {
                 doing.since = cx.now;
                 doing.tries += 1;
@@ -137,10 +140,10 @@ impl Client {
             }
             Wanted::Op(op) => {
                 if let Op::Enqueue(enqueue) = op {
-                    enqueue.task.renew(doing.tries);
+                    enqueue.task.id = enqueue.task.id_at(u64::from(doing.tries));
                 }
                 let (from, proposal) = (Place::Client(self.index), Proposal(self.serial));
-                let key = ProposalKey { from, boot: BootId(0), activation: 0, proposal };
+                let key = ProposalKey { from, boot: BootId(0), activation: u64::from(doing.tries), proposal };
                 cx.out.push((Place::Leader, Packet::Propose { key, op: op.clone() }));
             }
         }
@@ -149,7 +152,7 @@ impl Client {
     pub(crate) fn receive(&mut self, packet: Packet, cx: &mut Context<'_>) -> Result<(), Violation> {
         match packet {
             Packet::Answer { serial, answer } if serial == self.serial => self.answered(answer, cx),
-            Packet::Decided { key, outcome } if key.proposal.0 == self.serial => self.decided(&outcome, cx),
+            Packet::Decided { key, outcome } if key.proposal.0 == self.serial => self.decided(key.activation, &outcome, cx),
             // To something that this client gave up.
             Packet::Answer { .. } | Packet::Decided { .. } => Ok(()),
             Packet::Propose { .. }
@@ -197,11 +200,11 @@ impl Client {
         Ok(())
     }
 
-    fn decided(&mut self, outcome: &Outcome, cx: &mut Context<'_>) -> Result<(), Violation> {
+    fn decided(&mut self, tries: u64, outcome: &Outcome, cx: &mut Context<'_>) -> Result<(), Violation> {
         let Some(Doing { request: Wanted::Op(op), .. }) = &self.doing else { return Ok(()) };
         match (op, outcome) {
             (Op::Enqueue(enqueue), Outcome::Enqueued { .. }) => {
-                cx.invariants.acknowledged.task(enqueue.task.id, cx.rows)?;
+                cx.invariants.acknowledged.task(enqueue.task.id_at(tries), cx.rows)?;
             }
             (Op::Enqueue(_), Outcome::Existing { task }) => cx.invariants.acknowledged.task(*task, cx.rows)?,
             (Op::Send(send), Outcome::Committed | Outcome::Duplicate { .. }) => {
@@ -225,16 +228,14 @@ impl Wanted {
 }
 
 /// A client that asks again under the same key has another id given to its task.
-trait Renew {
-    fn renew(&mut self, tries: u32);
+trait Renewed {
+    fn id_at(&self, tries: u64) -> TaskId;
 }
 
-impl Renew for NewTask {
-    fn renew(&mut self, tries: u32) {
-        if self.idempotency.is_some() {
-            let number = self.id.0 & u128::from(u64::MAX);
-            self.id = TaskId((u128::from(tries) << 64) | number);
-        }
+impl Renewed for NewTask {
+    fn id_at(&self, tries: u64) -> TaskId {
+        let number = self.id.0 & u128::from(u64::MAX);
+        if self.idempotency.is_some() { TaskId((u128::from(tries) << 64) | number) } else { self.id }
     }
 }
 

@@ -106,6 +106,16 @@ impl Leader {
         may_act
     }
 
+    /// Whether nothing waits to be applied.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// How many tasks the scheduler believes to wait, and to run.
+    pub(crate) fn load(&self) -> (usize, usize) {
+        self.scheduler.load()
+    }
+
     /// The next batch. A registration is one of its own, since the entry's index becomes an id.
     pub(crate) fn take_batch(&mut self) -> Batch {
         self.flushing = false;

@@ -39,7 +39,7 @@ impl fmt::Display for Place {
 pub(crate) struct ProposalKey {
     pub(crate) from: Place,
     pub(crate) boot: BootId,
-    /// Which activation of the process, or 0 for the process itself.
+    /// Which activation of the process, 0 for the process itself; of a client, which try.
     pub(crate) activation: u64,
     pub(crate) proposal: Proposal,
 }
@@ -72,8 +72,8 @@ pub(crate) enum Packet {
     Granted { holder: Holder, sent: Time, may_act: bool, nodes: Vec<(Holder, Place)> },
     Load { boot: BootId, from: usize, activation: u64, load: u64, agent: AgentId, holder: Holder },
     Loaded { boot: BootId, activation: u64, load: u64, kept: Option<Kept>, held_elsewhere: bool },
-    LookUp { holder: Holder },
-    Found { holder: Holder, found: Found },
+    LookUp { holder: Holder, sent: Time },
+    Found { holder: Holder, sent: Time, found: Found },
     Wake,
     AttemptGone { task: TaskId, token: FencingToken },
     Ask(Ask),

@@ -97,7 +97,7 @@ impl Context<'_> {
 pub(crate) struct Habits {
     /// Stops by itself when its lease lapses.
     pub(crate) fences_itself: bool,
-    /// Delivers what a look-up finds even if it is being handled.
+    /// Delivers messages that a look-up finds even if they are being handled.
     pub(crate) careless_look_ups: bool,
 }
 
@@ -115,7 +115,8 @@ pub(crate) struct Process {
     tickets: BTreeMap<Ticket, Origin>,
     /// Ops of the process itself, proposed until they are answered.
     ops: BTreeMap<u64, Op>,
-    attempts: BTreeMap<TaskId, FencingToken>,
+    /// What it works on, and since when.
+    attempts: BTreeMap<TaskId, (FencingToken, Time)>,
     readers: BTreeMap<TaskId, (FencingToken, Verdict)>,
     handling: BTreeSet<MessageId>,
     /// The last number given to an activation, an op or a ticket.
@@ -164,7 +165,7 @@ impl Process {
                     self.advance(activation, input, cx);
                 }
             }
-            Packet::Found { holder, found } if Some(holder) == self.holder => self.found(found, cx),
+            Packet::Found { holder, sent, found } if Some(holder) == self.holder => self.found(sent, found, cx),
             Packet::Wake => self.look_up(cx),
             Packet::AttemptGone { task, token } => self.attempt_gone(task, token, cx),
             Packet::Ask(ask) => self.ask(ask, cx),
@@ -271,8 +272,11 @@ impl Process {
 
     fn granted(&mut self, sent: Time, may_act: bool, nodes: Vec<(Holder, Place)>, cx: &mut Context<'_>) {
         if may_act {
-            self.leased_until = self.leased_until.max(sent + LEASE);
-            self.nodes = nodes;
+            // An answer that was overtaken says nothing new.
+            if self.leased_until <= sent + LEASE {
+                self.leased_until = sent + LEASE;
+                self.nodes = nodes;
+            }
         } else {
             self.stop_all(cx);
             self.holder = None;
@@ -414,13 +418,14 @@ impl Process {
 
     fn look_up(&mut self, cx: &mut Context<'_>) {
         if let Some(holder) = self.able(cx.now) {
-            cx.send(Place::Leader, Packet::LookUp { holder });
+            cx.send(Place::Leader, Packet::LookUp { holder, sent: cx.now });
         }
     }
 
-    fn found(&mut self, found: Found, cx: &mut Context<'_>) {
+    fn found(&mut self, sent: Time, found: Found, cx: &mut Context<'_>) {
+        self.drop_lost(sent, &found, cx);
         for message in found.messages {
-            if self.handling.contains(&message.id) && !self.habits.careless_look_ups {
+            if self.handling.contains(&message.id) && !self.is_careless(cx) {
                 continue;
             }
             self.handling.insert(message.id.clone());
@@ -433,12 +438,28 @@ impl Process {
         }
     }
 
+    fn is_careless(&self, cx: &mut Context<'_>) -> bool {
+        self.habits.careless_look_ups && cx.dice.chance(300)
+    }
+
+    /// Drops the attempts that were taken away: those begun before the look-up was sent, and not found by it.
+    fn drop_lost(&mut self, sent: Time, found: &Found, cx: &mut Context<'_>) {
+        let is_found = |token| found.attempts.iter().any(|attempt| attempt.task.token == Some(token));
+        let lost = |(_, (token, since)): &(&TaskId, &(FencingToken, Time))| *since < sent && !is_found(*token);
+        let lost: Vec<_> = self.attempts.iter().filter(lost).map(|(task, (token, _))| (*task, *token)).collect();
+        for (task, token) in lost {
+            self.attempts.remove(&task);
+            self.attempt_gone(task, token, cx);
+        }
+    }
+
     fn attempt(&mut self, Attempt { task, input }: Attempt, cx: &mut Context<'_>) {
         let Some(token) = task.token else { return };
-        if self.attempts.get(&task.id) == Some(&token) && !self.habits.careless_look_ups {
+        let known = self.attempts.get(&task.id).is_some_and(|(known, _)| *known == token);
+        if known {
             return;
         }
-        self.attempts.insert(task.id, token);
+        self.attempts.insert(task.id, (token, cx.now));
         match task.placement {
             Placement::Keyed => {
                 let ticket = self.ticket(Origin::Attempt(task.id, token));

@@ -77,7 +77,7 @@ impl fmt::Display for Packet {
                 let epoch = kept.as_ref().map(|kept| (kept.row.epoch.0, kept.row.version.0));
                 write!(f, "loaded {activation}.{load}: {epoch:?}, elsewhere: {held_elsewhere}")
             }
-            Self::LookUp { holder } => write!(f, "look-up for {holder}"),
+            Self::LookUp { holder, .. } => write!(f, "look-up for {holder}"),
             Self::Found { found, .. } => {
                 write!(f, "found {} messages, {} attempts", found.messages.len(), found.attempts.len())
             }

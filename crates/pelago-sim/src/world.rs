@@ -30,6 +30,8 @@ const TICK: Duration = Duration::from_millis(200);
 const SETTLES: Duration = Duration::from_secs(15);
 /// How long after the healing the mesh may take to come to rest.
 const RESTS: Duration = Duration::from_secs(120);
+/// A run takes some 5,000 steps. One that takes this many feeds itself.
+const STEPS_MAX: u64 = 50_000;
 /// Messages of one agent that one look-up finds.
 const FOUND_MAX: usize = 8;
 /// The day on which every simulation begins, in milliseconds since 1970.
@@ -206,9 +208,12 @@ impl World {
         while let Some(((at, _), event)) = self.agenda.pop_first() {
             self.now = at;
             self.steps += 1;
+            if self.steps > STEPS_MAX {
+                return Err(Violation::new("I7 (bounded)", format!("{STEPS_MAX} steps and no end")));
+            }
             self.step(event)?;
             if self.is_at_rest() {
-                return self.invariants.check_end(&self.log.rows);
+                return self.check_end();
             }
             if self.now > self.plan.heal + RESTS {
                 self.invariants.check_end(&self.log.rows)?;
@@ -218,10 +223,20 @@ impl World {
         unreachable!("the leader always has a next tick")
     }
 
+    fn check_end(&self) -> Result<(), Violation> {
+        let load = self.leader.as_ref().map_or((0, 0), Leader::load);
+        if load != (0, 0) {
+            let what = format!("the scheduler believes that {load:?} tasks wait and run, and none do");
+            return Err(Violation::new("I5 (conservation)", what));
+        }
+        self.invariants.check_end(&self.log.rows)
+    }
+
     fn is_at_rest(&self) -> bool {
         self.healed
             && self.now > self.rest_after
             && self.clients.iter().all(Client::is_done)
+            && self.leader.as_ref().is_some_and(Leader::is_idle)
             && self.log.rows.is_at_rest()
     }
 
@@ -240,7 +255,7 @@ impl World {
                 self.network.cut.remove(&(from, to));
             }
             Event::Heal => self.heal(),
-            Event::Settled => self.clients.iter_mut().for_each(Client::probe),
+            Event::Settled => self.settled(),
         }
         Ok(())
     }
@@ -379,10 +394,10 @@ impl World {
                 let packet = Packet::Loaded { boot, activation, load, kept, held_elsewhere };
                 self.send(Place::Leader, Place::Node(node), packet);
             }
-            Packet::LookUp { holder } => {
+            Packet::LookUp { holder, sent } => {
                 let messages = rows.messages_for(holder, FOUND_MAX);
                 let found = Found { messages, attempts: rows.attempts_of(holder) };
-                self.send(Place::Leader, from, Packet::Found { holder, found });
+                self.send(Place::Leader, from, Packet::Found { holder, sent, found });
             }
             Packet::Decided { .. }
             | Packet::Granted { .. }
@@ -518,6 +533,15 @@ impl World {
         };
         if installed {
             self.tally.count(kind);
+        }
+    }
+
+    /// What was begun is over, or is waited for a little longer. Then what is asked must succeed.
+    fn settled(&mut self) {
+        if self.log.rows.is_at_rest() {
+            self.clients.iter_mut().for_each(Client::probe);
+        } else {
+            self.after(Duration::from_secs(1), Event::Settled);
         }
     }
 

@@ -41,6 +41,8 @@ const HEAD_MAX: Duration = Duration::from_secs(30);
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// The pause after the system refuses a connection (out of file descriptors, mostly).
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
+/// How long the last answer of a connection may take to be read, and a half-sent request is waited for.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// After so many refusals in a row the listener is broken.
 const REFUSALS_MAX: u32 = 100;
 
@@ -146,7 +148,7 @@ impl Connection {
             ended = connection.as_mut() => ended,
             () = closing.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::time::timeout(CLOSE_MAX, connection).await.unwrap_or(Ok(()))
             }
         };
         // Clients break connections off whenever they like; it is nobody's failure here.

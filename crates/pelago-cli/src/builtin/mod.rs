@@ -5,6 +5,7 @@
 
 mod append;
 mod counter;
+pub(crate) mod crew;
 mod echo;
 mod flaky;
 mod reader;
@@ -14,12 +15,14 @@ use pelago::Kind;
 
 /// All of them.
 pub(crate) fn kinds() -> Vec<Kind> {
-    vec![
+    let mut kinds = vec![
         append::kind(),
         counter::kind(),
         echo::kind(),
         flaky::kind(),
         reader::kind(),
         sleeper::kind(),
-    ]
+    ];
+    kinds.extend(crew::kinds());
+    kinds
 }

@@ -42,7 +42,10 @@ fn read(path: &Path) -> Result<Reading, Fault> {
         .canonicalize()
         .map_err(|error| Fault::hopeless(format!("{}: {error}", path.display())))?;
     let (Some(folder), Some(name)) = (whole.parent(), whole.file_name().and_then(|name| name.to_str())) else {
-        return Err(Fault::hopeless(format!("{} is no file with a name in UTF-8", path.display())));
+        return Err(Fault::hopeless(format!(
+            "{} is no file with a name in UTF-8",
+            path.display()
+        )));
     };
     match files::study(folder, name) {
         Outcome::Read(reading) => Ok(Reading {

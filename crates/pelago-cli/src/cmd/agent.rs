@@ -137,7 +137,9 @@ async fn ls(args: LsArgs, client: &Client, output: Output) -> Result<(), Error> 
         })
         .await?;
     let list = AgentList { items, next };
-    output.document(&list, |list| columns(["AGENT", "STATE", "NODE", "EPOCH", "TURNS"], list.items.iter().map(row)))?;
+    output.document(&list, |list| {
+        columns(["AGENT", "STATE", "NODE", "EPOCH", "TURNS"], list.items.iter().map(row))
+    })?;
     match (&list.next, list.items.is_empty(), name) {
         (Some(_), _, _) => output.note("there are more; see them with --all"),
         (None, true, Some(name)) => output.note(&format!("no agent of the name {name} has had a turn yet")),
@@ -159,7 +161,9 @@ fn row(agent: &Agent) -> [String; 5] {
 
 async fn state(args: &StateArgs, client: &Client, output: Output) -> Result<(), Error> {
     let agent = client.agent(&args.address).await?;
-    output.document(&agent, |agent| agent.state.as_ref().map_or("null", Payload::json).to_owned())?;
+    output.document(&agent, |agent| {
+        agent.state.as_ref().map_or("null", Payload::json).to_owned()
+    })?;
     let node = agent.node.as_deref().unwrap_or("a node that is gone");
     output.note(&match agent.version {
         1 => format!("after 1 turn, epoch {} on {node}", agent.epoch),
@@ -185,7 +189,10 @@ async fn ask(args: &AskArgs, client: &Client, output: Output) -> Result<(), Erro
     let reply = client
         .ask(&message.address, question, Some(*timeout), message.key.as_deref())
         .await?;
-    let reply = Reply { agent: &message.address, reply };
+    let reply = Reply {
+        agent: &message.address,
+        reply,
+    };
     output.document(&reply, |reply| reply.reply.json().to_owned())
 }
 

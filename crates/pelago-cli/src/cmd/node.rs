@@ -39,7 +39,11 @@ fn text(list: &NodeList) -> String {
 }
 
 fn row(node: &Node) -> [String; 7] {
-    let labels: Vec<String> = node.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let labels: Vec<String> = node
+        .labels
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     let agents: Vec<&str> = node.offers.keys().map(String::as_str).collect();
     [
         node.name.clone(),

@@ -2,7 +2,7 @@
 
 use pelago_api::client::Client;
 
-use super::{agent, node, status, task};
+use super::{agent, bench, node, status, task};
 use crate::{
     exit::Exit,
     output::{Error, Output},
@@ -22,6 +22,9 @@ pub(crate) enum Request {
     /// Enqueue durable work and follow it
     #[command(subcommand)]
     Task(task::TaskCommand),
+    /// Measure how fast a node answers
+    #[command(after_long_help = bench::EXAMPLES)]
+    Bench(bench::BenchArgs),
 }
 
 pub(crate) async fn run(request: Request, url: &str, output: Output) -> Result<Exit, Error> {
@@ -31,5 +34,6 @@ pub(crate) async fn run(request: Request, url: &str, output: Output) -> Result<E
         Request::Node(command) => node::run(command, &client, output).await,
         Request::Agent(command) => agent::run(command, &client, output).await,
         Request::Task(command) => task::run(command, &client, output).await,
+        Request::Bench(args) => bench::run(args, &client, output).await,
     }
 }

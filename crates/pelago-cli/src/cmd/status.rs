@@ -85,7 +85,12 @@ fn nodes(status: &Status) -> String {
 }
 
 fn agents(status: &Status) -> String {
-    let Status { agents_active, turns, messages_waiting, .. } = status;
+    let Status {
+        agents_active,
+        turns,
+        messages_waiting,
+        ..
+    } = status;
     format!("{agents_active} active here, {turns} turns, {messages_waiting} messages waiting")
 }
 
@@ -104,4 +109,78 @@ fn tasks(status: &Status, state: TaskState) -> u64 {
 
 fn log(status: &Status) -> String {
     format!("{} of {} entries applied here", status.applied_index, status.last_index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(change: impl FnOnce(&mut serde_json::Value)) -> Status {
+        let node = |name: &str, state: &str| {
+            serde_json::json!({
+                "id": 1, "name": name, "state": state, "leader": name == "n1", "voter": true, "incarnation": 3,
+                "boot": "b", "mesh_address": "127.0.0.1:1", "labels": {}, "offers": {},
+                "registered": "2024-01-15T10:30:00.000Z",
+            })
+        };
+        let mut status = serde_json::json!({
+            "mesh": "pelago", "mesh_id": "f00d", "node": "n1", "node_id": 1, "incarnation": 3, "version": "0.1.0",
+            "draining": false, "leader": "n1", "term": 4, "quorum": true, "can_lose": 1, "voters": ["n1", "n2", "n3"],
+            "last_index": 90, "applied_index": 90, "log_time": "2024-01-15T10:30:00.000Z", "agents_active": 2,
+            "tasks": { "done": 7 }, "messages_waiting": 0, "turns": 12,
+            "nodes": [node("n1", "up"), node("n2", "up"), node("n3", "up")],
+        });
+        change(&mut status);
+        serde_json::from_value(status).expect("this is a status")
+    }
+
+    #[test]
+    fn a_mesh_without_problems_is_six_lines() {
+        let expected = "\
+mesh    pelago (f00d)
+node    n1 answers, version 0.1.0
+nodes   3 up, n1 leads (term 4), 1 of them can be lost
+agents  2 active here, 12 turns, 0 messages waiting
+tasks   0 queued, 0 running, 7 done, 0 dead, 0 cancelled
+log     90 of 90 entries applied here
+";
+        assert_eq!(text(&status(|_| ())), expected);
+    }
+
+    #[test]
+    fn problems_come_first_and_the_worst_of_them_before_the_others() {
+        let shown = text(&status(|status| {
+            status["quorum"] = false.into();
+            status["leader"] = serde_json::Value::Null;
+            status["nodes"][1]["state"] = "expired".into();
+            status["tasks"]["dead"] = 2.into();
+            status["applied_index"] = 90.into();
+            status["last_index"] = 2_000.into();
+        }));
+        let problems: Vec<&str> = shown.lines().map_while(|line| line.strip_prefix("PROBLEM  ")).collect();
+        assert_eq!(
+            problems,
+            [
+                "no majority of the voters answers: nothing can be written",
+                "no node leads, as far as this one knows",
+                "node n2 has expired: it does not answer the mesh",
+                "node n1 is 1910 entries behind the log",
+                "2 tasks are dead",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_mesh_that_can_lose_none_is_a_problem_only_if_it_once_could() {
+        let lonely = status(|status| {
+            status["can_lose"] = 0.into();
+            status["voters"] = serde_json::json!(["n1"]);
+        });
+        assert_eq!(problems(&lonely), Vec::<String>::new());
+        let fragile = status(|status| status["can_lose"] = 0.into());
+        assert_eq!(
+            problems(&fragile),
+            ["no further node may be lost, or nothing can be written"]
+        );
+    }
 }

@@ -153,7 +153,7 @@ mod tests {
     use std::path::Path;
 
     use super::super::files::Reason;
-    use super::super::single::report_of;
+    use super::super::single::tests::report_of;
     use super::*;
 
     fn report() -> Report {

@@ -10,8 +10,6 @@ use super::page::{Entry, Page, Report};
 use super::scores::Scored;
 use super::sentences::tidy;
 
-/// Most lines of the short view.
-pub(crate) const SHORT_VIEW_LINES_MAX: usize = 30;
 /// Most letters of a line of the short view.
 pub(crate) const SHORT_VIEW_LETTERS_MAX: usize = 100;
 const TERMS_IN_SHORT_VIEW: usize = 10;
@@ -27,7 +25,7 @@ pub(crate) fn render(report: &Report) -> String {
     text
 }
 
-/// Renders what fits a terminal: at most [`SHORT_VIEW_LINES_MAX`] lines.
+/// Renders what fits a terminal.
 pub(crate) fn short_view(report: &Report) -> String {
     let mut lines = vec![format!("Report on {}", report.title), String::new(), totals(report)];
     if !report.summary.top_terms.is_empty() {
@@ -269,8 +267,11 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use super::super::single::report_of;
+    use super::super::single::tests::report_of;
     use super::*;
+
+    /// Most lines of the short view.
+    const SHORT_VIEW_LINES_MAX: usize = 30;
 
     fn report(files: &[(&str, &str)]) -> Report {
         let folder = tempfile::tempdir().expect("a temporary folder");

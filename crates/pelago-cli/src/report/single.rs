@@ -3,18 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::path::Path;
 
-use super::files::{Error, Listing, Outcome, Skipped, list, study};
+use super::files::{Listing, Outcome, Skipped, study};
 use super::page::{Entry, Page, Report, Summary, TOP_TERMS_SHOWN, Totals};
 use super::reading::Reading;
 use super::scores::{Micro, Scored, dampened, keep_best, rarity, score};
 use super::summary::SECTION_FILES_MAX;
-
-/// Makes the report of `path`, as [`list`] understands it, in this process alone.
-pub(crate) fn report_of(path: Option<&Path>, here: &Path) -> Result<Report, Error> {
-    Ok(report_of_listing(&list(path, here)?))
-}
 
 /// Makes the report of a listing in this process alone.
 pub(crate) fn report_of_listing(listing: &Listing) -> Report {
@@ -101,13 +95,20 @@ impl<'a> Terms<'a> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fs;
+    use std::path::Path;
 
     use super::super::compare::compare;
+    use super::super::files::{Error, list};
     use super::super::render::render;
     use super::super::summary::{Section, Vocabulary, split};
     use super::*;
+
+    /// Makes the report of `path`, as [`list`] understands it.
+    pub(crate) fn report_of(path: Option<&Path>, here: &Path) -> Result<Report, Error> {
+        Ok(report_of_listing(&list(path, here)?))
+    }
 
     /// The crew's way without the crew: sections, vocabulary, pages.
     fn merged(listing: &Listing) -> Report {

@@ -92,11 +92,6 @@ impl Section {
         self.number
     }
 
-    /// Returns the files that have no outcome yet.
-    pub(crate) fn awaited(&self) -> impl ExactSizeIterator<Item = &str> {
-        self.awaited.iter().map(String::as_str)
-    }
-
     /// Tells whether every file has its outcome.
     pub(crate) fn is_complete(&self) -> bool {
         self.awaited.is_empty()
@@ -213,11 +208,6 @@ impl Vocabulary {
         true
     }
 
-    /// Returns how many sections were added.
-    pub(crate) fn sections(&self) -> usize {
-        self.sections.len()
-    }
-
     /// Returns the weights of a section's terms. To be asked once all sections are in.
     pub(crate) fn weights_for(&self, section: &SectionTerms) -> Weights {
         let weight = |term: &String| Some((term.clone(), self.rarity(self.terms.get(term)?)));
@@ -317,7 +307,7 @@ mod tests {
             assert!(section.is_complete(), "section {}", section.number());
             assert!(vocabulary.add(&section.terms()));
         }
-        assert_eq!(vocabulary.sections(), sections.len());
+        assert_eq!(vocabulary.sections.len(), sections.len());
         let page = |section: &Section| {
             section
                 .page(&vocabulary.weights_for(&section.terms()))
@@ -345,7 +335,7 @@ mod tests {
         };
         let mut section = Section::new(assignment);
         assert_eq!(section.collect(outcome.clone()), Collected::New);
-        assert!(!section.is_complete() && section.awaited().eq(["other"]));
+        assert!(!section.is_complete() && section.awaited.iter().eq(["other"]));
         let before = section.terms();
         assert_eq!(section.collect(outcome.clone()), Collected::Repeated);
         assert_eq!(section.terms(), before);
@@ -475,7 +465,11 @@ mod tests {
         assert!(json_bytes(&vocabulary.summary()) <= RECORD_BYTES_MAX);
         // The texts do press against the bound: a section of twice as many files would break it.
         assert!(sizes[0] > RECORD_BYTES_MAX / 2, "{sizes:?}");
-        assert_eq!(terms.terms.len(), SECTION_FILES_MAX * TERMS_MAX, "no two files share a term");
+        assert_eq!(
+            terms.terms.len(),
+            SECTION_FILES_MAX * TERMS_MAX,
+            "no two files share a term"
+        );
     }
 
     #[test]

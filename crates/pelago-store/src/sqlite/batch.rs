@@ -9,20 +9,39 @@ use pelago_core::{
 };
 use rusqlite::Connection;
 
-use super::{error::Error, statements::Statements, totals::Changes};
+use super::{error::Error, row, statements::Statements, totals::Changes};
 
 /// The rows as the items of a batch see them.
 pub(super) struct Batch<'c> {
     pub(super) connection: &'c Connection,
     pub(super) statements: Statements<'c>,
-    /// All nodes: they are few, and nearly every item asks whether one still lives.
-    pub(super) nodes: BTreeMap<NodeId, Node>,
+    pub(super) kept: Kept,
     pub(super) seen: RefCell<Seen>,
     pub(super) changes: Changes,
     /// All writes so far, in order.
-    written: Vec<Write>,
+    pub(super) written: Vec<Write>,
+    /// How many of them are in the database whole; see [`Batch::catch_up`].
+    pub(super) caught_up: usize,
     /// A sender's text, kept for its allocation.
     pub(super) sender: RefCell<String>,
+}
+
+/// Rows that are kept in memory beside the database, because nearly every item asks for one.
+#[derive(Debug)]
+pub(super) struct Kept {
+    /// All nodes: they are few.
+    pub(super) nodes: BTreeMap<NodeId, Node>,
+    /// The tasks that nodes work on: as many as all nodes together take at a time.
+    pub(super) running: BTreeMap<TaskId, Task>,
+}
+
+impl Kept {
+    pub(super) fn load(connection: &Connection) -> Result<Self, Error> {
+        Ok(Self {
+            nodes: row::nodes(connection)?.into_iter().map(|node| (node.id, node)).collect(),
+            running: row::running(connection)?.into_iter().map(|task| (task.id, task)).collect(),
+        })
+    }
 }
 
 /// What the present item read. A rule reads a row before it writes it, so this says what a write changes; and a rule may
@@ -34,14 +53,15 @@ pub(super) struct Seen {
 }
 
 impl<'c> Batch<'c> {
-    pub(super) fn begin(connection: &'c Connection, nodes: BTreeMap<NodeId, Node>) -> Result<Self, Error> {
+    pub(super) fn begin(connection: &'c Connection, kept: Kept) -> Result<Self, Error> {
         Ok(Self {
             connection,
             statements: Statements::take(connection)?,
-            nodes,
+            kept,
             seen: RefCell::default(),
             changes: Changes::default(),
             written: Vec::new(),
+            caught_up: 0,
             sender: RefCell::default(),
         })
     }
@@ -55,17 +75,18 @@ impl<'c> Batch<'c> {
 
     fn item(&mut self, now: Stamp, op: &Op, writes: &mut Vec<Write>) -> Result<Outcome, Error> {
         let outcome = decide(now, op, self, writes)?;
-        for write in writes.iter() {
-            self.write(write)?;
+        for write in writes.drain(..) {
+            self.write(&write)?;
+            self.written.push(write);
         }
-        self.written.append(writes);
         *self.seen.get_mut() = Seen::default();
         Ok(outcome)
     }
 
-    /// Writes the counts and gives back the nodes, and what was written.
-    pub(super) fn end(self) -> Result<(BTreeMap<NodeId, Node>, Vec<Write>), Error> {
+    /// Writes what is still missing, and gives back what is kept and all that was written.
+    pub(super) fn end(mut self) -> Result<(Kept, Vec<Write>), Error> {
+        self.catch_up()?;
         self.changes.save(self.connection)?;
-        Ok((self.nodes, self.written))
+        Ok((self.kept, self.written))
     }
 }

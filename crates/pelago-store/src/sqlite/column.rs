@@ -48,6 +48,11 @@ pub(super) fn placement(placement: Placement) -> &'static str {
     }
 }
 
+/// How long a task is kept once it has ended.
+pub(super) fn ended(keyed: bool) -> &'static str {
+    if keyed { "keyed" } else { "plain" }
+}
+
 /// Writes a sender as `agent default/cart:alice`, `task 0123…` or `client 0123…`.
 pub(super) fn sender(sender: &Sender, text: &mut String) {
     text.clear();

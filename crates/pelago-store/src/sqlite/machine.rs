@@ -1,16 +1,21 @@
 //! The state machine: entries of the log in, outcomes out.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{MeshId, NodeId},
-    record::{Node, Op, Outcome, Write},
+    id::MeshId,
+    record::{Op, Outcome, Write},
     time::LogTime,
 };
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
-use super::{batch::Batch, column, error::Error, row, schema};
+use super::{
+    batch::{Batch, Kept},
+    column,
+    error::Error,
+    schema,
+};
 
 /// One committed entry of the log, as the state machine sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,8 +59,8 @@ pub struct Applied {
 pub struct Machine {
     connection: Connection,
     applied: Applied,
-    /// `None` after a batch that failed: what it made of them was rolled back.
-    nodes: Option<BTreeMap<NodeId, Node>>,
+    /// `None` after a batch that failed: what it made of the rows was rolled back.
+    kept: Option<Kept>,
 }
 
 impl Machine {
@@ -67,8 +72,8 @@ impl Machine {
     pub fn open(path: &Path, mesh: MeshId) -> Result<Self, Error> {
         let connection = schema::open_writer(path, mesh)?;
         let applied = Applied::load(&connection)?;
-        let nodes = Some(load_nodes(&connection)?);
-        Ok(Self { connection, applied, nodes })
+        let kept = Some(Kept::load(&connection)?);
+        Ok(Self { connection, applied, kept })
     }
 
     /// How far it has come.
@@ -85,30 +90,26 @@ impl Machine {
     /// # Panics
     /// When an entry is not above the ones applied: its effects would happen twice.
     pub fn apply(&mut self, entries: &[Entry]) -> Result<Applies, Error> {
-        let nodes = match self.nodes.take() {
-            Some(nodes) => nodes,
-            None => load_nodes(&self.connection)?,
+        let kept = match self.kept.take() {
+            Some(kept) => kept,
+            None => Kept::load(&self.connection)?,
         };
         // Immediate: a transaction that begins by reading could not write once a checkpoint has come between.
         let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
-        let mut batch = Batch::begin(&transaction, nodes)?;
+        let mut batch = Batch::begin(&transaction, kept)?;
         let mut applied = self.applied.clone();
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
             applied.follow(entry);
             outcomes.push(batch.entry(entry.index, applied.time, &entry.ops)?);
         }
-        let (nodes, writes) = batch.end()?;
+        let (kept, writes) = batch.end()?;
         applied.save(&transaction)?;
         transaction.commit()?;
         self.applied = applied;
-        self.nodes = Some(nodes);
+        self.kept = Some(kept);
         Ok(Applies { outcomes, writes })
     }
-}
-
-fn load_nodes(connection: &Connection) -> Result<BTreeMap<NodeId, Node>, Error> {
-    Ok(row::nodes(connection)?.into_iter().map(|node| (node.id, node)).collect())
 }
 
 impl Applied {

@@ -242,12 +242,7 @@ impl View<'_> {
     /// # Errors
     /// What the database says.
     pub fn running_tasks(&self) -> Result<Vec<Task>, Error> {
-        const SQL: &str = concat!(
-            "SELECT ",
-            task_columns!(),
-            " FROM tasks WHERE state = 'running' ORDER BY holder_incarnation, id"
-        );
-        self.all(SQL, [], row::task)
+        Ok(row::running(self.connection)?)
     }
 
     /// A reply that is remembered.

@@ -91,6 +91,16 @@ fn offers(connection: &Connection, node: &mut Node) -> Read<()> {
     Ok(())
 }
 
+/// All tasks that nodes work on, by incarnation.
+pub(super) fn running(connection: &Connection) -> Read<Vec<Task>> {
+    let sql = concat!(
+        "SELECT ",
+        task_columns!(),
+        " FROM tasks WHERE holder_incarnation IS NOT NULL ORDER BY holder_incarnation, id"
+    );
+    connection.prepare_cached(sql)?.query_map([], task)?.collect()
+}
+
 pub(super) fn agent(row: &Row<'_>) -> Read<Agent> {
     agent_from(&mut Columns::of(row))
 }

@@ -27,11 +27,11 @@ impl Rows for Batch<'_> {
     type Error = Error;
 
     fn node(&self, id: NodeId) -> Result<Option<Node>, Error> {
-        Ok(self.nodes.get(&id).cloned())
+        Ok(self.kept.nodes.get(&id).cloned())
     }
 
     fn node_named(&self, name: &Name) -> Result<Option<Node>, Error> {
-        Ok(self.nodes.values().find(|node| node.name == *name).cloned())
+        Ok(self.kept.nodes.values().find(|node| node.name == *name).cloned())
     }
 
     fn agent(&self, id: &AgentId) -> Result<Option<Agent>, Error> {
@@ -70,6 +70,9 @@ impl Rows for Batch<'_> {
         if let Some(task) = self.seen.borrow().tasks.get(&id) {
             return Ok(Some(task.clone()));
         }
+        if let Some(task) = self.kept.running.get(&id) {
+            return Ok(self.saw(Some(task.clone())));
+        }
         let task = self.statements.task.first(params![wide(id.0)], row::task)?;
         Ok(self.saw(task))
     }
@@ -80,13 +83,14 @@ impl Rows for Batch<'_> {
     }
 
     fn tasks_held_by(&self, incarnation: Incarnation) -> Result<Vec<Task>, Error> {
-        let tasks = self.statements.tasks_held.all(params![number(incarnation.0)], row::task)?;
+        let held = |task: &&Task| task.holder.is_some_and(|holder| holder.incarnation == incarnation);
+        let tasks: Vec<_> = self.kept.running.values().filter(held).cloned().collect();
         self.seen.borrow_mut().tasks.extend(tasks.iter().map(|task| (task.id, task.clone())));
         Ok(tasks)
     }
 
     fn tasks_ended(&self, before: LogTime, keyed: bool, rows_max: u32) -> Result<Vec<TaskId>, Error> {
-        let statement = if keyed { &self.statements.tasks_ended_keyed } else { &self.statements.tasks_ended };
-        statement.all(params![time(before), rows_max], |row| Columns::of(row).wide().map(TaskId))
+        let params = params![column::ended(keyed), time(before), rows_max];
+        self.statements.tasks_ended.all(params, |row| Columns::of(row).wide().map(TaskId))
     }
 }

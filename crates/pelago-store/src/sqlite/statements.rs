@@ -5,12 +5,11 @@
 
 use std::cell::RefCell;
 
-use rusqlite::{CachedStatement, Connection, Params, Row};
+use rusqlite::{CachedStatement, Connection, Params, Row, ToSql};
 
 use super::{
     error::Error,
-    row::{agent_columns, message_columns, reply_columns, task_columns},
-    schema::ended,
+    row::{agent_columns, event_columns, message_columns, reply_columns, task_columns},
 };
 
 /// A compiled statement. `decide` reads through `&self`, and running a statement changes it.
@@ -43,6 +42,44 @@ impl Statement<'_> {
     pub(super) fn run(&self, params: impl Params) -> Result<usize, Error> {
         Ok(self.0.borrow_mut().execute(params)?)
     }
+
+    /// Runs it with the values of several rows, one after the other.
+    pub(super) fn run_rows<R>(&self, rows: &[R], values: Values<R>) -> Result<(), Error> {
+        let mut statement = self.0.borrow_mut();
+        let mut cells = Cells { statement: &mut statement, bound: 0 };
+        rows.iter().try_for_each(|row| values(row, &mut cells))?;
+        statement.raw_execute()?;
+        Ok(())
+    }
+}
+
+/// Puts the values of one row into the next cells of a statement.
+pub(super) type Values<R> = fn(&R, &mut Cells<'_, '_>) -> rusqlite::Result<()>;
+
+/// The parameters of a statement, filled from left to right.
+pub(super) struct Cells<'s, 'c> {
+    statement: &'s mut CachedStatement<'c>,
+    bound: usize,
+}
+
+impl Cells<'_, '_> {
+    pub(super) fn put(&mut self, value: impl ToSql) -> rusqlite::Result<()> {
+        self.bound += 1;
+        self.statement.raw_bind_parameter(self.bound, value)
+    }
+}
+
+/// How many rows the statements take whose rows come [`sixteen!`] at a time. Running a statement costs more than
+/// inserting a small row, so that this halves the cost of one; more rows gain little.
+pub(super) const ROWS: usize = 16;
+
+macro_rules! sixteen {
+    ($row:literal) => {
+        concat!(
+            $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ",
+            $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row
+        )
+    };
 }
 
 macro_rules! statements {
@@ -95,25 +132,24 @@ statements! {
 
     task = "SELECT ", task_columns!(), " FROM tasks WHERE id = ?1";
     task_keyed = "SELECT ", task_columns!(), " FROM tasks WHERE idempotency_namespace = ?1 AND idempotency_key = ?2";
-    tasks_held = "SELECT ", task_columns!(), " FROM tasks WHERE state = 'running' AND holder_incarnation = ?1
-        ORDER BY id";
-    tasks_ended = "SELECT id FROM tasks WHERE ", ended!(), " AND idempotency_key IS NULL AND changed < ?1
-        ORDER BY changed, id LIMIT ?2";
-    tasks_ended_keyed = "SELECT id FROM tasks WHERE ", ended!(), " AND idempotency_key IS NOT NULL AND changed < ?1
-        ORDER BY changed, id LIMIT ?2";
-    new_task = "INSERT INTO tasks (", task_columns!(), ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12,
-        ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)";
+    tasks_ended = "SELECT id FROM tasks WHERE ended = ?1 AND changed < ?2 ORDER BY changed, id LIMIT ?3";
+    new_task = "INSERT INTO tasks (", task_columns!(), ", ended) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
+        ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, NULL)";
     // Notes of an attempt leave the columns alone by which its task is indexed.
     task_progress = "UPDATE tasks SET events = ?2, notes = ?3 WHERE id = ?1";
     task_moved_on = "UPDATE tasks SET state = ?2, run_at = ?3, attempt = ?4, token_index = ?5, token_item = ?6,
-        holder_node = ?7, holder_incarnation = ?8, changed = ?9, events = ?10, notes = ?11, reason = ?12 WHERE id = ?1";
+        holder_node = ?7, holder_incarnation = ?8, changed = ?9, events = ?10, notes = ?11, reason = ?12,
+        ended = ?13 WHERE id = ?1";
     task_gone = "DELETE FROM tasks WHERE id = ?1 RETURNING state";
-    new_input = "INSERT INTO task_inputs (task, input) VALUES (?1, ?2)";
+    new_input = "INSERT INTO task_inputs (task, input) VALUES (?, ?)";
+    new_inputs = "INSERT OR FAIL INTO task_inputs (task, input) VALUES ", sixteen!("(?, ?)");
     input_gone = "DELETE FROM task_inputs WHERE task = ?1";
-    put_result = "INSERT OR REPLACE INTO task_results (task, result) VALUES (?1, ?2)";
+    new_result = "INSERT INTO task_results (task, result) VALUES (?, ?)";
+    new_results = "INSERT OR FAIL INTO task_results (task, result) VALUES ", sixteen!("(?, ?)");
     result_gone = "DELETE FROM task_results WHERE task = ?1";
-    new_event = "INSERT INTO task_events (task, n, at, attempt, kind, node, reason, note)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    new_event = "INSERT INTO task_events (", event_columns!(), ") VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+    new_events = "INSERT OR FAIL INTO task_events (", event_columns!(), ") VALUES ",
+        sixteen!("(?, ?, ?, ?, ?, ?, ?, ?)");
     events_gone = "DELETE FROM task_events WHERE task = ?1";
 }
 

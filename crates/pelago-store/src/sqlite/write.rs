@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use pelago_core::{
     id::{AgentId, NodeId, TaskId},
-    record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Task, TaskEvent, Write},
+    record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Task, TaskEvent, TaskState, Write},
 };
 use rusqlite::params;
 
@@ -12,6 +12,7 @@ use super::{
     column::{self, Columns, number, time, wide},
     error::Error,
     row::EventColumns,
+    statements::{Cells, ROWS, Statement, Statements, Values},
     totals::Count,
 };
 
@@ -27,9 +28,10 @@ impl Batch<'_> {
             Write::MessageGone { to, id } => self.message_gone(to, id),
             Write::Reply(reply) => self.put_reply(reply),
             Write::ReplyGone(key) => self.reply_gone(key),
-            Write::NewTask { task, input } => self.new_task(task, input),
-            Write::Task { task, result } => self.put_task(task, result.as_ref()),
-            Write::Event(event) => self.new_event(event),
+            Write::NewTask { task, .. } => self.new_task(task),
+            Write::Task { task, .. } => self.put_task(task),
+            // Caught up with later.
+            Write::Event(_) => Ok(()),
             Write::TaskGone(id) => self.task_gone(*id),
         }
     }
@@ -50,7 +52,7 @@ impl Batch<'_> {
             ])?;
         self.put_labels(node.id, node)?;
         self.put_offers(node.id, node)?;
-        self.nodes.insert(node.id, node.clone());
+        self.kept.nodes.insert(node.id, node.clone());
         Ok(())
     }
 
@@ -206,7 +208,7 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn new_task(&mut self, task: &Task, input: &Bytes) -> Result<(), Error> {
+    fn new_task(&mut self, task: &Task) -> Result<(), Error> {
         let (namespace, name, key) = key(&task.agent);
         self.statements.new_task.run(params![
             wide(task.id.0),
@@ -236,12 +238,12 @@ impl Batch<'_> {
             number(task.notes),
             task.reason,
         ])?;
-        self.statements.new_input.run(params![wide(task.id.0), input.as_ref()])?;
+        self.keep(task);
         self.changes.add(Count::tasks(task.state), 1);
         Ok(())
     }
 
-    fn put_task(&mut self, task: &Task, result: Option<&Bytes>) -> Result<(), Error> {
+    fn put_task(&mut self, task: &Task) -> Result<(), Error> {
         let before = self.seen.get_mut().tasks.insert(task.id, task.clone());
         let before = before.expect("a rule reads a task before it changes it");
         if before == (Task { events: before.events, notes: before.notes, ..task.clone() }) {
@@ -250,10 +252,16 @@ impl Batch<'_> {
             self.task_moved_on(task)?;
             self.changes.move_one(Count::tasks(before.state), Count::tasks(task.state));
         }
-        if let Some(result) = result {
-            self.statements.put_result.run(params![wide(task.id.0), result.as_ref()])?;
-        }
+        self.keep(task);
         Ok(())
+    }
+
+    fn keep(&mut self, task: &Task) {
+        if task.state == TaskState::Running {
+            self.kept.running.insert(task.id, task.clone());
+        } else {
+            self.kept.running.remove(&task.id);
+        }
     }
 
     fn task_progress(&self, task: &Task) -> Result<(), Error> {
@@ -276,18 +284,14 @@ impl Batch<'_> {
             number(task.events),
             number(task.notes),
             task.reason,
+            task.state.is_ended().then(|| column::ended(task.idempotency.is_some())),
         ])?;
         Ok(())
     }
 
-    fn new_event(&self, event: &TaskEvent) -> Result<(), Error> {
-        let EventColumns { kind, node, reason, note } = EventColumns::of(&event.kind);
-        let (task, n, at) = (wide(event.task.0), number(event.n), time(event.at));
-        self.statements.new_event.run(params![task, n, at, event.attempt, kind, node, reason, note])?;
-        Ok(())
-    }
-
     fn task_gone(&mut self, id: TaskId) -> Result<(), Error> {
+        // It may have ended in this very batch.
+        self.catch_up()?;
         let id = wide(id.0);
         let state = self.statements.task_gone.first(params![id], |row| Columns::of(row).task_state())?;
         if let Some(state) = state {
@@ -298,6 +302,55 @@ impl Batch<'_> {
         self.statements.events_gone.run(params![id])?;
         Ok(())
     }
+
+    /// Inserts the inputs, results and events of the writes so far. No rule reads them, so they need not be there before
+    /// the batch ends, and many rows at a time cost half as much.
+    pub(super) fn catch_up(&mut self) -> Result<(), Error> {
+        let (mut inputs, mut results, mut events) = (Vec::new(), Vec::new(), Vec::new());
+        for write in &self.written[self.caught_up..] {
+            match write {
+                Write::NewTask { task, input } => inputs.push((task.id, input)),
+                Write::Task { task, result } => results.extend(result.as_ref().map(|result| (task.id, result))),
+                Write::Event(event) => events.push(event),
+                Write::Node(_)
+                | Write::Agent { .. }
+                | Write::Message(_)
+                | Write::MessageGone { .. }
+                | Write::Reply(_)
+                | Write::ReplyGone(_)
+                | Write::TaskGone(_) => {}
+            }
+        }
+        let Statements { new_input, new_inputs, new_result, new_results, new_event, new_events, .. } = &self.statements;
+        insert(new_input, new_inputs, &inputs, payload)?;
+        insert(new_result, new_results, &results, payload)?;
+        insert(new_event, new_events, &events, event)?;
+        self.caught_up = self.written.len();
+        Ok(())
+    }
+}
+
+fn insert<R>(one: &Statement<'_>, many: &Statement<'_>, rows: &[R], values: Values<R>) -> Result<(), Error> {
+    let (full, rest) = rows.as_chunks::<ROWS>();
+    full.iter().try_for_each(|rows| many.run_rows(rows, values))?;
+    rest.iter().try_for_each(|row| one.run_rows(std::slice::from_ref(row), values))
+}
+
+fn payload((task, payload): &(TaskId, &Bytes), cells: &mut Cells<'_, '_>) -> rusqlite::Result<()> {
+    cells.put(wide(task.0))?;
+    cells.put(payload.as_ref())
+}
+
+fn event(event: &&TaskEvent, cells: &mut Cells<'_, '_>) -> rusqlite::Result<()> {
+    let EventColumns { kind, node, reason, note } = EventColumns::of(&event.kind);
+    cells.put(wide(event.task.0))?;
+    cells.put(number(event.n))?;
+    cells.put(time(event.at))?;
+    cells.put(event.attempt)?;
+    cells.put(kind)?;
+    cells.put(node)?;
+    cells.put(reason)?;
+    cells.put(note)
 }
 
 fn key(id: &AgentId) -> (&str, &str, &str) {

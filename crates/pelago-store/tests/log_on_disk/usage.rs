@@ -141,8 +141,9 @@ fn entries_replace_truncated_ones_that_are_still_queued() {
     append(&log, entries(0..3, 'a')).expect("the disk has no fault");
     let syncs = disk.syncs();
     disk.hold_syncs();
-    let (ignored, _first) = answer();
-    log.append(entries(3..6, 'b'), ignored).expect("the log runs");
+    let (reader, (seen, between)) = (log.reader(), mpsc::channel());
+    let observe_between = Box::new(move |_| seen.send(observe(&reader).entries).expect("the test waits for it"));
+    log.append(entries(3..6, 'b'), observe_between).expect("the log runs");
     disk.wait_for_syncs(syncs + 1);
     log.truncate_after(Some(1)).expect("the log runs");
     let (on_flushed, flushed) = answer();
@@ -154,6 +155,8 @@ fn entries_replace_truncated_ones_that_are_still_queued() {
         "while the old ones are written"
     );
     disk.release_syncs();
+    let seen = between.recv().expect("the first append is answered");
+    assert_eq!(seen, expected, "when the old ones are on disk and the new ones are not");
     flushed
         .recv()
         .expect("an append is answered")

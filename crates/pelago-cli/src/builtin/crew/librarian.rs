@@ -13,6 +13,7 @@ use super::{
     section,
 };
 use crate::report::{
+    RECORD_BYTES_MAX,
     page::Summary,
     summary::{Assignment, SectionTerms, Vocabulary},
 };
@@ -20,8 +21,8 @@ use crate::report::{
 /// Where it is reached.
 pub(crate) const ADDRESS: &str = "librarian:demo";
 
-/// About how many bytes of weights one turn sends: half of what a batch of the log holds.
-const BYTES_PER_TURN: usize = 256 * 1024;
+/// About how many bytes of weights one turn sends: several sections' worth, and less than one commit may hold.
+const BYTES_PER_TURN: usize = RECORD_BYTES_MAX / 2;
 /// What a weight takes besides its term: quotes, colon, comma, up to eight digits.
 const WEIGHT_BYTES: usize = 12;
 

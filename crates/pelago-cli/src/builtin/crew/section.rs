@@ -30,13 +30,15 @@ pub(crate) enum Desk {
     },
 }
 
+pub(crate) const NAME: &str = "section";
+
 pub(super) fn kind() -> Kind {
-    pelago::keyed::<Desk>("section")
+    pelago::keyed::<Desk>(NAME)
 }
 
 /// Where section `number` is reached.
 pub(crate) fn address(number: u32) -> String {
-    format!("section:{number}")
+    format!("{NAME}:{number}")
 }
 
 /// What a section is told and asked.

@@ -126,7 +126,15 @@ async fn follow(args: &EventsArgs, client: &Client, output: Output) -> Result<()
 
 /// One event, a line: so that columns stay where they are while more follow.
 fn line(event: &TaskEvent) -> String {
-    let TaskEvent { n, at, attempt, event, node, note, reason } = event;
+    let TaskEvent {
+        n,
+        at,
+        attempt,
+        event,
+        node,
+        note,
+        reason,
+    } = event;
     let mut line = format!("{n:>4}  {at}  attempt {attempt:<3} {:<9}", event.as_str());
     let said = [
         node.as_ref().map(|node| format!("on {node}")),

@@ -19,7 +19,7 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   pelago task wait 0199c0ffee0123456789abcdef012345
   pelago task wait 0199c0ffee0123456789abcdef012345 --timeout 30s
-  pelago task run flaky 2 | xargs pelago task wait";
+  pelago task wait 0199c0ffee0123456789abcdef012345 -o json | jq .result";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct WaitArgs {

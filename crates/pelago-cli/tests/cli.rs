@@ -1,0 +1,531 @@
+//! The real binary, as people and programs use it: a node, and commands that ask it.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    io::{self, BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+#[test]
+fn a_newcomer_can_talk_to_agents() {
+    let home = Home::new();
+    let node = home.start();
+    assert_eq!(node.text(["agent", "ask", "counter:a", "5"]), "5\n");
+    assert_eq!(node.text(["agent", "ask", "counter:a"]), "6\n");
+    assert_eq!(node.text(["agent", "ask", "counter:a", "-2"]), "4\n");
+    assert_eq!(node.text(["agent", "state", "counter:a"]), "{\"count\":4}\n");
+
+    let listed = node.text(["agent", "ls", "--name", "counter"]);
+    let rows: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["AGENT", "STATE", "NODE", "EPOCH", "TURNS"]);
+    assert_eq!((rows.len(), rows[1][0], rows[1][4]), (2, "counter:a", "3"), "{listed}");
+
+    let said = node.run(["agent", "ask", "echo", "good day"]);
+    assert_eq!(text(&said.stdout), "\"good day\"\n");
+    assert!(text(&said.stderr).contains("JSON string"), "{}", text(&said.stderr));
+    assert_eq!(
+        node.text_given(["agent", "ask", "echo", "-"], "{\"a\": 1.0}\n"),
+        "{\"a\": 1.0}\n"
+    );
+}
+
+#[test]
+fn a_message_is_handled_once_and_a_key_counts_once() {
+    let home = Home::new();
+    let node = home.start();
+    node.text(["agent", "send", "counter:m", "5", "--key", "m1"]);
+    let again = node.run(["agent", "send", "counter:m", "5", "--key", "m1"]);
+    assert!(text(&again.stderr).contains("none was sent"), "{}", text(&again.stderr));
+    node.until(["agent", "state", "counter:m"], "{\"count\":5}\n");
+
+    for _ in 0..2 {
+        assert_eq!(node.text(["agent", "ask", "counter:q", "7", "--key", "q1"]), "7\n");
+    }
+    let first = node.text(["task", "run", "counter:t", "1", "--key", "t1"]);
+    assert_eq!(node.text(["task", "run", "counter:t", "1", "--key", "t1"]), first);
+    assert_eq!(node.text(["task", "wait", first.trim()]), "1\n");
+}
+
+#[test]
+fn a_task_is_followed_from_its_id_to_its_result() {
+    let home = Home::new();
+    let node = home.start();
+    let id = node.text(["task", "run", "sleeper", "40"]);
+    let id = id.trim();
+    assert_eq!(node.text(["task", "wait", id, "--timeout", "20s"]), "40\n");
+
+    let shown = node.text(["task", "show", id]);
+    for fact in [
+        "agent      sleeper (pool)\n",
+        "state      done\n",
+        "input      40\n",
+        "result     40\n",
+    ] {
+        assert!(shown.contains(fact), "{fact:?} is missing in\n{shown}");
+    }
+    let listed = node.text(["task", "ls", "--state", "done"]);
+    assert!(listed.lines().any(|line| line.starts_with(id)), "{listed}");
+
+    let events = node.text(["task", "events", id]);
+    assert_eq!(node.text(["task", "events", id, "--follow"]), events);
+    let happened: Vec<&str> = events
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(4))
+        .collect();
+    assert_eq!(
+        happened,
+        [
+            "queued", "running", "progress", "progress", "progress", "progress", "done"
+        ]
+    );
+    assert_eq!(node.text(["task", "events", id, "--after", "6"]).lines().count(), 1);
+}
+
+#[test]
+fn a_task_that_fails_is_tried_again_and_a_dead_one_can_be_revived() {
+    let home = Home::new();
+    let node = home.start();
+    assert_eq!(
+        node.text(["task", "run", "flaky", "1", "--wait=30s"]),
+        "{\"attempts\":2}\n"
+    );
+
+    let dead = node.run(["task", "run", "flaky", "1", "--attempts", "1", "--wait=30s"]);
+    assert_eq!((code(&dead), text(&dead.stdout)), (1, ""));
+    assert!(
+        text(&dead.stderr).contains("error[PLG-3004]: task "),
+        "{}",
+        text(&dead.stderr)
+    );
+    let status = node.text(["status"]);
+    assert!(status.starts_with("PROBLEM  1 task is dead\n"), "{status}");
+
+    let list = node.json(["task", "ls", "--state", "dead"]);
+    let id = list["items"][0]["id"].as_str().expect("the dead task has an id");
+    assert_eq!(node.text(["task", "retry", id, "--wait=30s"]), "{\"attempts\":2}\n");
+
+    let id = node.text(["task", "run", "sleeper", "1", "--delay", "1h"]);
+    assert_eq!(
+        node.text(["task", "cancel", id.trim(), "--reason", "not needed"]),
+        "cancelled\n"
+    );
+    let cancelled = node.run(["task", "wait", id.trim()]);
+    assert_eq!(code(&cancelled), 1);
+    assert!(
+        text(&cancelled.stderr).contains("was cancelled: not needed"),
+        "{}",
+        text(&cancelled.stderr)
+    );
+}
+
+#[test]
+fn the_other_builtin_agents_do_what_they_say() {
+    let home = Home::new();
+    let node = home.start();
+    std::fs::write(home.path().join("notes.md"), "# Wolves\nThe wolf runs over the hill.\n")
+        .expect("the folder is ours");
+    let reading = node.json(["agent", "ask", "reader", r#"{"path": "notes.md"}"#]);
+    assert_eq!(reading["reply"]["path"], "notes.md");
+    assert_eq!(reading["reply"]["size"], json!({ "bytes": 38, "lines": 2, "words": 8 }));
+    let missing = node.run(["agent", "ask", "reader", r#"{"path": "none.md"}"#]);
+    assert_eq!(code(&missing), 1);
+    assert!(
+        text(&missing.stderr).contains("none.md: No such file"),
+        "{}",
+        text(&missing.stderr)
+    );
+
+    let mut before = String::new();
+    for (number, length) in [(7, 1), (-3, 2), (7, 3)] {
+        let reply = node.json(["agent", "ask", "append:r", &number.to_string()]);
+        assert_eq!(reply["reply"], json!({ "length": length, "before": before }));
+        before = blake3::hash(format!("{before} {number}").as_bytes()).to_hex()[..32].to_owned();
+    }
+}
+
+#[test]
+fn with_json_all_of_stdout_is_one_document_that_says_its_kind() {
+    let home = Home::new();
+    let node = home.start();
+    node.text(["agent", "ask", "counter:a", "1"]);
+    let id = node.text(["task", "run", "counter:a", "1", "--wait"]);
+    assert_eq!(id, "2\n");
+    let tasks = node.json(["task", "ls"]);
+    let id = tasks["items"][0]["id"].as_str().expect("a task has an id");
+    for (command, kind) in [
+        (&["status"][..], "Status"),
+        (&["node", "ls"], "NodeList"),
+        (&["agent", "ls"], "AgentList"),
+        (&["agent", "ls", "--name", "nobody"], "AgentList"),
+        (&["agent", "state", "counter:a"], "Agent"),
+        (&["agent", "ask", "echo", "not JSON"], "Reply"),
+        (&["agent", "send", "counter:a", "1"], "SendReceipt"),
+        (&["task", "run", "counter:a", "1"], "Enqueued"),
+        (&["task", "run", "counter:a", "1", "--wait"], "Task"),
+        (&["task", "ls", "--all"], "TaskList"),
+        (&["task", "show", id], "Task"),
+        (&["task", "wait", id], "Task"),
+        (&["task", "events", id], "TaskEventList"),
+        (&["help", "exit-codes"], "ExitCodes"),
+        (&["help", "task", "run"], "Help"),
+        (&["task", "--help"], "Help"),
+        (&["--version"], "Help"),
+    ] {
+        assert_eq!(node.json(command)["kind"], kind, "{command:?}");
+    }
+    let followed = node.run(["task", "events", id, "--follow", "-o", "json"]);
+    for line in text(&followed.stdout).lines() {
+        let event: Value = serde_json::from_str(line).expect("each line is a document");
+        assert_eq!(event["kind"], "TaskEvent");
+    }
+}
+
+#[test]
+fn the_exit_code_and_the_problem_say_what_went_wrong() {
+    let home = Home::new();
+    let node = home.start();
+    node.text(["task", "run", "counter:a", "1", "--key", "k", "--wait"]);
+    let tasks = node.json(["task", "ls"]);
+    let done = tasks["items"][0]["id"].as_str().expect("a task has an id");
+    let nobody = "0123456789abcdef0123456789abcdef";
+    for (command, exit, problem) in [
+        (&["agent", "ask", "sleeper", "\"long\""][..], 1, "PLG-2024"),
+        (&["agent", "ask", "a b"], 2, "PLG-2001"),
+        (&["agent", "ask", "counter"], 2, "PLG-2008"),
+        (&["agent", "ask", "counter:a", "@/no/such/file"], 2, "PLG-3002"),
+        (&["task", "wait", "12"], 2, "PLG-3001"),
+        (&["task", "run", "counter:a", "--delay", "soon"], 2, "PLG-3001"),
+        (&["tusk"], 2, "PLG-3001"),
+        (&[], 2, "PLG-3001"),
+        (&["agent", "ask", "conter:a", "1"], 3, "PLG-2004"),
+        (&["agent", "state", "counter:nobody"], 3, "PLG-2007"),
+        (&["task", "show", nobody], 3, "PLG-2005"),
+        (&["task", "run", "counter:a", "2", "--key", "k"], 5, "PLG-2019"),
+        (&["task", "retry", done], 5, "PLG-2020"),
+        (&["status", "--url", "http://127.0.0.1:1"], 6, "PLG-2031"),
+        (&["task", "run", "sleeper", "60000", "--wait=50ms"], 7, "PLG-3005"),
+        (
+            &["agent", "ask", "sleeper", "60000", "--timeout", "50ms"],
+            7,
+            "PLG-2025",
+        ),
+    ] {
+        let shown = node.run(command);
+        assert_eq!(code(&shown), exit, "{command:?}: {}", text(&shown.stderr));
+        let expected = format!("error[{problem}]: ");
+        assert!(
+            text(&shown.stderr).contains(&expected),
+            "{command:?}: {}",
+            text(&shown.stderr)
+        );
+
+        let shown = node.run(command.iter().copied().chain(["-o", "json"]));
+        assert_eq!(code(&shown), exit, "{command:?} -o json");
+        let told: Value = serde_json::from_slice(&shown.stderr)
+            .unwrap_or_else(|_| panic!("{command:?}: stderr is no JSON: {}", text(&shown.stderr)));
+        assert_eq!(
+            (&told["kind"], &told["code"]),
+            (&json!("Problem"), &json!(problem)),
+            "{command:?}"
+        );
+    }
+}
+
+#[test]
+fn lists_that_are_empty_or_cut_short_say_what_to_do() {
+    let home = Home::new();
+    let node = home.start();
+    let empty = node.run(["task", "ls"]);
+    assert_eq!((code(&empty), text(&empty.stdout)), (0, ""));
+    assert_eq!(text(&empty.stderr), "no tasks yet; try: pelago task run counter:a 1\n");
+
+    for key in ["a", "b", "c"] {
+        node.text(["agent", "ask", &format!("counter:{key}"), "1"]);
+    }
+    let cut = node.run(["agent", "ls", "--limit", "2"]);
+    assert_eq!(text(&cut.stdout).lines().count(), 3);
+    assert!(text(&cut.stderr).contains("--all"), "{}", text(&cut.stderr));
+    let first = node.json(["agent", "ls", "--limit", "2"]);
+    let next = first["next"].as_str().expect("there is more");
+    assert_eq!(
+        node.json(["agent", "ls", "--cursor", next])["items"][0]["agent"],
+        "counter:c"
+    );
+    assert_eq!(node.text(["agent", "ls", "--all"]).lines().count(), 4);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let (reader, writer) = io::pipe().expect("a pipe");
+    drop(reader);
+    let shown = pelago(["help", "exit-codes"])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .and_then(Child::wait_with_output)
+        .expect("the binary runs");
+    assert_eq!((code(&shown), text(&shown.stderr)), (0, ""));
+}
+
+#[test]
+fn a_node_told_to_stop_ends_with_0() {
+    let home = Home::new();
+    let node = home.start();
+    node.text(["agent", "ask", "counter:a", "1"]);
+    let ended = node.end_by(Signal::TERM);
+    assert_eq!(ended.code(), Some(0), "{}", home.log());
+}
+
+#[test]
+fn a_second_process_on_a_data_directory_is_refused() {
+    let home = Home::new();
+    let node = home.start();
+    let refused = home.serve().output().expect("the binary runs");
+    assert_eq!((code(&refused), text(&refused.stdout)), (1, ""));
+    let told = text(&refused.stderr);
+    assert!(told.contains("error") && told.contains("another process"), "{told}");
+    assert_eq!(
+        node.text(["agent", "ask", "counter:a", "1"]),
+        "1\n",
+        "the first one is unharmed"
+    );
+}
+
+#[test]
+fn after_kill_9_the_counter_goes_on_and_the_tasks_are_there() {
+    let home = Home::new();
+    let node = home.start();
+    for count in 1..=20 {
+        assert_eq!(node.text(["agent", "ask", "counter:a", "1"]), format!("{count}\n"));
+    }
+    let done = node.text(["task", "run", "echo", "[1]", "--key", "done", "--wait"]);
+    assert_eq!(done, "[1]\n");
+    let waiting = node.text(["task", "run", "counter:a", "100", "--delay", "1h"]);
+    let running = node.text(["task", "run", "sleeper", "1000"]);
+    let is_running = |line: &str| line.contains(" running ");
+    node.until_line(["task", "events", running.trim()], is_running);
+    node.end_by(Signal::KILL);
+
+    let node = home.start();
+    assert_eq!(node.text(["agent", "ask", "counter:a", "1"]), "21\n");
+    assert_eq!(
+        node.text(["task", "wait", running.trim(), "--timeout", "30s"]),
+        "1000\n"
+    );
+    assert!(node.text(["task", "show", running.trim()]).contains("attempts   2 of "));
+    assert!(
+        node.text(["task", "show", waiting.trim()])
+            .contains("state      queued\n")
+    );
+    let again = node.run(["task", "run", "echo", "[1]", "--key", "done", "--wait"]);
+    assert!(
+        text(&again.stderr).contains("an earlier request had this key"),
+        "{}",
+        text(&again.stderr)
+    );
+}
+
+/// How long anything may take that a node does on its own.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A folder of its own for a node and its data.
+struct Home(TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn serve(&self) -> Command {
+        let mut command = pelago([
+            "serve",
+            "--found",
+            "--name",
+            "n1",
+            "--port",
+            "0",
+            "--print-addr",
+            "json",
+        ]);
+        command.current_dir(self.path());
+        command
+    }
+
+    /// Starts a node and waits until it is ready.
+    fn start(&self) -> Node<'_> {
+        let log = File::options().create(true).append(true).open(self.log_path());
+        let mut process = self
+            .serve()
+            .stdout(Stdio::piped())
+            .stderr(log.expect("the folder is ours"))
+            .spawn()
+            .expect("the binary runs");
+        let stdout = process.stdout.take().expect("stdout is a pipe");
+        let line = within_patience(move || BufReader::new(stdout).lines().next());
+        let Some(Some(Ok(line))) = line else {
+            let _ended_already = process.kill();
+            panic!("the node is not ready: {}", self.log());
+        };
+        let addresses: Value = serde_json::from_str(&line).expect("the line is JSON");
+        assert_eq!(addresses["pid"], json!(process.id()));
+        let http = addresses["http"].as_str().expect("the node serves HTTP");
+        Node {
+            home: self,
+            process: Some(process),
+            url: format!("http://{http}"),
+        }
+    }
+
+    fn log_path(&self) -> std::path::PathBuf {
+        self.path().join("log")
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_else(|error| format!("no log: {error}"))
+    }
+}
+
+/// A node that runs; it is killed when the test ends.
+struct Node<'h> {
+    home: &'h Home,
+    process: Option<Child>,
+    url: String,
+}
+
+impl Node<'_> {
+    /// Runs a command that asks this node.
+    fn run(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Output {
+        self.command(words).output().expect("the binary runs")
+    }
+
+    fn command(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+        let mut command = pelago(words);
+        command.env("PELAGO_URL", &self.url).current_dir(self.home.path());
+        command
+    }
+
+    /// What a command that must succeed shows.
+    fn text(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> String {
+        self.succeeded(self.run(words))
+    }
+
+    fn text_given(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>, stdin: &str) -> String {
+        let mut command = self.command(words);
+        let command = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut process = command.spawn().expect("the binary runs");
+        let mut pipe = process.stdin.take().expect("stdin is a pipe");
+        pipe.write_all(stdin.as_bytes()).expect("the command reads stdin");
+        drop(pipe);
+        self.succeeded(process.wait_with_output().expect("the command ends"))
+    }
+
+    fn succeeded(&self, shown: Output) -> String {
+        assert_eq!(
+            code(&shown),
+            0,
+            "{}\nlog of the node:\n{}",
+            text(&shown.stderr),
+            self.home.log()
+        );
+        text(&shown.stdout).to_owned()
+    }
+
+    /// The one document that a command shows.
+    fn json(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Value {
+        let mut command = self.command(words);
+        let shown = command.args(["-o", "json"]).output().expect("the binary runs");
+        assert_eq!(text(&shown.stderr), "", "{command:?}");
+        let stdout = self.succeeded(shown);
+        serde_json::from_str(&stdout).unwrap_or_else(|error| panic!("{command:?}: {error}: {stdout}"))
+    }
+
+    /// Repeats a command until it shows `expected`.
+    fn until<const N: usize>(&self, words: [&str; N], expected: &str) {
+        self.until_shown(words, |shown| shown == expected);
+    }
+
+    /// Repeats a command until one of its lines is as wanted.
+    fn until_line<const N: usize>(&self, words: [&str; N], is_wanted: impl Fn(&str) -> bool) {
+        self.until_shown(words, |shown| shown.lines().any(&is_wanted));
+    }
+
+    fn until_shown<const N: usize>(&self, words: [&str; N], is_wanted: impl Fn(&str) -> bool) {
+        let start = std::time::Instant::now();
+        loop {
+            let shown = self.run(words);
+            if is_wanted(text(&shown.stdout)) {
+                return;
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{words:?} shows {shown:?}\n{}",
+                self.home.log()
+            );
+        }
+    }
+
+    /// Sends the node a signal and waits until its process has ended.
+    fn end_by(mut self, signal: Signal) -> ExitStatus {
+        let mut process = self.process.take().expect("it runs until then");
+        let pid = Pid::from_child(&process);
+        kill_process(pid, signal).expect("the process is ours");
+        match within_patience(move || process.wait()) {
+            Some(ended) => ended.expect("the process is ours"),
+            None => {
+                let _ended_already = kill_process(pid, Signal::KILL);
+                panic!("the node does not stop: {}", self.home.log());
+            }
+        }
+    }
+}
+
+impl Drop for Node<'_> {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ended_already = process.kill();
+            let _reaped = process.wait();
+        }
+    }
+}
+
+/// The binary, deaf to the environment of whoever runs the tests.
+fn pelago(words: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pelago"));
+    let ours = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PELAGO_"));
+    for (name, _) in ours {
+        command.env_remove(name);
+    }
+    command.args(words).stdin(Stdio::null());
+    command
+}
+
+fn code(shown: &Output) -> i32 {
+    shown.status.code().expect("it was not killed")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("it is text")
+}
+
+/// What `wait` returns; `None` if that takes too long.
+fn within_patience<T: Send + 'static>(wait: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(wait()));
+    receiver.recv_timeout(PATIENCE).ok()
+}
