@@ -29,12 +29,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// Less than the node keeps an idle connection, so that a request never meets one that is just being closed.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 /// What stands for itself in one segment of a path. `/` does not: an address is one segment.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~')
-    .remove(b':');
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
 /// A node, by the address of its HTTP API. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
@@ -84,12 +79,10 @@ impl Error {
         let detail = self.to_string();
         match self {
             Self::Problem(problem) => *problem,
-            Self::Unreachable { .. } => Problem::new(
-                Code::Unreachable,
-                detail,
-                "is the node running, and is this its HTTP address?",
-            )
-            .with_next("pelago up"),
+            Self::Unreachable { .. } => {
+                Problem::new(Code::Unreachable, detail, "is the node running, and is this its HTTP address?")
+                    .with_next("pelago up")
+            }
             Self::NoAnswer { .. } => {
                 let hint = "the request may or may not take effect; repeat it with the same idempotency key";
                 Problem::new(Code::Unreachable, detail, hint).with_next("pelago status")
@@ -142,10 +135,7 @@ impl Client {
             .tcp_nodelay(true)
             .build()
             .expect("a client without TLS needs nothing of the system");
-        Self {
-            base: base_url.trim_end_matches('/').to_owned(),
-            http,
-        }
+        Self { base: base_url.trim_end_matches('/').to_owned(), http }
     }
 
     /// The node's address, as it was given.
@@ -177,18 +167,10 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn tasks(&self, query: &TaskQuery) -> Result<TaskList> {
-        let TaskQuery {
-            state,
-            agent,
-            cursor,
-            limit,
-        } = query;
+        let TaskQuery { state, agent, cursor, limit } = query;
         let request = self
             .request(Method::GET, "/api/v1/tasks")
-            .query(&[
-                ("state", state.map(words::task_state::as_str)),
-                ("agent", agent.as_deref()),
-            ])
+            .query(&[("state", state.map(words::task_state::as_str)), ("agent", agent.as_deref())])
             .query(&[("cursor", cursor)])
             .query(&[("limit", limit)]);
         self.document(request).await
@@ -199,11 +181,8 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn cancel(&self, id: TaskId, reason: Option<&str>) -> Result<Task> {
-        let cancel = Cancel {
-            reason: reason.map(Into::into),
-        };
-        self.document(self.post_json(&format!("/api/v1/tasks/{id}/cancel"), &cancel))
-            .await
+        let cancel = Cancel { reason: reason.map(Into::into) };
+        self.document(self.post_json(&format!("/api/v1/tasks/{id}/cancel"), &cancel)).await
     }
 
     /// Starts a dead or cancelled task afresh, and tells how it stands.
@@ -211,8 +190,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn retry(&self, id: TaskId) -> Result<Task> {
-        self.document(self.request(Method::POST, &format!("/api/v1/tasks/{id}/retry")))
-            .await
+        self.document(self.request(Method::POST, &format!("/api/v1/tasks/{id}/retry"))).await
     }
 
     /// Events of a task after number `after`; with `wait` as soon as there is one.
@@ -330,9 +308,7 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http
-            .request(method, format!("{}{path}", self.base))
-            .timeout(ANSWER_MAX)
+        self.http.request(method, format!("{}{path}", self.base)).timeout(ANSWER_MAX)
     }
 
     fn post(&self, path: &str, body: Bytes) -> RequestBuilder {
@@ -351,11 +327,7 @@ impl Client {
             let source = serde::de::Error::custom("the status tells of a failure");
             return Err(refusal(url, status, &body, source));
         }
-        serde_json::from_slice(&body).map_err(|source| Error::BadAnswer {
-            url,
-            status: status.as_u16(),
-            source,
-        })
+        serde_json::from_slice(&body).map_err(|source| Error::BadAnswer { url, status: status.as_u16(), source })
     }
 
     async fn send_off(&self, request: RequestBuilder) -> Result<Response> {
@@ -372,15 +344,9 @@ impl Client {
         let url = self.base.clone();
         // A URL that cannot be parsed leads nowhere either.
         if source.is_connect() || source.is_builder() {
-            Error::Unreachable {
-                url,
-                source: source.without_url(),
-            }
+            Error::Unreachable { url, source: source.without_url() }
         } else {
-            Error::NoAnswer {
-                url,
-                source: source.without_url(),
-            }
+            Error::NoAnswer { url, source: source.without_url() }
         }
     }
 }
@@ -389,11 +355,7 @@ impl Client {
 fn refusal(url: String, status: StatusCode, body: &[u8], otherwise: serde_json::Error) -> Error {
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => Error::Problem(Box::new(problem)),
-        Err(_no_problem) => Error::BadAnswer {
-            url,
-            status: status.as_u16(),
-            source: otherwise,
-        },
+        Err(_no_problem) => Error::BadAnswer { url, status: status.as_u16(), source: otherwise },
     }
 }
 
@@ -406,9 +368,7 @@ fn keyed(request: RequestBuilder, idempotency_key: Option<&str>) -> RequestBuild
 
 fn waiting(request: RequestBuilder, wait: Option<Duration>) -> RequestBuilder {
     match wait {
-        Some(wait) => request
-            .query(&[("wait", format!("{}ms", wait.as_millis()))])
-            .timeout(wait + ANSWER_MAX),
+        Some(wait) => request.query(&[("wait", format!("{}ms", wait.as_millis()))]).timeout(wait + ANSWER_MAX),
         None => request,
     }
 }
@@ -423,9 +383,6 @@ mod tests {
 
     #[test]
     fn an_address_is_one_segment_of_a_path() {
-        assert_eq!(
-            agent_path("n1/section:src/a b.rs", "/ask"),
-            "/api/v1/agents/n1%2Fsection:src%2Fa%20b.rs/ask"
-        );
+        assert_eq!(agent_path("n1/section:src/a b.rs", "/ask"), "/api/v1/agents/n1%2Fsection:src%2Fa%20b.rs/ask");
     }
 }

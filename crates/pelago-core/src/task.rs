@@ -147,16 +147,8 @@ impl Scheduler {
     /// Advances the scheduler by one event. `now` is the log's time.
     pub fn handle(&mut self, now: LogTime, input: Input, effects: &mut Vec<Effect>) {
         match input {
-            Input::NodeUp { holder, offers } => {
-                let names: Vec<Name> = offers.keys().cloned().collect();
-                self.seats.entry(holder).or_insert_with(|| Seat::new(offers));
-                for name in names {
-                    self.place_ready(&name, effects);
-                }
-            }
-            Input::NodeGone(holder) => {
-                self.seats.remove(&holder);
-            }
+            Input::NodeUp { holder, offers } => self.node_up(holder, offers, effects),
+            Input::NodeGone(holder) => self.node_gone(holder, effects),
             Input::Queued(waiting) => self.queue(now, waiting, effects),
             Input::Assigned { waiting, holder, token, until } => self.assigned(waiting, holder, token, until),
             Input::Refused(task) | Input::Ended(task) => self.forget(task, effects),
@@ -187,6 +179,10 @@ impl Scheduler {
     /// Reserves room for a task that is about to be enqueued, so that it can be assigned in the same commit. Report
     /// `Assigned`, `Queued` or `Refused` afterwards.
     pub fn reserve(&mut self, waiting: &Waiting) -> Option<Holder> {
+        // Sent twice: it has its place.
+        if self.waiting.contains_key(&waiting.task) || self.placed.contains_key(&waiting.task) {
+            return None;
+        }
         // Those who waited longer go first.
         if self.ready.get(&waiting.agent.name).is_some_and(|ready| !ready.is_empty()) {
             return None;
@@ -208,6 +204,33 @@ impl Scheduler {
         (self.waiting.len(), self.placed.len())
     }
 
+    /// How many tasks run on a node, those included whose assignment is on its way.
+    #[must_use]
+    pub fn running_on(&self, holder: Holder) -> u32 {
+        self.seats.get(&holder).map_or(0, |seat| seat.running.values().sum())
+    }
+
+    fn node_up(&mut self, holder: Holder, offers: BTreeMap<Name, Offer>, effects: &mut Vec<Effect>) {
+        let names: Vec<Name> = offers.keys().cloned().collect();
+        // Its tasks may have been told first, by a new leader or before the node stopped taking work for a while.
+        let mut running = BTreeMap::new();
+        for placed in self.placed.values().filter(|placed| placed.holder == holder) {
+            *running.entry(placed.name.clone()).or_default() += 1;
+        }
+        self.seats.insert(holder, Seat { offers, running });
+        for name in names {
+            self.place_ready(&name, effects);
+        }
+    }
+
+    fn node_gone(&mut self, holder: Holder, effects: &mut Vec<Effect>) {
+        let Some(seat) = self.seats.remove(&holder) else { return };
+        // What waited for this node alone has another home from here on.
+        for name in seat.offers.keys() {
+            self.place_ready(name, effects);
+        }
+    }
+
     fn queue(&mut self, now: LogTime, waiting: Waiting, effects: &mut Vec<Effect>) {
         // It may have been placed before: its attempt failed, or a reservation came to nothing.
         self.forget(waiting.task, effects);
@@ -223,11 +246,10 @@ impl Scheduler {
     }
 
     fn assigned(&mut self, waiting: Waiting, holder: Holder, token: FencingToken, until: LogTime) {
-        self.remove_waiting(waiting.task);
         let task = waiting.task;
-        if !self.placed.contains_key(&task) {
-            self.occupy(task, waiting.agent.name, holder);
-        }
+        // It may have been placed elsewhere meanwhile; the store has decided.
+        self.remove(task);
+        self.occupy(task, waiting.agent.name, holder);
         if let Some(placed) = self.placed.get_mut(&task) {
             placed.attempt = Some((token, until));
             self.limits.insert((until, task));
@@ -236,15 +258,22 @@ impl Scheduler {
 
     /// The task is neither waiting nor running any more.
     fn forget(&mut self, task: TaskId, effects: &mut Vec<Effect>) {
+        if let Some(placed) = self.remove(task) {
+            self.place_ready(&placed.name, effects);
+        }
+    }
+
+    /// Takes out whatever is known of a task, and returns where it was placed.
+    fn remove(&mut self, task: TaskId) -> Option<Placed> {
         self.remove_waiting(task);
-        let Some(placed) = self.placed.remove(&task) else { return };
+        let placed = self.placed.remove(&task)?;
         if let Some((_, until)) = placed.attempt {
             self.limits.remove(&(until, task));
         }
         if let Some(running) = self.seats.get_mut(&placed.holder).and_then(|seat| seat.running.get_mut(&placed.name)) {
             *running -= 1;
         }
-        self.place_ready(&placed.name, effects);
+        Some(placed)
     }
 
     fn remove_waiting(&mut self, task: TaskId) {
@@ -327,10 +356,6 @@ impl Scheduler {
 }
 
 impl Seat {
-    fn new(offers: BTreeMap<Name, Offer>) -> Self {
-        Self { offers, running: BTreeMap::new() }
-    }
-
     fn running(&self, name: &Name) -> u32 {
         self.running.get(name).copied().unwrap_or(0)
     }

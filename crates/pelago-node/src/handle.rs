@@ -231,6 +231,7 @@ impl From<ProposeError> for Error {
         match error {
             ProposeError::NotLeader { .. } | ProposeError::Unknown => Self::NoQuorum,
             ProposeError::DiskFull => Self::DiskFull,
+            ProposeError::Malformed { .. } => Self::WrongState(error.to_string()),
             ProposeError::Stopped => Self::Stopping,
         }
     }
@@ -453,15 +454,11 @@ impl Handle {
     pub async fn task(&self, id: TaskId, wait: Option<Duration>) -> Result<TaskDetail, Error> {
         let deadline = wait.map(|wait| Instant::now() + wait);
         loop {
-            let changed = self.parts().waiters.changed(id);
-            let whole = self
-                .read(move |view| view.task(id))
-                .await?
-                .ok_or(Error::UnknownTask(id))?;
+            let change = self.parts().waiters.next_change(id);
+            let whole = self.read(move |view| view.task(id)).await?.ok_or(Error::UnknownTask(id))?;
             let over = match deadline {
-                _ if whole.task.state.is_ended() => true,
-                Some(deadline) => tokio::time::timeout_at(deadline, changed).await.is_err(),
-                None => true,
+                Some(deadline) if !whole.task.state.is_ended() => !change.before(deadline).await,
+                Some(_) | None => true,
             };
             if over {
                 let sqlite::TaskWhole { task, input, result } = whole;
@@ -519,18 +516,17 @@ impl Handle {
         let deadline = wait.map(|wait| Instant::now() + wait);
         let rows = page_rows(limit);
         loop {
-            let changed = self.parts().waiters.changed(id);
+            let change = self.parts().waiters.next_change(id);
             let (task, events) = self
                 .read(move |view| Ok((view.task(id)?, view.events(id, after, rows)?)))
                 .await?;
             let ended = task.ok_or(Error::UnknownTask(id))?.task.state.is_ended();
-            match deadline {
-                Some(deadline) if events.is_empty() && !ended => {
-                    if tokio::time::timeout_at(deadline, changed).await.is_err() {
-                        return Ok(events);
-                    }
-                }
-                _ => return Ok(events),
+            let over = match deadline {
+                Some(deadline) if events.is_empty() && !ended => !change.before(deadline).await,
+                Some(_) | None => true,
+            };
+            if over {
+                return Ok(events);
             }
         }
     }
@@ -600,6 +596,11 @@ impl Handle {
 
     pub(crate) async fn propose(&self, op: Op) -> Result<Outcome, Error> {
         Ok(self.parts().committer.propose(op).await?)
+    }
+
+    /// Sees to it that no more tasks are given to this node.
+    pub(crate) async fn take_no_tasks(&self) {
+        self.parts().scheduler.node_gone(self.parts().holder).await;
     }
 
     pub(crate) fn begin_to_stop(&self) {

@@ -234,6 +234,7 @@ impl Node {
 
     /// Second step: lets what runs end, within the configured time, and puts the agents away.
     pub async fn drain(&self) {
+        self.handle.take_no_tasks().await;
         self.agents.drain(self.drain_max).await;
     }
 

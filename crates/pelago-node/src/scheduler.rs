@@ -235,7 +235,7 @@ impl Loop {
                 match committer.propose(op.clone()).await {
                     Ok(outcome) if outcome.is_success() => return Decided::Known,
                     Ok(_) => break,
-                    Err(ProposeError::Stopped) => return Decided::Known,
+                    Err(ProposeError::Stopped | ProposeError::Malformed { .. }) => return Decided::Known,
                     Err(ProposeError::NotLeader { .. } | ProposeError::Unknown | ProposeError::DiskFull) => {
                         tokio::time::sleep(PROPOSE_AGAIN).await;
                     }

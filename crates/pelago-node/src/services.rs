@@ -10,7 +10,9 @@ use futures_util::future::BoxFuture;
 use pelago_core::{
     agent::{Failure, Work},
     id::{Address, FencingToken, Name, TaskId},
-    record::{BodyHash, IdempotencyKey, NewTask, Op, Outcome, Placement, Progress, RetryPolicy},
+    record::{
+        BodyHash, IdempotencyKey, NewTask, Op, Outcome, PAYLOAD_BYTES_MAX, Placement, Progress, RetryPolicy,
+    },
 };
 
 use crate::{
@@ -23,6 +25,8 @@ use crate::{
     view,
 };
 
+/// The longest time that a task may be told to wait or to work: ten years.
+const TASK_TIME_MAX: Duration = Duration::from_hours(10 * 365 * 24);
 /// The priority of a task that names none. 0 is the most urgent.
 const PRIORITY: u8 = 4;
 
@@ -75,6 +79,10 @@ impl NodeServices {
         wait: Duration,
         remember: Option<IdempotencyKey>,
     ) -> Result<Bytes, Error> {
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            let bytes = payload.len();
+            return Err(Error::TooLarge(format!("the question has {bytes} bytes, more than {PAYLOAD_BYTES_MAX}")));
+        }
         let agents = self.agents.upgrade().ok_or(Error::Stopping)?;
         let remember = remember.map(|key| (key, BodyHash::of(&to.agent, &payload)));
         let turn = agents.run(&to.agent, Work::Ask { remember }, payload);
@@ -95,6 +103,10 @@ impl NodeServices {
         let node = to.node.as_ref().and_then(|name| view.named(name)).map(|node| node.id);
         if request.attempts_max == Some(0) {
             return Err(Error::WrongState("a task needs at least one attempt".into()));
+        }
+        let times = [Some(request.delay), request.attempt_max, request.backoff];
+        if times.into_iter().flatten().any(|time| time > TASK_TIME_MAX) {
+            return Err(Error::WrongState("a task waits or works for at most ten years".into()));
         }
         let body = BodyHash::of(&to.agent, &input);
         let namespace = to.agent.namespace.clone();

@@ -1,27 +1,45 @@
 //! Who waits for a task to change.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use pelago_core::id::TaskId;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 /// Waiting requests by task. A short-lived lock: nothing is awaited under it.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters(Mutex<HashMap<TaskId, Vec<oneshot::Sender<()>>>>);
 
+/// Waits for one change of a task. Forgotten when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Change<'w> {
+    waiters: &'w Waiters,
+    task: TaskId,
+    woken: oneshot::Receiver<()>,
+}
+
+impl Change<'_> {
+    /// Resolves with whether the task changed before `deadline`.
+    pub(crate) async fn before(mut self, deadline: Instant) -> bool {
+        tokio::time::timeout_at(deadline, &mut self.woken).await.is_ok()
+    }
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        self.woken.close();
+        self.waiters.forget_closed(self.task);
+    }
+}
+
 impl Waiters {
-    /// Resolves when the task changes next. Register first, then read the task: no change is missed.
-    pub(crate) fn changed(&self, task: TaskId) -> oneshot::Receiver<()> {
+    /// Begins to wait for the task's next change. Begin first, then read the task: no change is missed.
+    pub(crate) fn next_change(&self, task: TaskId) -> Change<'_> {
         let (wake, woken) = oneshot::channel();
-        let mut waiting = self.lock();
-        let of_task = waiting.entry(task).or_default();
-        // Those whose request timed out.
-        of_task.retain(|waiter| !waiter.is_closed());
-        of_task.push(wake);
-        woken
+        self.lock().entry(task).or_default().push(wake);
+        Change { waiters: self, task, woken }
     }
 
     /// Wakes whoever waits for the task.
@@ -29,6 +47,16 @@ impl Waiters {
         for waiter in self.lock().remove(&task).into_iter().flatten() {
             // It may have timed out meanwhile.
             let _gone = waiter.send(());
+        }
+    }
+
+    fn forget_closed(&self, task: TaskId) {
+        let mut waiting = self.lock();
+        if let Entry::Occupied(mut of_task) = waiting.entry(task) {
+            of_task.get_mut().retain(|waiter| !waiter.is_closed());
+            if of_task.get().is_empty() {
+                of_task.remove();
+            }
         }
     }
 
@@ -40,25 +68,28 @@ impl Waiters {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
     async fn everyone_who_waits_for_a_task_is_woken_once_it_changes() {
         let waiters = Waiters::default();
-        let (first, second) = (waiters.changed(TaskId(1)), waiters.changed(TaskId(1)));
-        let mut other = waiters.changed(TaskId(2));
+        let soon = Instant::now() + Duration::from_secs(5);
+        let (first, second) = (waiters.next_change(TaskId(1)), waiters.next_change(TaskId(1)));
+        let other = waiters.next_change(TaskId(2));
         waiters.wake(TaskId(1));
-        assert_eq!((first.await, second.await), (Ok(()), Ok(())));
-        assert!(other.try_recv().is_err());
+        assert!(first.before(soon).await && second.before(soon).await);
+        assert!(!other.before(Instant::now()).await);
     }
 
     #[test]
     fn those_who_gave_up_are_forgotten() {
         let waiters = Waiters::default();
-        for _ in 0..100 {
-            drop(waiters.changed(TaskId(1)));
-        }
-        let _present = waiters.changed(TaskId(1));
+        let present = waiters.next_change(TaskId(1));
+        drop(waiters.next_change(TaskId(1)));
         assert_eq!(waiters.lock()[&TaskId(1)].len(), 1);
+        drop(present);
+        assert!(waiters.lock().is_empty());
     }
 }

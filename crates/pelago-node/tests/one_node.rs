@@ -181,6 +181,17 @@ async fn unknown_names_and_wrong_keys_are_refused_with_the_nearest_names() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_is_refused_and_nothing_is_done() {
+    let home = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = start(home.path()).await;
+    let large = format!("\"{}\"", "x".repeat(600 << 10));
+    assert!(matches!(ask(node.handle(), "teller", &large).await, Err(Error::TooLarge(_))));
+    let enqueued = node.handle().enqueue("teller", Bytes::from(large), TaskRequest::default()).await;
+    assert!(matches!(enqueued, Err(Error::TooLarge(_))), "{enqueued:?}");
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_node_on_the_same_directory_is_refused() {
     let home = tempfile::tempdir().expect("a temporary directory can be made");
     let node = start(home.path()).await;

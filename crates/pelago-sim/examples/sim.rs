@@ -41,8 +41,8 @@ fn main() -> io::Result<ExitCode> {
         }
     };
     let mut summary = Summary::default();
-    for workload in &options.workloads {
-        for seed in options.first..options.first + options.seeds {
+    for seed in options.first..options.first + options.seeds {
+        for workload in &options.workloads {
             let tracing = if options.trace { Tracing::On } else { Tracing::Off };
             let run = run(seed, *workload, tracing);
             summary.add(&run);

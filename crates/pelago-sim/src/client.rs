@@ -115,7 +115,7 @@ impl Client {
             }
             None => {}
         }
-        Ok(Duration::from_millis(cx.dice.between(10, 500)))
+        Ok(Duration::from_millis(cx.dice.between(5, 250)))
     }
 
     fn begin(&mut self, request: Wanted, cx: &mut Context<'_>) {
@@ -187,7 +187,9 @@ impl Client {
             // An error is no strict read: it may be old, but must not be of what was never committed.
             cx.invariants.oracle.told(agent, glimpse, 0, None)?;
         }
-        if self.probes.is_some() && key.is_none() && *request != Request::Refuse {
+        if let (Some(left), Failure::Busy) = (&mut self.probes, &failure) {
+            *left += 1;
+        } else if self.probes.is_some() && key.is_none() && *request != Request::Refuse {
             let what = format!("client {} asked {request} of {agent} and was told: {failure}", self.index);
             return Err(Violation::new("I8 (recovers)", what));
         }

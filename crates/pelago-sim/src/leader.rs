@@ -59,11 +59,16 @@ impl Leader {
             clock,
             began: now,
         };
-        for holder in rows.live() {
-            leader.seat(now, holder, rows, dice);
+        // Nodes and tasks come to it from different places, so in either order.
+        let nodes_first = dice.chance(500);
+        if nodes_first {
+            leader.seat_all(now, rows, dice);
         }
         for task in rows.tasks.keys() {
             leader.tell_task(now, *task, rows, dice);
+        }
+        if !nodes_first {
+            leader.seat_all(now, rows, dice);
         }
         leader
     }
@@ -111,9 +116,10 @@ impl Leader {
         self.queue.is_empty()
     }
 
-    /// How many tasks the scheduler believes to wait, and to run.
-    pub(crate) fn load(&self) -> (usize, usize) {
-        self.scheduler.load()
+    /// How many tasks the scheduler believes to wait, to run, and to take room on nodes.
+    pub(crate) fn load(&self) -> (usize, usize, u32) {
+        let (waiting, running) = self.scheduler.load();
+        (waiting, running, self.seats.iter().map(|holder| self.scheduler.running_on(*holder)).sum())
     }
 
     /// The next batch. A registration is one of its own, since the entry's index becomes an id.
@@ -164,6 +170,12 @@ impl Leader {
             self.tell_task(now, task, rows, dice);
         }
         wakes(applied, rows)
+    }
+
+    fn seat_all(&mut self, now: Time, rows: &MapRows, dice: &mut Dice) {
+        for holder in rows.live() {
+            self.seat(now, holder, rows, dice);
+        }
     }
 
     fn seat(&mut self, now: Time, holder: Holder, rows: &MapRows, dice: &mut Dice) {

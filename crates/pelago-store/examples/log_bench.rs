@@ -25,11 +25,20 @@ fn main() -> Result<(), Box<dyn Error>> {
     for bytes in [PAYLOAD_BYTES + 32, 64 * (PAYLOAD_BYTES + 32)] {
         writeln!(out, "{}", bare(&*directory, bytes)?)?;
     }
-    let log = Log::open(directory, Config::new(1))?;
+    let log = Log::open(directory.clone(), Config::new(1))?;
     let mut index = 0;
     for (entries_per_append, in_flight) in [(1, 1), (1, 8), (1, 64), (1, 512), (64, 1), (64, 2), (1024, 2)] {
         writeln!(out, "{}", measure(&log, &mut index, entries_per_append, in_flight)?)?;
     }
+    log.close()?;
+    let start = Instant::now();
+    let log = Log::open(directory.clone(), Config::new(1))?;
+    let (time, entries) = (start.elapsed().as_millis(), log.reader().range()?.end);
+    writeln!(
+        out,
+        "opening {entries} entries in {} segments: {time} ms",
+        directory.names()?.len()
+    )?;
     log.close()?;
     Ok(())
 }

@@ -34,6 +34,12 @@ pub enum ProposeError {
     /// It was never appended: no space is left on the disk. Writes go on once there is.
     #[error("no space is left on the disk of the leader")]
     DiskFull,
+    /// It was never appended, and never can be: something in it is outside what the log carries.
+    #[error("the log cannot carry this: {why}")]
+    Malformed {
+        /// What, and where in the batch.
+        why: String,
+    },
     /// This node takes part in the log no more. Whether the batch takes effect is not known here.
     #[error("this node's part in the control log has ended")]
     Stopped,

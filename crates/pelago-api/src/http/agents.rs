@@ -52,10 +52,7 @@ pub(super) async fn ask(
     let idempotency_key = body::idempotency_key(&head.headers)?;
     let question = body::read(&head.headers, body).await?;
     body::check_json(&question)?;
-    let options = AskOptions {
-        wait: wait.unwrap_or(ASK_WAIT).min(WAIT_MAX),
-        idempotency_key,
-    };
+    let options = AskOptions { wait: wait.unwrap_or(ASK_WAIT).min(WAIT_MAX), idempotency_key };
     let reply = app.handle.ask(&address, question, options).await?;
     Ok(answer::json(StatusCode::OK, reply))
 }

@@ -32,17 +32,13 @@ pub(super) fn accepted(existing: bool, document: &impl Serialize) -> Response {
         return with_status(StatusCode::ACCEPTED, document);
     }
     let mut response = with_status(StatusCode::OK, document);
-    response
-        .headers_mut()
-        .insert(REPLAYED, HeaderValue::from_static("true"));
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
     response
 }
 
 /// Text that is JSON already.
 pub(super) fn json(status: StatusCode, text: Bytes) -> Response {
     let mut response = (status, text).into_response();
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

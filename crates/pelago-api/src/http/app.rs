@@ -23,12 +23,7 @@ pub(super) struct App {
 impl App {
     pub(super) fn new(handle: Handle, stop: CancellationToken) -> Self {
         let counters = handle.metrics().clone();
-        Self {
-            handle,
-            counters,
-            stop,
-            names: RwLock::default(),
-        }
+        Self { handle, counters, stop, names: RwLock::default() }
     }
 
     /// Whether the node should be sent requests.

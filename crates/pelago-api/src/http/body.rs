@@ -37,20 +37,11 @@ pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Failu
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let mut given = headers.get_all("idempotency-key").iter();
     let (Some(key), None) = (given.next(), given.next()) else {
-        return if headers.contains_key("idempotency-key") {
-            Err(bad_key("it is given twice"))
-        } else {
-            Ok(None)
-        };
+        return if headers.contains_key("idempotency-key") { Err(bad_key("it is given twice")) } else { Ok(None) };
     };
-    let key = key
-        .to_str()
-        .map_err(|_not_ascii| bad_key("it has characters other than visible ASCII"))?;
+    let key = key.to_str().map_err(|_not_ascii| bad_key("it has characters other than visible ASCII"))?;
     // The draft of the header writes the key as a quoted string, most clients as it is.
-    let key = key
-        .strip_prefix('"')
-        .and_then(|key| key.strip_suffix('"'))
-        .unwrap_or(key);
+    let key = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
     match key.len() {
         1..=KEY_BYTES_MAX => Ok(Some(key.to_owned())),
         0 => Err(bad_key("it is empty")),
@@ -60,13 +51,11 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Fai
 
 /// Reads a body as `T`, whose fields are `fields`.
 pub(super) fn parse<'b, T: Deserialize<'b>>(body: &'b [u8], fields: &[&str]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|error| {
-        if error.is_data() {
-            misfit::<T>(body, fields)
-        } else {
-            not_json(&error)
-        }
-    })
+    serde_json::from_slice(body).map_err(
+        |error| {
+            if error.is_data() { misfit::<T>(body, fields) } else { not_json(&error) }
+        },
+    )
 }
 
 /// Checks that a body is JSON, or absent.
@@ -74,9 +63,7 @@ pub(super) fn check_json(body: &[u8]) -> Result<(), Failure> {
     if body.is_empty() {
         return Ok(());
     }
-    serde_json::from_slice::<IgnoredAny>(body)
-        .map(drop)
-        .map_err(|error| not_json(&error))
+    serde_json::from_slice::<IgnoredAny>(body).map(drop).map_err(|error| not_json(&error))
 }
 
 /// A field that is JSON of the right type, but not right.
@@ -109,10 +96,7 @@ async fn collect(mut body: Body) -> Result<Bytes, Failure> {
 async fn next(body: &mut Body) -> Result<Option<Bytes>, Failure> {
     loop {
         let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
-        match frame
-            .transpose()
-            .map_err(|error| not_received(&format!("the body broke off: {error}")))?
-        {
+        match frame.transpose().map_err(|error| not_received(&format!("the body broke off: {error}")))? {
             Some(frame) => {
                 if let Ok(data) = frame.into_data() {
                     return Ok(Some(data));
@@ -135,18 +119,12 @@ async fn discard(mut body: Body) -> Result<(), Failure> {
 }
 
 fn within_limit(bytes: Bytes) -> Result<Bytes, Failure> {
-    if bytes.len() > BODY_BYTES_MAX {
-        Err(too_large())
-    } else {
-        Ok(bytes)
-    }
+    if bytes.len() > BODY_BYTES_MAX { Err(too_large()) } else { Ok(bytes) }
 }
 
 /// A page in a browser can send text and forms anywhere without asking first, but not JSON.
 fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
-    let given = headers
-        .get(CONTENT_TYPE)
-        .map(|value| value.to_str().unwrap_or("unreadable"));
+    let given = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("unreadable"));
     let essence = given.map(|text| text.split(';').next().unwrap_or(text).trim());
     match essence {
         Some(essence) if essence.eq_ignore_ascii_case("application/json") => Ok(()),
@@ -170,10 +148,7 @@ fn misfit<'b, T: Deserialize<'b>>(body: &'b [u8], fields: &[&str]) -> Failure {
         Err(error) => error.inner().to_string(),
         Ok(_) => "the body does not fit".to_owned(),
     };
-    bad_field(
-        &excerpt_long(&detail),
-        &format!("the body is an object with {}", fields.join(", ")),
-    )
+    bad_field(&excerpt_long(&detail), &format!("the body is an object with {}", fields.join(", ")))
 }
 
 fn unknown_field(body: &[u8], fields: &[&str]) -> Option<String> {
@@ -188,42 +163,22 @@ fn excerpt_long(detail: &str) -> String {
 }
 
 fn not_json(error: &serde_json::Error) -> Failure {
-    Failure::new(
-        Code::BadJson,
-        format!("the body is not JSON: {error}"),
-        "a text in JSON stands in double quotes",
-    )
+    Failure::new(Code::BadJson, format!("the body is not JSON: {error}"), "a text in JSON stands in double quotes")
 }
 
 fn too_large() -> Failure {
-    Failure::new(
-        Code::BodyTooLarge,
-        "the body has more than 1 MiB",
-        "keep large data elsewhere and pass its address",
-    )
+    Failure::new(Code::BodyTooLarge, "the body has more than 1 MiB", "keep large data elsewhere and pass its address")
 }
 
 fn wrong_type(detail: &str) -> Failure {
-    Failure::new(
-        Code::WrongMediaType,
-        detail,
-        "send the header `Content-Type: application/json`",
-    )
+    Failure::new(Code::WrongMediaType, detail, "send the header `Content-Type: application/json`")
 }
 
 fn not_received(detail: &str) -> Failure {
-    Failure::new(
-        Code::BodyNotReceived,
-        detail,
-        "nothing was done; send the request again",
-    )
+    Failure::new(Code::BodyNotReceived, detail, "nothing was done; send the request again")
 }
 
 fn bad_key(detail: &str) -> Failure {
     let detail = format!("the header Idempotency-Key is not valid: {detail}");
-    Failure::new(
-        Code::BadIdempotencyKey,
-        detail,
-        "a key has 1 to 255 visible ASCII characters, like a UUID",
-    )
+    Failure::new(Code::BadIdempotencyKey, detail, "a key has 1 to 255 visible ASCII characters, like a UUID")
 }

@@ -26,12 +26,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Failure> {
     if hosts.next().is_some() {
         return Err(foreign_host("the request names its host twice"));
     }
-    request
-        .headers()
-        .get_all(ORIGIN)
-        .iter()
-        .map(text)
-        .try_for_each(check_origin)
+    request.headers().get_all(ORIGIN).iter().map(text).try_for_each(check_origin)
 }
 
 fn check_host(authority: &str) -> Result<(), Failure> {
@@ -42,18 +37,12 @@ fn check_host(authority: &str) -> Result<(), Failure> {
 }
 
 fn check_origin(origin: &str) -> Result<(), Failure> {
-    let authority = origin
-        .strip_prefix("http://")
-        .or_else(|| origin.strip_prefix("https://"));
+    let authority = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     if authority.is_some_and(is_loopback) {
         return Ok(());
     }
     let detail = format!("the request comes from the web page {:?}", excerpt(origin));
-    Err(Failure::new(
-        Code::ForeignOrigin,
-        detail,
-        "only pages of this machine may use the API from a browser",
-    ))
+    Err(Failure::new(Code::ForeignOrigin, detail, "only pages of this machine may use the API from a browser"))
 }
 
 /// Whether `authority`, a host with or without a port, is this machine by a name that nobody else can claim.
@@ -100,14 +89,7 @@ mod tests {
 
     #[test]
     fn loopback_has_a_few_names_and_any_port() {
-        for host in [
-            "localhost",
-            "LocalHost:80",
-            "127.0.0.1:8080",
-            "127.8.9.1",
-            "[::1]",
-            "[::1]:65535",
-        ] {
+        for host in ["localhost", "LocalHost:80", "127.0.0.1:8080", "127.8.9.1", "[::1]", "[::1]:65535"] {
             assert!(is_loopback(host), "{host}");
         }
     }

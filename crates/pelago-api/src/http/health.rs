@@ -24,9 +24,7 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Answer {
 
 /// GET: the process answers. Says nothing of the mesh: restarting a node does not mend it.
 pub(super) async fn livez() -> Response {
-    answer::document(&Liveness {
-        status: "alive".to_owned(),
-    })
+    answer::document(&Liveness { status: "alive".to_owned() })
 }
 
 /// GET: whether the node should be sent requests; `verbose` tells the single checks.
@@ -35,22 +33,14 @@ pub(super) async fn readyz(State(app): State<Arc<App>>, RawQuery(query): RawQuer
     let ready = app.is_ready();
     let status = if ready { "ready" } else { "not ready" };
     let checks = if verbose { checks(&app).await } else { BTreeMap::new() };
-    Ok(answer::with_status(
-        ok_if(ready),
-        &Readiness {
-            status: status.to_owned(),
-            checks,
-        },
-    ))
+    Ok(answer::with_status(ok_if(ready), &Readiness { status: status.to_owned(), checks }))
 }
 
 /// GET: all counters, in OpenMetrics text.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let mut response = app.handle.metrics().render().into_response();
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(OPEN_METRICS));
     response
 }
 
@@ -63,16 +53,9 @@ async fn checks(app: &App) -> BTreeMap<String, bool> {
         ("leader", status.as_ref().is_some_and(|status| status.leader.is_some())),
         ("quorum", status.as_ref().is_some_and(|status| status.quorum)),
     ];
-    checks
-        .into_iter()
-        .map(|(name, passed)| (name.to_owned(), passed))
-        .collect()
+    checks.into_iter().map(|(name, passed)| (name.to_owned(), passed)).collect()
 }
 
 fn ok_if(well: bool) -> StatusCode {
-    if well {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    }
+    if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }

@@ -6,7 +6,7 @@
 //!                 ──► the listener closes, connections are flushed and closed ──► `serve` returns
 //! ```
 //!
-//! There is no deadline here: whoever drops the future of [`serve`] cuts off what is left.
+//! A request under way has no deadline here: whoever drops the future of [`serve`] cuts off what is left.
 
 use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
@@ -31,7 +31,6 @@ use tokio_util::{
 use tower_service::Service;
 
 use super::{app::App, failure::Failure, guard, router};
-use crate::problem::Problem;
 
 /// Connections at a time. Further ones wait in the kernel's queue, where they cost nothing.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -57,11 +56,7 @@ pub async fn serve(listener: TcpListener, handle: Handle, stop: CancellationToke
     let api = Api::new(handle, stop);
     let closing = CancellationToken::new();
     let mut connections = JoinSet::new();
-    let mut door = Door {
-        listener,
-        free: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-        refusals: 0,
-    };
+    let mut door = Door { listener, free: Arc::new(Semaphore::new(CONNECTIONS_MAX)), refusals: 0 };
     let mut finished = pin!(api.finished());
     loop {
         let connection = tokio::select! {
@@ -88,10 +83,7 @@ struct Door {
 impl Door {
     /// The next connection, once there is room for it. Cancel safe: a connection not returned was not taken.
     async fn next(&mut self) -> io::Result<Connection> {
-        let place = Arc::clone(&self.free)
-            .acquire_owned()
-            .await
-            .expect("the semaphore is never closed");
+        let place = Arc::clone(&self.free).acquire_owned().await.expect("the semaphore is never closed");
         loop {
             match self.listener.accept().await {
                 Ok((stream, _from)) => {
@@ -169,30 +161,24 @@ struct Api {
 impl Api {
     fn new(handle: Handle, stop: CancellationToken) -> Self {
         let app = Arc::new(App::new(handle, stop));
-        Self {
-            router: router(Arc::clone(&app)),
-            app,
-            under_way: TaskTracker::new(),
-        }
+        Self { router: router(Arc::clone(&app)), app, under_way: TaskTracker::new() }
     }
 
     async fn answer(mut self, request: Request<Incoming>) -> Result<Response, Infallible> {
+        let admission = guard::check(&request).and_then(|()| self.admit(request.uri().path()));
         self.app.counters.http_requests.inc();
-        if let Err(foreign) = guard::check(&request) {
-            return Ok(foreign.into_response());
+        match admission {
+            Ok(_under_way) => self.router.call(request.map(Body::new)).await,
+            Err(refusal) => Ok(turned_away(refusal)),
         }
-        let Some(_admitted) = self.admit(request.uri().path()) else {
-            return Ok(refused_while_stopping());
-        };
-        self.router.call(request.map(Body::new)).await
     }
 
-    /// A place among the requests under way. `None` once the API is stopping, except for probes.
-    fn admit(&self, path: &str) -> Option<TaskTrackerToken> {
+    /// A place among the requests under way. Once the API is stopping there are places for probes only.
+    fn admit(&self, path: &str) -> Result<TaskTrackerToken, Failure> {
         // The place is taken before the check, so that `finished` never misses a request that passed it.
         let place = self.under_way.token();
         let is_probe = ["/livez", "/readyz", "/health", "/metrics"].contains(&path);
-        (is_probe || !self.app.stop.is_cancelled()).then_some(place)
+        if is_probe || !self.app.stop.is_cancelled() { Ok(place) } else { Err(handle::Error::Stopping.into()) }
     }
 
     /// Ready when the API is stopping and no request is under way.
@@ -203,10 +189,10 @@ impl Api {
     }
 }
 
-fn refused_while_stopping() -> Response {
-    let mut response = Failure::from(Problem::from(handle::Error::Stopping)).into_response();
-    response
-        .headers_mut()
-        .insert(CONNECTION, HeaderValue::from_static("close"));
+/// Whoever is not let in has no business on this connection.
+fn turned_away(refusal: Failure) -> Response {
+    let mut response = refusal.into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }

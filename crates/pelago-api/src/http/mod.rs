@@ -79,25 +79,11 @@ async fn no_resource(request: Request) -> Failure {
     } else {
         "the API begins with /api/v1: tasks, agents, nodes, status"
     };
-    Problem::new(
-        Code::UnknownPath,
-        format!("there is no {}", failure::excerpt(path)),
-        hint,
-    )
-    .into()
+    Problem::new(Code::UnknownPath, format!("there is no {}", failure::excerpt(path)), hint).into()
 }
 
 async fn no_method(request: Request) -> Failure {
     let (method, path) = (request.method(), request.uri().path());
-    let detail = format!(
-        "{} cannot be used on {}",
-        failure::excerpt(method.as_str()),
-        failure::excerpt(path)
-    );
-    Problem::new(
-        Code::WrongMethod,
-        detail,
-        "the header `Allow` of this answer names the methods",
-    )
-    .into()
+    let detail = format!("{} cannot be used on {}", failure::excerpt(method.as_str()), failure::excerpt(path));
+    Problem::new(Code::WrongMethod, detail, "the header `Allow` of this answer names the methods").into()
 }

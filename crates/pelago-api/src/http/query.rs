@@ -74,12 +74,8 @@ impl<'a> Query<'a> {
 
     pub(super) fn limit(&self) -> Result<usize, Failure> {
         let in_range = |text: &str| text.parse().ok().filter(|limit| (1..=LIMIT_MAX).contains(limit));
-        let limit = self.read(
-            "limit",
-            in_range,
-            "a whole number from 1 to 1000",
-            "follow `next` for the rest of a list",
-        )?;
+        let limit =
+            self.read("limit", in_range, "a whole number from 1 to 1000", "follow `next` for the rest of a list")?;
         Ok(limit.unwrap_or(LIMIT))
     }
 
@@ -94,10 +90,7 @@ impl<'a> Query<'a> {
         let Some(text) = self.text(name) else { return Ok(None) };
         match read(text) {
             Some(value) => Ok(Some(value)),
-            None => Err(refused(
-                &format!("parameter `{name}` must be {what}, not {:?}", excerpt(text)),
-                hint,
-            )),
+            None => Err(refused(&format!("parameter `{name}` must be {what}, not {:?}", excerpt(text)), hint)),
         }
     }
 }
@@ -153,18 +146,8 @@ mod tests {
             [Some(500), Some(30_000), Some(120_000), Some(3_600_000)]
         );
         assert_eq!([ms("7"), ms("0")], [Some(7_000), Some(0)]);
-        for text in [
-            "",
-            "s",
-            "1.5s",
-            "-1s",
-            "+1s",
-            "1 s",
-            "1d",
-            "1S",
-            "99999999999999999999",
-            "18446744073709551615h",
-        ] {
+        for text in ["", "s", "1.5s", "-1s", "+1s", "1 s", "1d", "1S", "99999999999999999999", "18446744073709551615h"]
+        {
             assert_eq!(ms(text), None, "{text:?}");
         }
     }

@@ -35,16 +35,8 @@ const WORK_MS: RangeInclusive<u64> = 1..=86_400_000;
 const DELAY_MS: RangeInclusive<u64> = 0..=31_536_000_000;
 const ATTEMPTS: RangeInclusive<u32> = 1..=1_000;
 
-const NEW_TASK: &[&str] = &[
-    "agent",
-    "input",
-    "prompt",
-    "priority",
-    "delay_ms",
-    "attempts_max",
-    "attempt_ms_max",
-    "backoff_ms",
-];
+const NEW_TASK: &[&str] =
+    &["agent", "input", "prompt", "priority", "delay_ms", "attempts_max", "attempt_ms_max", "backoff_ms"];
 
 /// POST: enqueues a task.
 pub(super) async fn enqueue(State(app): State<Arc<App>>, RawQuery(query): RawQuery, request: Request) -> Answer {
@@ -53,20 +45,11 @@ pub(super) async fn enqueue(State(app): State<Arc<App>>, RawQuery(query): RawQue
     let idempotency_key = body::idempotency_key(&head.headers)?;
     let body = body::read(&head.headers, body).await?;
     let new: NewTask<'_> = body::parse(&body, NEW_TASK)?;
-    let request = TaskRequest {
-        idempotency_key,
-        ..options(&new)?
-    };
-    let enqueued: Enqueued = app
-        .handle
-        .enqueue(&new.agent, input(&body, &new)?, request)
-        .await?
-        .into();
+    let request = TaskRequest { idempotency_key, ..options(&new)? };
+    let enqueued: Enqueued = app.handle.enqueue(&new.agent, input(&body, &new)?, request).await?.into();
     let mut response = answer::accepted(enqueued.existing, &enqueued);
     let location = HeaderValue::try_from(format!("/api/v1/tasks/{}", enqueued.id));
-    response
-        .headers_mut()
-        .insert(LOCATION, location.expect("an id is hexadecimal"));
+    response.headers_mut().insert(LOCATION, location.expect("an id is hexadecimal"));
     Ok(response)
 }
 
@@ -111,18 +94,9 @@ pub(super) async fn cancel(
     Query::parse(query.as_deref(), &[])?;
     let (head, body) = request.into_parts();
     let body = body::read(&head.headers, body).await?;
-    let cancel: Cancel<'_> = if body.is_empty() {
-        Cancel::default()
-    } else {
-        body::parse(&body, &["reason"])?
-    };
-    let reason = cancel
-        .reason
-        .map_or_else(|| "called off by a client".to_owned(), |reason| reason.into_owned());
-    app.handle
-        .cancel(id, reason)
-        .await
-        .map_err(|error| with_task(error, id))?;
+    let cancel: Cancel<'_> = if body.is_empty() { Cancel::default() } else { body::parse(&body, &["reason"])? };
+    let reason = cancel.reason.map_or_else(|| "called off by a client".to_owned(), |reason| reason.into_owned());
+    app.handle.cancel(id, reason).await.map_err(|error| with_task(error, id))?;
     stand(&app, id, None).await
 }
 
@@ -140,9 +114,7 @@ pub(super) async fn events(State(app): State<Arc<App>>, Segment(id): Segment, Ra
     let query = Query::parse(query.as_deref(), &["after", "limit", "wait"])?;
     let after = query.number("after")?.unwrap_or(0);
     let (limit, wait) = (query.limit()?, query.duration("wait")?);
-    let rows = app
-        .watch(wait, |wait| app.handle.events(id, after, limit, wait))
-        .await?;
+    let rows = app.watch(wait, |wait| app.handle.events(id, after, limit, wait)).await?;
     let mut items = Vec::with_capacity(rows.len());
     for row in rows {
         items.push(event(&app, row).await?);
@@ -197,10 +169,7 @@ fn task_id(text: &str) -> Result<TaskId, Failure> {
 /// The input, cut out of `body` as it was written.
 fn input(body: &Bytes, new: &NewTask<'_>) -> Result<Bytes, Failure> {
     match (new.input, &new.prompt) {
-        (Some(_), Some(_)) => Err(body::bad_field(
-            "`input` and `prompt` are both given",
-            "give one of them",
-        )),
+        (Some(_), Some(_)) => Err(body::bad_field("`input` and `prompt` are both given", "give one of them")),
         (Some(input), None) => Ok(body.slice_ref(input.get().as_bytes())),
         (None, Some(prompt)) => Ok(serde_json::to_vec(prompt).expect("a text is JSON").into()),
         (None, None) => Ok(Bytes::new()),
@@ -235,9 +204,5 @@ where
 /// Points to the one task rather than to the list.
 fn with_task(error: handle::Error, id: TaskId) -> Failure {
     let failure = Failure::from(error);
-    if failure.is(Code::WrongState) {
-        failure.with_next(format!("pelago task show {id}"))
-    } else {
-        failure
-    }
+    if failure.is(Code::WrongState) { failure.with_next(format!("pelago task show {id}")) } else { failure }
 }

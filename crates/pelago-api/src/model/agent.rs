@@ -45,24 +45,11 @@ pub struct Agent {
 impl From<AgentDetail> for Agent {
     fn from(detail: AgentDetail) -> Self {
         let AgentDetail { agent, node, state } = detail;
-        let record::Agent {
-            id,
-            generation,
-            epoch,
-            phase,
-            holder,
-            version,
-            last_turn,
-            chain,
-        } = agent;
+        let record::Agent { id, generation, epoch, phase, holder, version, last_turn, chain } = agent;
         let Holder { node: _, incarnation } = holder;
         let address = id.to_string();
         // Documents name no namespace until there is more than one.
-        let AgentId {
-            namespace: _,
-            name,
-            key,
-        } = id;
+        let AgentId { namespace: _, name, key } = id;
         Self {
             agent: address,
             name: name.as_str().to_owned(),

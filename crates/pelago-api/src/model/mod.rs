@@ -63,10 +63,7 @@ pub struct Tagged<'a, D> {
 impl<'a, D: Document> Tagged<'a, D> {
     /// Puts the kind before `document`.
     pub fn new(document: &'a D) -> Self {
-        Self {
-            kind: D::KIND,
-            document,
-        }
+        Self { kind: D::KIND, document }
     }
 }
 
@@ -76,10 +73,7 @@ mod tests {
 
     #[test]
     fn a_tagged_document_begins_with_its_kind() {
-        let receipt = SendReceipt {
-            to: "cart:alice".into(),
-            existing: false,
-        };
+        let receipt = SendReceipt { to: "cart:alice".into(), existing: false };
         let text = serde_json::to_string(&Tagged::new(&receipt)).expect("a document is JSON");
         assert_eq!(text, r#"{"kind":"SendReceipt","to":"cart:alice","existing":false}"#);
     }

@@ -85,10 +85,7 @@ impl Node {
             mesh_address,
             http_address: (!http_address.is_empty()).then_some(http_address),
             labels,
-            offers: offers
-                .into_iter()
-                .map(|(name, offer)| (name.to_string(), offer.into()))
-                .collect(),
+            offers: offers.into_iter().map(|(name, offer)| (name.to_string(), offer.into())).collect(),
             registered: registered.into(),
         }
     }
@@ -175,14 +172,8 @@ impl From<handle::Status> for Status {
             turns,
             draining,
         } = status;
-        let Holder {
-            node: node_id,
-            incarnation,
-        } = holder;
-        let nodes = nodes
-            .into_iter()
-            .map(|row| Node::of_row(row, leader.as_ref(), &voters))
-            .collect();
+        let Holder { node: node_id, incarnation } = holder;
+        let nodes = nodes.into_iter().map(|row| Node::of_row(row, leader.as_ref(), &voters)).collect();
         Self {
             mesh: mesh_name.to_string(),
             mesh_id: mesh.to_string(),
@@ -200,10 +191,7 @@ impl From<handle::Status> for Status {
             applied_index,
             log_time: log_time.into(),
             agents_active,
-            tasks: tasks
-                .into_iter()
-                .map(|(state, count)| (state.to_owned(), count))
-                .collect(),
+            tasks: tasks.into_iter().map(|(state, count)| (state.to_owned(), count)).collect(),
             messages_waiting,
             turns,
             nodes,
@@ -256,19 +244,13 @@ impl Health {
             (false, true) => Self::HEALTHY,
             (false, false) => "degraded",
         };
-        let others = status
-            .nodes
-            .iter()
-            .filter(|node| node.state == NodeState::Up && node.name != status.node);
+        let others = status.nodes.iter().filter(|node| node.state == NodeState::Up && node.name != status.node);
         let queued = words::task_state::as_str(TaskState::Queued);
         Self {
             status: word.to_owned(),
             node_id: status.node.clone(),
             version: status.version.clone(),
-            mesh: HealthMesh {
-                connected_peers: others.count() as u64,
-                last_heartbeat: status.log_time,
-            },
+            mesh: HealthMesh { connected_peers: others.count() as u64, last_heartbeat: status.log_time },
             agents: HealthAgents {
                 active: status.agents_active,
                 queued: status.tasks.get(queued).copied().unwrap_or(0),

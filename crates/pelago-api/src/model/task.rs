@@ -149,12 +149,7 @@ impl Task {
             notes: _,
             reason,
         } = row;
-        let RetryPolicy {
-            attempts_max,
-            attempt_ms_max,
-            backoff_ms,
-            backoff_ms_max,
-        } = policy;
+        let RetryPolicy { attempts_max, attempt_ms_max, backoff_ms, backoff_ms_max } = policy;
         Self {
             id,
             agent: agent.to_string(),
@@ -181,18 +176,9 @@ impl Task {
     }
 
     pub(crate) fn of_detail(detail: TaskDetail, pinned: Option<String>) -> Self {
-        let TaskDetail {
-            task,
-            node,
-            input,
-            result,
-        } = detail;
+        let TaskDetail { task, node, input, result } = detail;
         let node = node.map(|name| name.as_str().to_owned());
-        Self {
-            input: Some(input.into()),
-            result: result.map(Payload::from),
-            ..Self::of_row(task, node, pinned)
-        }
+        Self { input: Some(input.into()), result: result.map(Payload::from), ..Self::of_row(task, node, pinned) }
     }
 }
 
@@ -276,13 +262,7 @@ pub struct TaskEvent {
 impl TaskEvent {
     /// `node` is the name of the node in the event.
     pub(crate) fn of_row(row: record::TaskEvent, node: Option<String>) -> Self {
-        let record::TaskEvent {
-            task: _,
-            n,
-            at,
-            attempt,
-            kind,
-        } = row;
+        let record::TaskEvent { task: _, n, at, attempt, kind } = row;
         let (event, note, reason) = match kind {
             EventKind::Queued => (Happening::Queued, None, None),
             EventKind::Running { node: _ } => (Happening::Running, None, None),
@@ -292,15 +272,7 @@ impl TaskEvent {
             EventKind::Dead { reason } => (Happening::Dead, None, Some(reason)),
             EventKind::Cancelled { reason } => (Happening::Cancelled, None, Some(reason)),
         };
-        Self {
-            n,
-            at: at.into(),
-            attempt,
-            event,
-            node,
-            note,
-            reason,
-        }
+        Self { n, at: at.into(), attempt, event, node, note, reason }
     }
 }
 

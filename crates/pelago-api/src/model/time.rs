@@ -32,10 +32,7 @@ impl fmt::Display for Timestamp {
         let (year, month, day) = date(self.0 / DAY_MS);
         let ms = self.0 % DAY_MS;
         let (hour, minute, second, milli) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60, ms % 1_000);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"
-        )
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
     }
 }
 
@@ -49,9 +46,7 @@ impl FromStr for Timestamp {
 
     fn from_str(text: &str) -> Result<Self, NotATime> {
         let number = |range: std::ops::Range<usize>| -> Result<u64, NotATime> {
-            let digits = text
-                .get(range)
-                .filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+            let digits = text.get(range).filter(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
             digits.and_then(|digits| digits.parse().ok()).ok_or(NotATime)
         };
         let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
@@ -62,11 +57,7 @@ impl FromStr for Timestamp {
         let time = days(year, month, day) * DAY_MS + ((hour * 60 + minute) * 60 + second) * 1_000 + milli;
         let time = Self(time);
         // Writing it again finds wrong separators and days that a month does not have.
-        if time.to_string() == text {
-            Ok(time)
-        } else {
-            Err(NotATime)
-        }
+        if time.to_string() == text { Ok(time) } else { Err(NotATime) }
     }
 }
 
@@ -96,11 +87,7 @@ fn date(days: u64) -> (u64, u64, u64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
@@ -142,13 +129,9 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused() {
-        for text in [
-            "",
-            "2024-01-15",
-            "2023-02-29T00:00:00.000Z",
-            "2024-01-15T24:00:00.000Z",
-            "2024-01-15 10:30:00.000Z",
-        ] {
+        for text in
+            ["", "2024-01-15", "2023-02-29T00:00:00.000Z", "2024-01-15T24:00:00.000Z", "2024-01-15 10:30:00.000Z"]
+        {
             assert_eq!(text.parse::<Timestamp>(), Err(NotATime), "{text:?}");
         }
     }

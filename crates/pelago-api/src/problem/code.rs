@@ -167,10 +167,7 @@ mod tests {
     #[test]
     fn every_code_has_an_error_status_and_a_title() {
         for code in Code::ALL {
-            assert!(
-                (400..600).contains(&code.status()) && !code.title().is_empty(),
-                "{code:?}"
-            );
+            assert!((400..600).contains(&code.status()) && !code.title().is_empty(), "{code:?}");
         }
     }
 }

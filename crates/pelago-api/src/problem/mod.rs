@@ -1,7 +1,7 @@
 //! What is said when a request comes to nothing: the same words over HTTP (`application/problem+json`, RFC 9457) and
 //! in a terminal.
 //!
-//! [`Code`] is the table of all codes; [`of_node`](self) gives every error of a node its code, hint and next command.
+//! [`Code`] is the table of all codes; `of_node` gives every error of a node its code, hint and next command.
 //! `PLG-2xxx` are problems of requests, `PLG-1xxx` those of the configuration.
 
 mod code;
@@ -54,10 +54,7 @@ impl Problem {
     /// The same with the command to run next.
     #[must_use]
     pub fn with_next(self, command: impl Into<String>) -> Self {
-        Self {
-            next: Some(command.into()),
-            ..self
-        }
+        Self { next: Some(command.into()), ..self }
     }
 
     /// Its code; `None` for one that this version does not know.
@@ -84,12 +81,8 @@ mod tests {
 
     #[test]
     fn a_terminal_shows_code_hint_and_next_command() {
-        let problem = Problem::new(
-            Code::UnknownAgent,
-            "agent cart:alic not found",
-            "did you mean cart:alice?",
-        )
-        .with_next("pelago agent ls");
+        let problem = Problem::new(Code::UnknownAgent, "agent cart:alic not found", "did you mean cart:alice?")
+            .with_next("pelago agent ls");
         assert_eq!(
             problem.to_string(),
             "error[PLG-2004]: agent cart:alic not found\n  hint: did you mean cart:alice?\n  try:  pelago agent ls"
@@ -100,10 +93,7 @@ mod tests {
     fn a_problem_survives_its_json_and_keeps_its_code() {
         let problem = Problem::new(Code::Busy, "the mailbox is full", "try again");
         let text = serde_json::to_string(&problem).expect("a problem is JSON");
-        assert!(
-            text.starts_with(r#"{"type":"urn:pelago:PLG-2022","code":"PLG-2022","title":"#),
-            "{text}"
-        );
+        assert!(text.starts_with(r#"{"type":"urn:pelago:PLG-2022","code":"PLG-2022","title":"#), "{text}");
         let back: Problem = serde_json::from_str(&text).expect("it reads what it wrote");
         assert_eq!((back.code(), &back), (Some(Code::Busy), &problem));
     }

@@ -9,17 +9,13 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let problem = |code, hint: &str| Self::new(code, error.to_string(), hint);
         match &error {
-            Error::Invalid(_) => problem(
-                Code::BadAddress,
-                "an address is `name`, `name:key` or `node/name[:key]`",
-            ),
+            Error::Invalid(_) => problem(Code::BadAddress, "an address is `name`, `name:key` or `node/name[:key]`"),
             Error::UnknownAgent { nearest, .. } => {
                 problem(Code::UnknownAgent, &meant(nearest)).with_next("pelago node ls")
             }
-            Error::WrongKey(_) => problem(
-                Code::WrongKey,
-                "keyed agents are reached as `name:key`, all others as `name`",
-            ),
+            Error::WrongKey(_) => {
+                problem(Code::WrongKey, "keyed agents are reached as `name:key`, all others as `name`")
+            }
             Error::UnknownNode(_) => {
                 problem(Code::UnknownNode, "pin to a node that takes part, or to none").with_next("pelago node ls")
             }
@@ -31,15 +27,13 @@ impl From<Error> for Problem {
             Error::Conflict { .. } => problem(Code::Conflict, "repeat the first request exactly, or take a new key"),
             Error::WrongState(_) => problem(Code::WrongState, "look at how it stands").with_next("pelago task ls"),
             Error::TooLarge(_) => problem(Code::TooLarge, "keep large data elsewhere and pass its address"),
-            Error::BadCursor => problem(
-                Code::BadCursor,
-                "begin again without a cursor, and pass on `next` as it was given",
-            ),
+            Error::BadCursor => {
+                problem(Code::BadCursor, "begin again without a cursor, and pass on `next` as it was given")
+            }
             Error::Busy(_) => problem(Code::Busy, "try again in a second").with_next("pelago status"),
-            Error::AgentFailed { hopeless: false, .. } => problem(
-                Code::AgentFailed,
-                "its turn had no effect; as a task it would be tried again",
-            ),
+            Error::AgentFailed { hopeless: false, .. } => {
+                problem(Code::AgentFailed, "its turn had no effect; as a task it would be tried again")
+            }
             Error::AgentFailed { hopeless: true, .. } => {
                 problem(Code::AgentRefused, "its turn had no effect; change the request")
             }
@@ -47,11 +41,10 @@ impl From<Error> for Problem {
                 Code::Timeout,
                 "the request may still take effect; repeat it with the same idempotency key, or wait longer",
             ),
-            Error::NoQuorum => problem(
-                Code::NoQuorum,
-                "the write may or may not take effect; repeat it with the same idempotency key",
-            )
-            .with_next("pelago status"),
+            Error::NoQuorum => {
+                problem(Code::NoQuorum, "the write may or may not take effect; repeat it with the same idempotency key")
+                    .with_next("pelago status")
+            }
             Error::DiskFull => {
                 problem(Code::DiskFull, "nothing was done; make room on the leader's disk").with_next("pelago status")
             }
@@ -85,17 +78,10 @@ mod tests {
 
     /// One of each. The match in `From` does not compile without all of them; this list must follow.
     fn errors() -> Vec<Error> {
-        let agent = AgentId {
-            namespace: Name::default_namespace(),
-            name: name("cart"),
-            key: None,
-        };
+        let agent = AgentId { namespace: Name::default_namespace(), name: name("cart"), key: None };
         vec![
             Error::Invalid(Name::new("").expect_err("a name is not empty")),
-            Error::UnknownAgent {
-                name: name("cart"),
-                nearest: vec![],
-            },
+            Error::UnknownAgent { name: name("cart"), nearest: vec![] },
             Error::WrongKey("cart needs a key".into()),
             Error::UnknownNode(name("n9")),
             Error::UnknownTask(TaskId(1)),
@@ -105,14 +91,8 @@ mod tests {
             Error::TooLarge("the input has 600 KiB".into()),
             Error::BadCursor,
             Error::Busy("the mailbox is full".into()),
-            Error::AgentFailed {
-                reason: "no".into(),
-                hopeless: false,
-            },
-            Error::AgentFailed {
-                reason: "never".into(),
-                hopeless: true,
-            },
+            Error::AgentFailed { reason: "no".into(), hopeless: false },
+            Error::AgentFailed { reason: "never".into(), hopeless: true },
             Error::Timeout { waited_ms: 5 },
             Error::NoQuorum,
             Error::DiskFull,
@@ -134,10 +114,7 @@ mod tests {
     #[test]
     fn an_unknown_agent_names_the_nearest() {
         let nearest = vec![name("counter"), name("countess")];
-        let problem = Problem::from(Error::UnknownAgent {
-            name: name("conter"),
-            nearest,
-        });
+        let problem = Problem::from(Error::UnknownAgent { name: name("conter"), nearest });
         assert_eq!(problem.detail, "agent conter not found");
         assert_eq!(problem.hint, "did you mean counter or countess?");
     }

@@ -15,36 +15,21 @@ async fn a_rebound_name_is_refused_everywhere() {
     for target in ["/api/v1/status", "/health", "/livez", "/metrics", "/nowhere"] {
         let answer = world.get(target, "Host: evil.example:8080\r\n").await;
         let (detail, hint) = answer.problem(403, "PLG-2016");
-        assert!(
-            detail.contains("evil.example") && hint.contains("localhost"),
-            "{detail} {hint}"
-        );
+        assert!(detail.contains("evil.example") && hint.contains("localhost"), "{detail} {hint}");
     }
-    for head in [
-        "",
-        "Host:\r\n",
-        "Host: localhost\r\nHost: evil.example\r\n",
-        "Host: 127.0.0.1.nip.io\r\n",
-    ] {
+    for head in ["", "Host:\r\n", "Host: localhost\r\nHost: evil.example\r\n", "Host: 127.0.0.1.nip.io\r\n"] {
         world.get("/livez", head).await.problem(403, "PLG-2016");
     }
-    world
-        .get("http://evil.example/livez", "Host: localhost\r\n")
-        .await
-        .problem(403, "PLG-2016");
+    world.get("http://evil.example/livez", "Host: localhost\r\n").await.problem(403, "PLG-2016");
     world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_foreign_page_is_refused_and_does_nothing() {
     let world = World::start().await;
-    for origin in [
-        "https://evil.example",
-        "null",
-        "http://localhost.evil.example",
-        "file://",
-        "http://evil.example@localhost",
-    ] {
+    for origin in
+        ["https://evil.example", "null", "http://localhost.evil.example", "file://", "http://evil.example@localhost"]
+    {
         let head = format!("Content-Type: application/json\r\nOrigin: {origin}\r\n");
         let answer = world.request("POST", "/api/v1/agents/counter:a/ask", &head, "1").await;
         answer.problem(403, "PLG-2017");

@@ -15,66 +15,16 @@ async fn a_bad_body_is_told_what_is_wrong_with_it() {
         ("{\"agent\": \"echo\"} x", "PLG-2002", "trailing", "double quotes"),
         ("[]", "PLG-2003", "", "agent"),
         ("{}", "PLG-2003", "missing field `agent`", "agent, input"),
-        (
-            r#"{"agnet": "echo"}"#,
-            "PLG-2003",
-            "field `agnet` is unknown",
-            "did you mean `agent`?",
-        ),
-        (
-            r#"{"agent": "echo", "colour": 1}"#,
-            "PLG-2003",
-            "field `colour` is unknown",
-            "agent, input",
-        ),
-        (
-            r#"{"agent": 5}"#,
-            "PLG-2003",
-            "field `agent`: invalid type: integer `5`",
-            "agent",
-        ),
-        (
-            r#"{"agent": "echo", "priority": 256}"#,
-            "PLG-2003",
-            "field `priority`",
-            "priority",
-        ),
-        (
-            r#"{"agent": "echo", "prompt": 5}"#,
-            "PLG-2003",
-            "field `prompt`",
-            "prompt",
-        ),
-        (
-            r#"{"agent": "echo", "delay_ms": -1}"#,
-            "PLG-2003",
-            "field `delay_ms`",
-            "delay_ms",
-        ),
-        (
-            r#"{"agent": "echo", "attempts_max": 0}"#,
-            "PLG-2003",
-            "may not be 0",
-            "from 1 to 1000",
-        ),
-        (
-            r#"{"agent": "echo", "attempt_ms_max": 86400001}"#,
-            "PLG-2003",
-            "may not be 86400001",
-            "86400000",
-        ),
-        (
-            r#"{"agent": "echo", "input": 1, "prompt": "x"}"#,
-            "PLG-2003",
-            "both",
-            "one of them",
-        ),
-        (
-            r#"{"agent": "echo", "agent": "echo"}"#,
-            "PLG-2003",
-            "duplicate field",
-            "agent",
-        ),
+        (r#"{"agnet": "echo"}"#, "PLG-2003", "field `agnet` is unknown", "did you mean `agent`?"),
+        (r#"{"agent": "echo", "colour": 1}"#, "PLG-2003", "field `colour` is unknown", "agent, input"),
+        (r#"{"agent": 5}"#, "PLG-2003", "field `agent`: invalid type: integer `5`", "agent"),
+        (r#"{"agent": "echo", "priority": 256}"#, "PLG-2003", "field `priority`", "priority"),
+        (r#"{"agent": "echo", "prompt": 5}"#, "PLG-2003", "field `prompt`", "prompt"),
+        (r#"{"agent": "echo", "delay_ms": -1}"#, "PLG-2003", "field `delay_ms`", "delay_ms"),
+        (r#"{"agent": "echo", "attempts_max": 0}"#, "PLG-2003", "may not be 0", "from 1 to 1000"),
+        (r#"{"agent": "echo", "attempt_ms_max": 86400001}"#, "PLG-2003", "may not be 86400001", "86400000"),
+        (r#"{"agent": "echo", "input": 1, "prompt": "x"}"#, "PLG-2003", "both", "one of them"),
+        (r#"{"agent": "echo", "agent": "echo"}"#, "PLG-2003", "duplicate field", "agent"),
         (r#"{"agent": "e cho"}"#, "PLG-2001", "e cho", "name:key"),
         (r#"{"agent": "counter"}"#, "PLG-2008", "", "name:key"),
         (r#"{"agent": "echo:k"}"#, "PLG-2008", "", "name:key"),
@@ -97,44 +47,21 @@ async fn a_bad_query_is_told_what_is_wrong_with_it() {
     let id = "0".repeat(32);
     for (target, detail, hint) in [
         (format!("/api/v1/tasks/{id}?wait=1.5s"), "1.5s", "seconds"),
-        (
-            format!("/api/v1/tasks/{id}?wait=-1"),
-            "`wait` must be a time",
-            "seconds",
-        ),
-        (
-            format!("/api/v1/tasks/{id}?wait=1d"),
-            "like 30s, 500ms or 2m",
-            "seconds",
-        ),
-        (
-            format!("/api/v1/tasks/{id}?wiat=1s"),
-            "`wiat` is unknown",
-            "did you mean `wait`?",
-        ),
+        (format!("/api/v1/tasks/{id}?wait=-1"), "`wait` must be a time", "seconds"),
+        (format!("/api/v1/tasks/{id}?wait=1d"), "like 30s, 500ms or 2m", "seconds"),
+        (format!("/api/v1/tasks/{id}?wiat=1s"), "`wiat` is unknown", "did you mean `wait`?"),
         (format!("/api/v1/tasks/{id}?wait=1&wait=2"), "twice", "once"),
         (format!("/api/v1/tasks/{id}?wait=%FF"), "UTF-8", "%"),
-        (
-            format!("/api/v1/tasks/{id}/events?after=x"),
-            "`after` must be a whole number",
-            "sign",
-        ),
+        (format!("/api/v1/tasks/{id}/events?after=x"), "`after` must be a whole number", "sign"),
         ("/api/v1/tasks?state=Done".into(), "queued, running, done", "lower case"),
-        (
-            "/api/v1/tasks?agent=cart:alice".into(),
-            "`agent` must be a name",
-            "no key",
-        ),
+        ("/api/v1/tasks?agent=cart:alice".into(), "`agent` must be a name", "no key"),
         ("/api/v1/tasks?limit=0".into(), "from 1 to 1000", "next"),
         ("/api/v1/tasks?limit=1001".into(), "from 1 to 1000", "next"),
         ("/api/v1/status?stale=true".into(), "unknown", "no parameters"),
     ] {
         let answer = world.get(&target, "Host: localhost\r\n").await;
         let (found_detail, found_hint) = answer.problem(400, "PLG-2009");
-        assert!(
-            found_detail.contains(detail) && found_hint.contains(hint),
-            "{target}: {found_detail} {found_hint}"
-        );
+        assert!(found_detail.contains(detail) && found_hint.contains(hint), "{target}: {found_detail} {found_hint}");
     }
     for target in ["/api/v1/tasks?cursor=zzz", "/api/v1/agents?cursor=%20"] {
         world.get(target, "Host: localhost\r\n").await.problem(400, "PLG-2010");
@@ -177,36 +104,15 @@ async fn what_is_not_there_is_named() {
 async fn a_body_must_be_json_and_not_huge() {
     let world = World::start().await;
     let form = "Content-Type: application/x-www-form-urlencoded\r\n";
-    let (detail, hint) = world
-        .request("POST", "/api/v1/agents/echo/ask", form, "1")
-        .await
-        .problem(415, "PLG-2015");
-    assert!(
-        detail.contains("x-www-form-urlencoded") && hint.contains("application/json"),
-        "{detail} {hint}"
-    );
-    world
-        .request("POST", "/api/v1/agents/echo/ask", "", "1")
-        .await
-        .problem(415, "PLG-2015");
+    let (detail, hint) = world.request("POST", "/api/v1/agents/echo/ask", form, "1").await.problem(415, "PLG-2015");
+    assert!(detail.contains("x-www-form-urlencoded") && hint.contains("application/json"), "{detail} {hint}");
+    world.request("POST", "/api/v1/agents/echo/ask", "", "1").await.problem(415, "PLG-2015");
     let charset = "Content-Type: Application/JSON; charset=utf-8\r\n";
-    assert_eq!(
-        world
-            .request("POST", "/api/v1/agents/echo/ask", charset, "1")
-            .await
-            .body,
-        "1"
-    );
-    world
-        .post("/api/v1/agents/echo/ask", "{")
-        .await
-        .problem(400, "PLG-2002");
+    assert_eq!(world.request("POST", "/api/v1/agents/echo/ask", charset, "1").await.body, "1");
+    world.post("/api/v1/agents/echo/ask", "{").await.problem(400, "PLG-2002");
 
     let largest = format!("\"{}\"", "x".repeat((512 << 10) - 2));
-    assert_eq!(
-        world.post("/api/v1/agents/echo/ask", &largest).await.body.len(),
-        512 << 10
-    );
+    assert_eq!(world.post("/api/v1/agents/echo/ask", &largest).await.body.len(), 512 << 10);
     let larger = format!("{{\"agent\": \"echo\", \"prompt\": \"{}\"}}", "x".repeat(600 << 10));
     world.post("/api/v1/tasks", &larger).await.problem(413, "PLG-2021");
     let huge = format!("\"{}\"", "x".repeat(8 << 20));
@@ -220,75 +126,44 @@ async fn an_idempotency_key_is_one_short_visible_text() {
     let json = "Content-Type: application/json\r\n";
     for key in ["", "\"\"", &"k".repeat(256), "ü"] {
         let head = format!("{json}Idempotency-Key: {key}\r\n");
-        world
-            .request("POST", "/api/v1/agents/counter:a/ask", &head, "1")
-            .await
-            .problem(400, "PLG-2018");
+        world.request("POST", "/api/v1/agents/counter:a/ask", &head, "1").await.problem(400, "PLG-2018");
     }
     let twice = format!("{json}Idempotency-Key: a\r\nIdempotency-Key: a\r\n");
-    world
-        .request("POST", "/api/v1/agents/counter:a/ask", &twice, "1")
-        .await
-        .problem(400, "PLG-2018");
+    world.request("POST", "/api/v1/agents/counter:a/ask", &twice, "1").await.problem(400, "PLG-2018");
     world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agents_own_failure_is_told_with_its_reason() {
     let world = World::start().await;
-    let (detail, _) = world
-        .post("/api/v1/agents/counter:a/ask", "0")
-        .await
-        .problem(422, "PLG-2024");
+    let (detail, _) = world.post("/api/v1/agents/counter:a/ask", "0").await.problem(422, "PLG-2024");
     assert!(detail.contains("nothing to add"), "{detail}");
-    let (detail, _) = world
-        .post("/api/v1/agents/counter:a/ask", "\"five\"")
-        .await
-        .problem(422, "PLG-2024");
+    let (detail, _) = world.post("/api/v1/agents/counter:a/ask", "\"five\"").await.problem(422, "PLG-2024");
     assert!(detail.contains("does not fit"), "{detail}");
     let late = world.post("/api/v1/agents/gate:closed/ask?wait=20ms", "1").await;
     let (detail, hint) = late.problem(504, "PLG-2025");
-    assert!(
-        detail.contains("20 ms") && hint.contains("idempotency key"),
-        "{detail} {hint}"
-    );
+    assert!(detail.contains("20 ms") && hint.contains("idempotency key"), "{detail} {hint}");
     world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_tells_silence_from_a_foreign_voice() {
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port is free");
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let port = nobody.local_addr().expect("it is bound").port();
     drop(nobody);
-    let error = Client::new(&format!("http://127.0.0.1:{port}"))
-        .status()
-        .await
-        .expect_err("nobody is there");
+    let error = Client::new(&format!("http://127.0.0.1:{port}")).status().await.expect_err("nobody is there");
     assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
     assert_eq!(error.into_problem().code, "PLG-2031");
 
     let foreign =
         crate::guarded::answering("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello").await;
-    let error = Client::new(&format!("http://{foreign}"))
-        .status()
-        .await
-        .expect_err("that is no node");
+    let error = Client::new(&format!("http://{foreign}")).status().await.expect_err("that is no node");
     assert!(matches!(error, Error::BadAnswer { status: 200, .. }), "{error:?}");
 
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port is free");
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
     let address = silent.local_addr().expect("it is bound");
     let broken = tokio::spawn(async move { drop(silent.accept().await.expect("the client comes").0) });
-    let error = Client::new(&format!("http://{address}"))
-        .status()
-        .await
-        .expect_err("it hung up");
+    let error = Client::new(&format!("http://{address}")).status().await.expect_err("it hung up");
     assert!(matches!(error, Error::NoAnswer { .. }), "{error:?}");
-    tokio::time::timeout(Duration::from_secs(5), broken)
-        .await
-        .expect("it hung up")
-        .expect("without a panic");
+    tokio::time::timeout(Duration::from_secs(5), broken).await.expect("it hung up").expect("without a panic");
 }

@@ -58,11 +58,7 @@ impl Agent for Echo {
 pub(crate) fn gate(key: &str) -> Arc<Semaphore> {
     static GATES: Mutex<BTreeMap<String, Arc<Semaphore>>> = Mutex::new(BTreeMap::new());
     let mut gates = GATES.lock().expect("no holder of the lock panics");
-    Arc::clone(
-        gates
-            .entry(key.to_owned())
-            .or_insert_with(|| Arc::new(Semaphore::new(0))),
-    )
+    Arc::clone(gates.entry(key.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(0))))
 }
 
 /// Waits at its [`gate`].
@@ -96,63 +92,37 @@ impl World {
             pelago_node::pool::<Echo>("echo"),
             pelago_node::keyed::<Gate>("gate"),
         ];
-        let node = Node::start(config(&directory), kinds)
-            .await
-            .expect("a node of its own starts");
+        let node = Node::start(config(&directory), kinds).await.expect("a node of its own starts");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
         let stop = CancellationToken::new();
         let serving = tokio::spawn(http::serve(listener, node.handle().clone(), stop.clone()));
         let client = Client::new(&format!("http://127.0.0.1:{port}"));
-        Self {
-            client,
-            node,
-            port,
-            stop,
-            serving,
-            _directory: directory,
-        }
+        Self { client, node, port, stop, serving, _directory: directory }
     }
 
     pub(crate) async fn end(self) {
         self.stop.cancel();
         self.node.begin_to_stop();
-        self.serving
-            .await
-            .expect("serving does not panic")
-            .expect("the listener was sound");
+        self.serving.await.expect("serving does not panic").expect("the listener was sound");
         self.node.drain().await;
         self.node.close().await;
     }
 
     /// Sends `request` as it is, on a connection of its own, and reads until the node closes it.
     pub(crate) async fn raw(&self, request: &str) -> Raw {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))
-            .await
-            .expect("the listener is there");
-        stream
-            .write_all(request.as_bytes())
-            .await
-            .expect("the request fits the buffers");
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.expect("the listener is there");
+        stream.write_all(request.as_bytes()).await.expect("the request fits the buffers");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("the answer is text");
         let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|status| status.parse().ok())
-            .expect("a head has a status");
-        Raw {
-            status,
-            head: head.to_ascii_lowercase(),
-            body: body.to_owned(),
-        }
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a head has a status");
+        Raw { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
     }
 
     /// GET with a head of its own.
     pub(crate) async fn get(&self, target: &str, head: &str) -> Raw {
-        self.raw(&format!("GET {target} HTTP/1.1\r\nConnection: close\r\n{head}\r\n"))
-            .await
+        self.raw(&format!("GET {target} HTTP/1.1\r\nConnection: close\r\n{head}\r\n")).await
     }
 
     /// A request as a well-behaved program sends it.
@@ -166,8 +136,7 @@ impl World {
 
     /// POST of JSON.
     pub(crate) async fn post(&self, target: &str, body: &str) -> Raw {
-        self.request("POST", target, "Content-Type: application/json\r\n", body)
-            .await
+        self.request("POST", target, "Content-Type: application/json\r\n", body).await
     }
 
     /// Waits until the node has seen so many requests.
@@ -178,9 +147,7 @@ impl World {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), waiting)
-            .await
-            .expect("the requests arrive");
+        tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("the requests arrive");
     }
 }
 
@@ -216,16 +183,8 @@ impl Raw {
             (status, &code.into(), &status.into()),
             "{self:?}"
         );
-        let text = |field: &str| {
-            problem[field]
-                .as_str()
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned)
-        };
-        (
-            text("detail").expect("a problem has a detail"),
-            text("hint").expect("a problem has a hint"),
-        )
+        let text = |field: &str| problem[field].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        (text("detail").expect("a problem has a detail"), text("hint").expect("a problem has a hint"))
     }
 }
 
@@ -238,12 +197,7 @@ fn config(directory: &tempfile::TempDir) -> Config {
         labels: BTreeMap::new(),
         http_address: String::new(),
         mesh_address: "127.0.0.1:1".into(),
-        policy: RetryPolicy {
-            attempts_max: 3,
-            attempt_ms_max: 60_000,
-            backoff_ms: 1,
-            backoff_ms_max: 10,
-        },
+        policy: RetryPolicy { attempts_max: 3, attempt_ms_max: 60_000, backoff_ms: 1, backoff_ms_max: 10 },
         agent: agent::Config::default(),
         scheduler: task::Config::default(),
         disk_free_bytes_min: 0,

@@ -2,15 +2,20 @@
 //!
 //! A pool: every node runs copies of it, several at a time, and none remembers anything.
 
+use std::num::NonZeroU32;
+
 use pelago::{Agent, Fault, Kind, Turn};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+
+/// Its turns cost next to nothing, so many may run at a time.
+const TURNS_MAX: NonZeroU32 = NonZeroU32::new(512).expect("it is not 0");
 
 #[derive(Default, Serialize, Deserialize)]
 struct Echo;
 
 pub(super) fn kind() -> Kind {
-    pelago::pool::<Echo>("echo")
+    pelago::pool::<Echo>("echo").at_most(TURNS_MAX)
 }
 
 impl Agent for Echo {

@@ -115,7 +115,9 @@ fn consume<R: Rows>(op: &Turn, rows: &R, writes: &mut Vec<Write>) -> Result<Step
     let buried = op.buried.iter().map(|(id, reason)| (id, Some(reason)));
     let all = op.consumed.iter().map(|id| (id, None)).chain(buried);
     for (position, (id, reason)) in (0..).zip(all) {
-        let waiting = rows.message(&op.agent, id)?.filter(|message| message.buried.is_none());
+        // `rows` does not show what this very op writes.
+        let taken = writes.iter().any(|write| write.takes_message(id));
+        let waiting = rows.message(&op.agent, id)?.filter(|message| message.buried.is_none() && !taken);
         match (waiting, reason) {
             (Some(message), Some(reason)) => {
                 writes.push(Write::Message(Message { buried: Some(task::short(reason)), ..message }));
@@ -151,6 +153,9 @@ fn remember<R: Rows>(
 ) -> Result<Step, R::Error> {
     if let Err(refused) = fits("the reply", op.reply.len(), PAYLOAD_BYTES_MAX) {
         return Ok(Err(refused));
+    }
+    if writes.iter().any(|write| write.is_reply_to(&op.key)) {
+        return Ok(Err(Outcome::Refused(Refusal::Conflict { key: op.key.key.clone() })));
     }
     if let Some(row) = rows.reply(&op.key)?.filter(|row| row.expires > now.time) {
         return Ok(Err(if row.request == op.request {

@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Two properties hold for every op. An outcome that is not a success writes nothing. And an op sent twice with the
-//! same bytes (its first answer was lost) is recognised by the ids it carries and answered as the first time.
+//! same bytes (its first answer was lost) is recognised by the ids it carries and answered as the first time. (A task
+//! that is cancelled and retried in turn has no such ids: there a very late second delivery counts as a new wish.)
 
 mod agent;
 mod chain;
@@ -48,6 +49,9 @@ pub const INBOX_MESSAGES_MAX: u64 = 10_000;
 pub const EVENTS_PER_TASK_MAX: u64 = 10_000;
 /// How long a reply is kept under its idempotency key, in milliseconds.
 pub const REPLY_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
+/// How long a task waits that its node could not take, in milliseconds. Without a pause the scheduler would give it to
+/// the same node again at once, as often as the log can carry.
+pub const RETURNED_PAUSE_MS: u64 = 100;
 /// The longest reason kept with a failed task, in bytes.
 pub const REASON_BYTES_MAX: usize = 4 << 10;
 

@@ -324,6 +324,32 @@ pub enum Write {
 }
 
 impl Write {
+    /// Whether this write changes that task.
+    pub(super) fn is_of_task(&self, id: TaskId) -> bool {
+        matches!(self, Self::NewTask { task, .. } | Self::Task { task, .. } if task.id == id)
+    }
+
+    /// Whether this write takes that message out of its inbox.
+    pub(super) fn takes_message(&self, id: &MessageId) -> bool {
+        match self {
+            Self::MessageGone { id: gone, .. } => gone == id,
+            Self::Message(message) => message.buried.is_some() && message.id == *id,
+            Self::Node(_)
+            | Self::Agent { .. }
+            | Self::Reply(_)
+            | Self::ReplyGone(_)
+            | Self::NewTask { .. }
+            | Self::Task { .. }
+            | Self::Event(_)
+            | Self::TaskGone(_) => false,
+        }
+    }
+
+    /// Whether this write remembers a reply under that key.
+    pub(super) fn is_reply_to(&self, key: &IdempotencyKey) -> bool {
+        matches!(self, Self::Reply(reply) if reply.key == *key)
+    }
+
     /// The task that this write inserts.
     pub(super) fn new_task(&self) -> Option<&Task> {
         if let Self::NewTask { task, .. } = self { Some(task) } else { None }

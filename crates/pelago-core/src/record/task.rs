@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::{
     Assign, Cancel, ENQUEUES_MAX, EVENTS_PER_TASK_MAX, Enqueue, Finish, NewTask, Outcome, PAYLOAD_BYTES_MAX, Progress,
-    REASON_BYTES_MAX, Refusal, Retry, Sender, Stamp, Sweep, TimeOut, Verdict,
+    REASON_BYTES_MAX, RETURNED_PAUSE_MS, Refusal, Retry, Sender, Stamp, Sweep, TimeOut, Verdict,
     agent::{self, Step},
     node,
     row::{EventKind, Rows, Task, TaskEvent, TaskState, Write},
@@ -77,6 +77,9 @@ pub(super) fn enqueue_all<R: Rows>(
 fn admit<R: Rows>(now: Stamp, new: &NewTask, rows: &R, writes: &[Write]) -> Result<Step<Task>, R::Error> {
     if let Err(refused) = agent::fits("the task's input", new.input.len(), PAYLOAD_BYTES_MAX) {
         return Ok(Err(refused));
+    }
+    if rows.task(new.id)?.is_some() || writes.iter().any(|write| write.is_of_task(new.id)) {
+        return Ok(Err(Outcome::Existing { task: new.id }));
     }
     if let Some(key) = &new.idempotency {
         let in_rows = rows.task_keyed(key)?;
@@ -185,8 +188,10 @@ pub(super) fn end_attempt<R: Rows>(
     rows: &R,
     writes: &mut Vec<Write>,
 ) -> Result<Step, R::Error> {
+    // `rows` does not show what this very op writes.
+    let ended_before = writes.iter().any(|write| write.is_of_task(op.task));
     let mut task = match rows.task(op.task)? {
-        Some(task) if is_present(&task, op.token) => task,
+        Some(task) if is_present(&task, op.token) && !ended_before => task,
         Some(_) | None => return Ok(Err(stale(op.task, op.token))),
     };
     let mut events = Vec::new();
@@ -205,7 +210,7 @@ pub(super) fn end_attempt<R: Rows>(
         Verdict::Hopeless { reason } => die(now, &mut task, reason, &mut events),
         Verdict::Returned => {
             task.attempt -= 1;
-            again(now, &mut task, "the node could not take it", 0, &mut events);
+            again(now, &mut task, "the node could not take it", RETURNED_PAUSE_MS, &mut events);
         }
     }
     writes.push(Write::Task { task, result });

@@ -189,7 +189,10 @@ impl Loop {
                 self.core
                     .handle(now, Input::Decided { proposal, outcome }, &mut self.effects);
             }
-            Event::Decided((_, Err(ProposeError::Stopped))) => self.core.handle(now, Input::Stop, &mut self.effects),
+            Event::Decided((_, Err(error @ (ProposeError::Stopped | ProposeError::Malformed { .. })))) => {
+                tracing::warn!(agent = %self.agent, %error, "the agent is given up here");
+                self.core.handle(now, Input::Stop, &mut self.effects);
+            }
             // In doubt, or never appended: the core proposes the same bytes again.
             Event::Decided((_, Err(_))) => {}
             Event::Inbox(messages) => {

@@ -6,6 +6,8 @@
 mod log;
 mod machine;
 mod network;
+#[cfg(test)]
+mod tests;
 mod types;
 
 use std::{
@@ -152,7 +154,12 @@ impl Consensus {
     /// # Errors
     /// When nobody does within `max`.
     pub(crate) async fn led(&self, max: Duration) -> Result<(), ProposeError> {
-        let led = |metrics: &openraft::RaftMetrics<Types>| metrics.current_leader.is_some();
+        let me = *self.raft.node_id();
+        // Whoever was elected leads once its first entry is committed.
+        let led = move |metrics: &openraft::RaftMetrics<Types>| match metrics.current_leader {
+            Some(leader) if leader == me => metrics.state.is_leader() && metrics.last_applied.is_some(),
+            leader => leader.is_some(),
+        };
         self.raft
             .wait(Some(max))
             .metrics(led, "a leader")
@@ -248,10 +255,28 @@ impl Consensus {
     }
 }
 
+impl Drop for Consensus {
+    /// A runtime must not wait for its threads where it is dropped by a loop of another.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 impl Propose for Consensus {
     async fn propose(&self, batch: Vec<Op>) -> Result<Vec<Outcome>, ProposeError> {
         let time = self.stamp()?;
-        let proposal = Proposal(record::encode_entry(time, &batch));
+        self.propose_at(time, &batch).await
+    }
+}
+
+impl Consensus {
+    async fn propose_at(&self, time: LogTime, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
+        let bytes = record::encode_entry(time, batch);
+        // An entry that cannot be read stops every voter, at every start: it must not get into the log.
+        record::decode_entry(bytes.clone()).map_err(|error| ProposeError::Malformed { why: error.to_string() })?;
+        let proposal = Proposal(bytes);
         match self.raft.client_write(proposal).await {
             Ok(response) => Ok(response.data),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {

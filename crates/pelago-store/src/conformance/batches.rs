@@ -8,7 +8,7 @@ use pelago_core::{
 
 use super::{
     Subject, cases,
-    world::{World, agent, claim, done, enqueue, key},
+    world::{NUMBER_MAX, World, agent, claim, done, enqueue, key},
 };
 
 cases! {
@@ -83,12 +83,12 @@ fn numbers_at_their_limits_survive<S: Subject>(world: &mut World<S>) {
     let holder = world.join("n1");
     let policy = RetryPolicy {
         attempts_max: u32::MAX,
-        attempt_ms_max: u64::MAX,
-        backoff_ms: u64::MAX,
-        backoff_ms_max: u64::MAX - 1,
+        attempt_ms_max: NUMBER_MAX,
+        backoff_ms: NUMBER_MAX,
+        backoff_ms_max: NUMBER_MAX - 1,
     };
     let task = NewTask { priority: u8::MAX, policy, ..world.new_task("at the limits") };
-    let never = NewTask { delay_ms: u64::MAX, ..world.new_task("never") };
+    let never = NewTask { delay_ms: NUMBER_MAX, ..world.new_task("never") };
     let (id, never) = (world.enqueue(task), world.enqueue(never));
     assert_eq!((world.task(id).policy, world.task(id).priority), (policy, u8::MAX));
     world.wait_ms(1 << 40);

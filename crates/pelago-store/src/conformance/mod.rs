@@ -10,6 +10,7 @@ mod batches;
 mod effects;
 mod messages;
 mod nodes;
+mod over_sqlite;
 mod tasks;
 mod traffic;
 mod world;
@@ -23,6 +24,7 @@ use pelago_core::{
     time::LogTime,
 };
 
+pub use over_sqlite::OverSqlite;
 pub use traffic::Traffic;
 use world::World;
 

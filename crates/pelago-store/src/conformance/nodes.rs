@@ -7,7 +7,7 @@ use pelago_core::{
 
 use super::{
     Subject, cases,
-    world::{World, agent, claim, done, enqueue, register},
+    world::{NUMBER_MAX, World, agent, claim, done, enqueue, register},
 };
 
 cases! {
@@ -70,7 +70,7 @@ fn an_expiry_of_an_earlier_run_does_nothing<S: Subject>(world: &mut World<S>) {
     let present = world.join("n1");
     let (task, _) = world.running(present);
     assert_eq!(world.expire(earlier), []);
-    assert_eq!(world.expire(Holder { incarnation: Incarnation(u64::MAX), ..present }), []);
+    assert_eq!(world.expire(Holder { incarnation: Incarnation(NUMBER_MAX), ..present }), []);
     assert_eq!(world.state(task), TaskState::Running);
     assert_eq!(world.subject.node(present.node).map(|row| row.state), Some(NodeState::Up));
 }

@@ -12,7 +12,7 @@ use pelago_core::{
 
 use super::{
     Subject, cases,
-    world::{ATTEMPT_MS_MAX, ATTEMPTS_MAX, World, agent, done, enqueue, failed, finish, key, message},
+    world::{ATTEMPT_MS_MAX, ATTEMPTS_MAX, NUMBER_MAX, World, agent, done, enqueue, failed, finish, key, message},
 };
 
 cases! {
@@ -156,7 +156,7 @@ fn only_a_live_node_takes_a_task<S: Subject>(world: &mut World<S>) {
     let holder = world.join("n1");
     let id = world.queued();
     world.expire(holder);
-    let stranger = Holder { node: pelago_core::id::NodeId(u64::MAX), ..holder };
+    let stranger = Holder { node: pelago_core::id::NodeId(NUMBER_MAX), ..holder };
     for holder in [holder, stranger] {
         assert_eq!(world.refused(Op::Assign(Assign { task: id, holder })), Refusal::HolderGone(holder));
     }
@@ -220,6 +220,7 @@ fn a_returned_task_keeps_its_attempts<S: Subject>(world: &mut World<S>) {
         let token = world.assign(id, holder);
         world.commit(Op::Finish(finish(id, token, Verdict::Returned)));
         assert_eq!((world.state(id), world.task(id).attempt), (TaskState::Queued, 0));
+        world.wait_ms(world.task(id).run_at.as_millis() - world.now().as_millis());
     }
     let token = world.assign(id, holder);
     world.commit(done(id, token));
@@ -338,7 +339,7 @@ fn a_sweep_forgets_what_ended_before_its_time<S: Subject>(world: &mut World<S>) 
     assert_eq!(world.one(sweep(before, before)), Outcome::Swept { rows: 1 });
     let again = NewTask { idempotency: Some(key("a")), ..world.new_task("another body") };
     world.enqueue(again);
-    let never = LogTime::from_millis(u64::MAX);
+    let never = LogTime::from_millis(NUMBER_MAX);
     let (fresh, token) = world.running(holder);
     world.commit(done(fresh, token));
     assert_eq!(world.one(sweep(never, never)), Outcome::Swept { rows: 1 }, "nothing before its time in the log");

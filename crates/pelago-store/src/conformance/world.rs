@@ -17,6 +17,9 @@ use super::Subject;
 /// When the log begins: an ordinary day, in milliseconds.
 const BEGINNING_MS: u64 = 1_800_000_000_000;
 
+/// The largest number that the log and the rows carry: both have signed ones of 64 bits.
+pub(super) const NUMBER_MAX: u64 = i64::MAX as u64;
+
 /// How often the tasks of cases are tried.
 pub(super) const ATTEMPTS_MAX: u32 = 3;
 /// How long an attempt of theirs may take.

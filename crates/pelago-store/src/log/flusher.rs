@@ -142,12 +142,11 @@ impl Flusher {
 
     /// Adds a record to the group and returns its offset.
     fn encode_record(&mut self, kind: Kind, index: u64, payload: &[u8]) -> Result<u32, Error> {
-        if !self
-            .tail
-            .fits(self.group.bytes.len() + record_bytes(payload.len()) as usize)
-        {
+        let bytes = record_bytes(payload.len()) as usize;
+        if !self.tail.fits(self.group.bytes.len() + bytes) {
             self.flush()?;
             self.begin_segment()?;
+            assert!(self.tail.fits(bytes), "a payload has at most a quarter of a segment");
         }
         let synced = self.tail.end;
         let offset = synced + u32::try_from(self.group.bytes.len()).expect("a group fits its segment");
@@ -161,11 +160,10 @@ impl Flusher {
     /// Writes and flushes the group, then answers.
     fn flush(&mut self) -> Result<(), Error> {
         if !self.group.bytes.is_empty() {
+            let bytes = self.group.bytes.len() as u64;
             self.tail.write(&mut self.group.bytes)?;
             self.tail.marked = false;
-            self.shared
-                .counters()
-                .count_flush(self.group.records, self.group.bytes.len() as u64);
+            self.shared.counters().count_flush(self.group.records, bytes);
             self.shared.publish(&self.tail.segment, &self.group.placed);
         }
         self.group.clear();

@@ -13,7 +13,7 @@
 //! the process was killed before its flush, or after a flush that failed, which marks the pages clean.
 
 use super::index::{Index, Location};
-use super::segment::{Preamble, Sealed, Segment, Tail, UNFINISHED, file_name, sequence};
+use super::segment::{Preamble, Sealed, Segment, Tail, UNFINISHED, file_name, sequence, write_failed};
 use super::{Config, Entry, Error, Problem, Purged};
 use crate::files::Directory;
 use bytes::Bytes;
@@ -350,8 +350,8 @@ impl Scan {
     fn rewrite(&self, loaded: &Loaded, used: u32) -> Result<(), Error> {
         let (file, path) = (&loaded.segment.file, &loaded.segment.path);
         let unsure = &loaded.bytes[self.synced as usize..used as usize];
-        file.write_at(u64::from(self.synced), unsure)
-            .map_err(|error| Error::io("write", path.clone(), error))?;
+        let failed = |error| write_failed(error, "write", path.clone());
+        file.write_at(u64::from(self.synced), unsure).map_err(failed)?;
         file.sync().map_err(|error| Error::flush(path.clone(), error))
     }
 }

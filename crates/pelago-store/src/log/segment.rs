@@ -189,7 +189,8 @@ pub(super) fn bytes_on_disk(payload_bytes: u32) -> usize {
     record_bytes(payload_bytes as usize) as usize
 }
 
-fn write_failed(error: io::Error, action: &'static str, path: PathBuf) -> Error {
+/// Tells a disk without space from one that fails.
+pub(super) fn write_failed(error: io::Error, action: &'static str, path: PathBuf) -> Error {
     if is_full(&error) {
         let directory = path.parent().map_or_else(PathBuf::new, PathBuf::from);
         return Error::Full {

@@ -4,6 +4,7 @@ use crate::script::{MESH, State, answer, append, config, entries, entry, observe
 use bytes::Bytes;
 use pelago_store::files::{OsDirectory, SimDirectory, Survival};
 use pelago_store::log::{Config, Entry, Error, Log, Read};
+use pelago_wire::segment::RECORD_HEADER_BYTES;
 use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::mpsc::{self, TryRecvError};
@@ -44,7 +45,14 @@ fn what_gathers_during_a_flush_goes_out_in_the_next_one() {
             .expect("the disk has no fault");
     }
     assert_eq!(disk.syncs(), before + 2);
-    assert_eq!((log.counters().flushes(), log.counters().records()), (2, 7));
+    let counters = log.counters();
+    assert_eq!((counters.flushes(), counters.records()), (2, 7));
+    let payloads = entries(0..6, 'a')
+        .iter()
+        .map(|entry| entry.payload.len())
+        .sum::<usize>()
+        + "vote".len();
+    assert_eq!(counters.bytes(), payloads as u64 + 7 * u64::from(RECORD_HEADER_BYTES));
 }
 
 #[test]

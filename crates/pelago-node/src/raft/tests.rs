@@ -1,0 +1,146 @@
+//! The embedded store as a whole: Raft of one over real files.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use pelago_core::{
+    id::{BootId, DirectoryId, MeshId, Name, TaskId},
+    record::{Op, Outcome, Refusal, Register, Retry, Sweep},
+    time::LogTime,
+};
+use pelago_store::{
+    Propose as _, ProposeError,
+    conformance::{self, OverSqlite, Subject},
+    directory::{Directory, Identity},
+    sqlite::Reader,
+};
+use tempfile::TempDir;
+use tokio::{runtime, sync::mpsc};
+
+use super::{Consensus, ENTRIES_KEPT};
+
+/// How long anything here may take.
+const SOON: Duration = Duration::from_secs(30);
+
+#[test]
+fn the_embedded_store_keeps_the_rules() {
+    conformance::run(embedded);
+}
+
+#[tokio::test]
+async fn the_log_is_purged_up_to_a_checkpoint_and_the_node_starts_again_from_there() {
+    let home = TempDir::new().expect("a temporary directory can be made");
+    let (consensus, directory) = start(&home).await;
+    let entries = ENTRIES_KEPT + 500;
+    register(&consensus).await;
+    for n in 0..entries {
+        nothing(&consensus, n).await;
+    }
+    consensus.raft.trigger().snapshot().await.expect("a checkpoint can be made");
+    let purged = |metrics: &openraft::RaftMetrics<super::Types>| metrics.purged.is_some_and(|id| id.index >= 400);
+    consensus.raft.wait(Some(SOON)).metrics(purged, "the log is purged").await.expect("the log is purged");
+    let applied = consensus.progress().index();
+    consensus.stop().await;
+    drop((consensus, directory));
+
+    let (consensus, _directory) = start(&home).await;
+    assert!(consensus.progress().index() >= applied);
+    assert_eq!(register_again(&consensus).await, Outcome::Refused(Refusal::NameTaken(pelago_core::id::NodeId(2))));
+    consensus.stop().await;
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_without_a_flush() {
+    let home = TempDir::new().expect("a temporary directory can be made");
+    let (consensus, _directory) = start(&home).await;
+    for n in 0..50 {
+        let before = consensus.flushes();
+        nothing(&consensus, n).await;
+        assert!(consensus.flushes() > before, "entry {n} was acknowledged without a flush");
+    }
+    consensus.stop().await;
+}
+
+#[tokio::test]
+async fn the_time_of_the_log_never_goes_back() {
+    let home = TempDir::new().expect("a temporary directory can be made");
+    let (consensus, _directory) = start(&home).await;
+    let later = super::super::clock::wall().plus_millis(60_000);
+    consensus.propose_at(later, &[]).await.expect("the log answers");
+    nothing(&consensus, 1).await;
+    assert!(consensus.progress.time_ms.load(Ordering::Acquire) >= later.as_millis());
+    assert!(consensus.stamp().expect("this node leads") >= later, "its clock starts after the log's time");
+    consensus.stop().await;
+}
+
+#[tokio::test]
+async fn what_the_log_cannot_carry_is_refused_before_it_is_appended() {
+    let home = TempDir::new().expect("a temporary directory can be made");
+    let (consensus, _directory) = start(&home).await;
+    let never = LogTime::from_millis(u64::MAX);
+    let sweep = Op::Sweep(Sweep { ended_before: never, keyed_ended_before: never, rows_max: 1 });
+    let refused = consensus.propose(vec![sweep]).await;
+    assert!(matches!(refused, Err(ProposeError::Malformed { .. })), "{refused:?}");
+    nothing(&consensus, 1).await;
+    consensus.stop().await;
+}
+
+/// A consensus of one on files of its own, driven from this thread.
+fn embedded() -> impl Subject {
+    let home = TempDir::new().expect("a temporary directory can be made");
+    let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+    let (consensus, directory) = runtime.block_on(start(&home));
+    let reader = Reader::open(&directory.database(), 1).expect("the database is there");
+    OverSqlite::new(reader, move |_index, time, ops: Vec<Op>| {
+        assert!(home.path().exists(), "the directory lives as long as the store");
+        runtime.block_on(consensus.propose_at(time, &ops)).expect("the log answers")
+    })
+}
+
+/// Starts on what `home` holds. What was committed is told to nobody.
+async fn start(home: &TempDir) -> (Consensus, Directory) {
+    let path = home.path().join("node");
+    let directory = match Directory::open(&path, None).expect("the directory can be read") {
+        Some(directory) => directory,
+        None => Directory::create(&path, identity()).expect("the directory can be made"),
+    };
+    let (feed, _) = mpsc::channel(1);
+    let consensus = Consensus::start(&directory, true, feed).await.expect("consensus starts");
+    consensus.led(SOON).await.expect("a leader");
+    (consensus, directory)
+}
+
+fn identity() -> Identity {
+    Identity { mesh: MeshId(1), directory: DirectoryId(2), node: Name::new("n1").expect("valid") }
+}
+
+async fn register(consensus: &Consensus) {
+    let outcome = propose(consensus, registration(DirectoryId(2))).await;
+    assert!(matches!(outcome, Outcome::Registered { .. }), "{outcome:?}");
+}
+
+/// From another directory, under the same name.
+async fn register_again(consensus: &Consensus) -> Outcome {
+    propose(consensus, registration(DirectoryId(3))).await
+}
+
+fn registration(directory: DirectoryId) -> Op {
+    Op::Register(Register {
+        name: Name::new("n1").expect("valid"),
+        directory,
+        boot: BootId(9),
+        mesh_address: String::new(),
+        http_address: String::new(),
+        labels: Default::default(),
+        offers: Default::default(),
+    })
+}
+
+/// An entry that changes nothing.
+async fn nothing(consensus: &Consensus, n: u64) {
+    let outcome = propose(consensus, Op::Retry(Retry { task: TaskId(n.into()) })).await;
+    assert_eq!(outcome, Outcome::Refused(Refusal::NoTask(TaskId(n.into()))));
+}
+
+async fn propose(consensus: &Consensus, op: Op) -> Outcome {
+    consensus.propose(vec![op]).await.expect("the log answers").remove(0)
+}
