@@ -2,12 +2,16 @@
 
 use std::{env, ffi::OsString};
 
-use clap::{ColorChoice, Parser, builder::StyledStr, error::ErrorKind};
+use clap::{
+    ColorChoice, Parser,
+    builder::StyledStr,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use pelago_api::model::Document;
 use serde::Serialize;
 
 use crate::{
-    cmd::Command,
+    cmd::{Command, help},
     exit::Exit,
     output::{Error, Format, Output},
     problem,
@@ -100,11 +104,30 @@ fn explain(error: &clap::Error, output: Output) -> Result<Exit, Error> {
             output.note(error.render().to_string().trim_end());
             Err(problem::usage("a command is missing").into())
         }
-        _ => {
-            let text = error.render().to_string();
-            Err(problem::usage(text.trim_start_matches("error: ").trim_end()).into())
+        ErrorKind::MissingSubcommand => {
+            if let Some(mut command) = command_cut_short(error) {
+                output.note(command.render_help().to_string().trim_end());
+            }
+            Err(problem::usage("a command is missing").into())
         }
+        _ => Err(problem::usage(what_is_wrong(error)).into()),
     }
+}
+
+/// The command that needs another word. Clap shows its help by itself only when no variable gave an option either.
+fn command_cut_short(error: &clap::Error) -> Option<clap::Command> {
+    match error.get(ContextKind::InvalidSubcommand)? {
+        ContextValue::String(path) => help::find(path.split(' ').skip(1)),
+        _ => None,
+    }
+}
+
+/// What clap says, without its label and its farewell: a problem has its own.
+fn what_is_wrong(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let text = text.trim_start_matches("error: ");
+    let end = text.find("\n\nFor more information").unwrap_or(text.len());
+    text[..end].trim_end().to_owned()
 }
 
 /// Help, where programs asked for it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pelago_core::record::{NodeState, Write};
 use tokio::sync::mpsc;
 
-use crate::{agents::Agents, scheduler, view, waiters::Waiters};
+use crate::{agents::Agents, scheduler, view, waiters::TaskWaiters};
 
 /// Committed batches that wait to be told. When they do, applying waits too.
 pub(crate) const BATCHES_MAX: usize = 256;
@@ -16,7 +16,7 @@ pub(crate) const BATCHES_MAX: usize = 256;
 pub(crate) struct Feed {
     pub(crate) writes: mpsc::Receiver<Vec<Write>>,
     pub(crate) agents: Arc<Agents>,
-    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) waiters: Arc<TaskWaiters>,
     pub(crate) scheduler: scheduler::Handle,
     pub(crate) view: view::Writer,
 }
@@ -39,10 +39,12 @@ impl Feed {
             }
             Write::Task { task, .. } => {
                 self.agents.task_changed(&task, None);
-                self.waiters.wake(task.id);
+                if task.state.is_ended() {
+                    self.waiters.ended.wake(task.id);
+                }
                 self.scheduler.task(task).await;
             }
-            Write::Event(event) => self.waiters.wake(event.task),
+            Write::Event(event) => self.waiters.told.wake(event.task),
             Write::Message(message) if message.buried.is_none() => self.agents.wake(&message.to),
             Write::Node(node) => {
                 match node.state {

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::{
     committer, host::TaskRequest, ids, metrics::Metrics, raft::Consensus, scheduler, services::NodeServices, view,
-    waiters::Waiters,
+    waiters::TaskWaiters,
 };
 
 /// The most rows of one page.
@@ -256,7 +256,7 @@ pub(crate) struct Parts {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) services: Arc<NodeServices>,
     pub(crate) scheduler: scheduler::Handle,
-    pub(crate) waiters: Arc<Waiters>,
+    pub(crate) waiters: Arc<TaskWaiters>,
     pub(crate) reader: Arc<Reader>,
     pub(crate) view: view::Reader,
     pub(crate) consensus: Arc<Consensus>,
@@ -454,10 +454,10 @@ impl Handle {
     pub async fn task(&self, id: TaskId, wait: Option<Duration>) -> Result<TaskDetail, Error> {
         let deadline = wait.map(|wait| Instant::now() + wait);
         loop {
-            let change = self.parts().waiters.next_change(id);
+            let end = self.parts().waiters.ended.next(id);
             let whole = self.read(move |view| view.task(id)).await?.ok_or(Error::UnknownTask(id))?;
             let over = match deadline {
-                Some(deadline) if !whole.task.state.is_ended() => !change.before(deadline).await,
+                Some(deadline) if !whole.task.state.is_ended() => !end.before(deadline).await,
                 Some(_) | None => true,
             };
             if over {
@@ -516,13 +516,13 @@ impl Handle {
         let deadline = wait.map(|wait| Instant::now() + wait);
         let rows = page_rows(limit);
         loop {
-            let change = self.parts().waiters.next_change(id);
+            let event = self.parts().waiters.told.next(id);
             let (task, events) = self
                 .read(move |view| Ok((view.task(id)?, view.events(id, after, rows)?)))
                 .await?;
             let ended = task.ok_or(Error::UnknownTask(id))?.task.state.is_ended();
             let over = match deadline {
-                Some(deadline) if events.is_empty() && !ended => !change.before(deadline).await,
+                Some(deadline) if events.is_empty() && !ended => !event.before(deadline).await,
                 Some(_) | None => true,
             };
             if over {

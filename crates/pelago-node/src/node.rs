@@ -28,7 +28,7 @@ use crate::{
     scheduler,
     services::NodeServices,
     view,
-    waiters::Waiters,
+    waiters::TaskWaiters,
 };
 
 /// How long a starting node waits for a leader.
@@ -132,7 +132,7 @@ impl Node {
         let reader = Arc::new(sqlite::Reader::open(&directory.database(), READERS)?);
         let (nodes, standing) = read_standing(&reader).await?;
         let (view_writer, view) = view::new(nodes);
-        let waiters = Arc::new(Waiters::default());
+        let waiters = Arc::new(TaskWaiters::default());
 
         let services = Arc::default();
         let context = Context {

@@ -1,4 +1,4 @@
-//! Who waits for a task to change.
+//! Who waits for a task: for its end, or for its next event.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -8,11 +8,20 @@ use std::{
 use pelago_core::id::TaskId;
 use tokio::{sync::oneshot, time::Instant};
 
+/// Waiting requests.
+#[derive(Debug, Default)]
+pub(crate) struct TaskWaiters {
+    /// Those who wait for the end of a task.
+    pub(crate) ended: Waiters,
+    /// Those who wait for its next event.
+    pub(crate) told: Waiters,
+}
+
 /// Waiting requests by task. A short-lived lock: nothing is awaited under it.
 #[derive(Debug, Default)]
 pub(crate) struct Waiters(Mutex<HashMap<TaskId, Vec<oneshot::Sender<()>>>>);
 
-/// Waits for one change of a task. Forgotten when it is dropped.
+/// Waits for one thing to happen to a task. Forgotten when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Change<'w> {
     waiters: &'w Waiters,
@@ -21,7 +30,7 @@ pub(crate) struct Change<'w> {
 }
 
 impl Change<'_> {
-    /// Resolves with whether the task changed before `deadline`.
+    /// Resolves with whether it happened before `deadline`.
     pub(crate) async fn before(mut self, deadline: Instant) -> bool {
         tokio::time::timeout_at(deadline, &mut self.woken).await.is_ok()
     }
@@ -35,8 +44,8 @@ impl Drop for Change<'_> {
 }
 
 impl Waiters {
-    /// Begins to wait for the task's next change. Begin first, then read the task: no change is missed.
-    pub(crate) fn next_change(&self, task: TaskId) -> Change<'_> {
+    /// Begins to wait. Begin first, then read the task: nothing is missed.
+    pub(crate) fn next(&self, task: TaskId) -> Change<'_> {
         let (wake, woken) = oneshot::channel();
         self.lock().entry(task).or_default().push(wake);
         Change { waiters: self, task, woken }
@@ -76,8 +85,8 @@ mod tests {
     async fn everyone_who_waits_for_a_task_is_woken_once_it_changes() {
         let waiters = Waiters::default();
         let soon = Instant::now() + Duration::from_secs(5);
-        let (first, second) = (waiters.next_change(TaskId(1)), waiters.next_change(TaskId(1)));
-        let other = waiters.next_change(TaskId(2));
+        let (first, second) = (waiters.next(TaskId(1)), waiters.next(TaskId(1)));
+        let other = waiters.next(TaskId(2));
         waiters.wake(TaskId(1));
         assert!(first.before(soon).await && second.before(soon).await);
         assert!(!other.before(Instant::now()).await);
@@ -86,8 +95,8 @@ mod tests {
     #[test]
     fn those_who_gave_up_are_forgotten() {
         let waiters = Waiters::default();
-        let present = waiters.next_change(TaskId(1));
-        drop(waiters.next_change(TaskId(1)));
+        let present = waiters.next(TaskId(1));
+        drop(waiters.next(TaskId(1)));
         assert_eq!(waiters.lock()[&TaskId(1)].len(), 1);
         drop(present);
         assert!(waiters.lock().is_empty());

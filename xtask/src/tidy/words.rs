@@ -44,6 +44,12 @@ const ALLOWED: &[Allowed] = &[
         phrase: "server",
         place: "config",
     },
+    Allowed { phrase: "peers", place: "crates/pelago/src/serve.rs" },
+    Allowed { phrase: "server", place: "crates/pelago/src/serve.rs" },
+    // A module of hyper.
+    Allowed { phrase: "server", place: "crates/pelago-api/src/http/listener.rs" },
+    // A setting of openraft.
+    Allowed { phrase: "cluster name", place: "crates/pelago-node/src/raft/" },
     // A field of `/health`, as written.
     Allowed {
         phrase: "connected peers",

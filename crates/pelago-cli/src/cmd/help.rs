@@ -27,15 +27,18 @@ pub(crate) fn run(args: &HelpArgs, output: Output) -> Result<Exit, Error> {
         output.document(&ExitCodes::all(), ExitCodes::text)?;
         return Ok(Exit::Done);
     }
+    let mut command = find(args.topic.iter().map(String::as_str))
+        .ok_or_else(|| problem::usage(format!("there is no help on `{}`", args.topic.join(" "))))?;
+    command_line::show_help(&command.render_long_help(), output)?;
+    Ok(Exit::Done)
+}
+
+/// Finds a command by the words after `pelago`.
+pub(crate) fn find<'w>(words: impl IntoIterator<Item = &'w str>) -> Option<clap::Command> {
     let mut command = CommandLine::command();
     // Tells each command its full name, which its help begins with.
     command.build();
-    let mut found = &mut command;
-    for word in &args.topic {
-        found = found
-            .find_subcommand_mut(word)
-            .ok_or_else(|| problem::usage(format!("there is no help on `{}`", args.topic.join(" "))))?;
-    }
-    command_line::show_help(&found.render_long_help(), output)?;
-    Ok(Exit::Done)
+    words
+        .into_iter()
+        .try_fold(command, |command, word| command.find_subcommand(word).cloned())
 }

@@ -49,8 +49,8 @@ fn row(node: &Node) -> [String; 7] {
         node.name.clone(),
         words::node_state::as_str(node.state).to_owned(),
         role(node).to_owned(),
-        node.http_address.clone().unwrap_or_else(none),
-        node.mesh_address.clone(),
+        or_none(node.http_address.clone().unwrap_or_default()),
+        or_none(node.mesh_address.clone()),
         if labels.is_empty() { none() } else { labels.join(",") },
         agents.join(","),
     ]
