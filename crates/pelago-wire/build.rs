@@ -6,7 +6,8 @@ use std::{
 };
 
 const DIRECTORY: &str = "../../proto";
-const FILES: [&str; 2] = [
+const FILES: [&str; 3] = [
+    "../../proto/pelago/link/v1/link.proto",
     "../../proto/pelago/raft/v1/raft.proto",
     "../../proto/pelago/record/v1/record.proto",
 ];

@@ -17,7 +17,9 @@
 //! what becomes of the refused turns.
 
 mod delivery;
+mod event;
 mod gathered;
+mod refused;
 #[cfg(test)]
 mod tests;
 
@@ -26,119 +28,15 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 
 pub use delivery::{Envelope, Failure, Produced, Ticket, Work};
-use gathered::{Ended, Gathered, RefusedCommit};
+pub use event::{Config, Effect, Input, Loaded, Proposal};
+use gathered::{Ended, Gathered};
+use refused::{RefusedCommit, is_in_doubt};
 
 use crate::{
     id::{AgentId, Epoch, FencingToken, Holder, TaskId, TurnId, Version},
-    record::{self, Claim, Op, Outcome, Refusal, Release},
+    record::{Claim, Op, Outcome, Refusal, Release},
     time::Time,
 };
-
-/// Limits of an activation.
-#[derive(Debug, Clone, Copy)]
-pub struct Config {
-    /// The most messages that wait; more are refused as busy.
-    pub mailbox_max: usize,
-    /// The most turns in one commit.
-    pub turns_per_commit_max: u64,
-    /// How long turns may gather before their commit, so that a slow turn does not hold up the replies of others.
-    pub gather_max: Duration,
-    /// How long an agent without messages stays.
-    pub idle_after: Duration,
-    /// How long an unanswered proposal waits before it is proposed again.
-    pub resend_after: Duration,
-    /// The longest turn that is not part of a task.
-    pub turn_max: Duration,
-    /// How often a durable message is tried before it is buried.
-    pub message_attempts_max: u32,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            mailbox_max: 1_024,
-            turns_per_commit_max: 64,
-            gather_max: Duration::from_millis(2),
-            idle_after: Duration::from_mins(5),
-            resend_after: Duration::from_secs(2),
-            turn_max: Duration::from_mins(1),
-            message_attempts_max: 5,
-        }
-    }
-}
-
-/// Names a proposal within its activation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Proposal(pub u64);
-
-/// What an activation is told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// Something to do.
-    Deliver(Envelope),
-    /// The answer to [`Effect::Load`].
-    Loaded(Option<Loaded>),
-    /// An answer to [`Effect::Propose`]. Only the first one counts, and only while its proposal is the present one.
-    Decided {
-        /// Which proposal.
-        proposal: Proposal,
-        /// What became of it.
-        outcome: Outcome,
-    },
-    /// The answer to [`Effect::Run`].
-    TurnEnded(Result<Produced, Failure>),
-    /// An attempt was called off or taken away.
-    TaskGone {
-        /// The task.
-        task: TaskId,
-        /// The attempt.
-        token: FencingToken,
-    },
-    /// Put the agent away once the present turn has ended.
-    Drain,
-    /// The node may not act any more.
-    Stop,
-}
-
-/// What the row said when it was read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loaded {
-    /// The agent's row.
-    pub row: record::Agent,
-    /// Whether its holder, another run than this, may still act.
-    pub held_elsewhere: bool,
-}
-
-/// What the driver of an activation must do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// Drop the memory and read row and state anew.
-    Load,
-    /// Propose; report the outcome. Sent twice, it has identical bytes.
-    Propose {
-        /// Names the proposal, so that its answer is not taken for another's.
-        proposal: Proposal,
-        /// What to propose.
-        op: Op,
-    },
-    /// Run the behaviour; report how the turn ended.
-    Run(Envelope),
-    /// Stop the behaviour and take its memory back to the last turn that counts. Its end is not reported.
-    Abort,
-    /// Take the memory back to the last turn that counts.
-    RollBack,
-    /// Answer a delivery, or learn that it had no effect.
-    Answer {
-        /// Which.
-        ticket: Ticket,
-        /// The reply.
-        answer: Result<Bytes, Failure>,
-    },
-    /// Deliver a durable message again after a pause.
-    Again(Envelope),
-    /// The activation is over: nothing more will happen.
-    Gone,
-}
 
 /// One keyed agent while a node holds it.
 #[derive(Debug)]
@@ -400,72 +298,6 @@ impl Activation {
         self.proceed(now, effects);
     }
 
-    /// Settles what becomes of a refused commit, once the agent is held under a new epoch.
-    fn settle(&mut self, now: Time, read: Read, effects: &mut Vec<Effect>) {
-        let Some(refused) = self.refused.take() else { return };
-        if read.last_turn == refused.turn.turn {
-            return answer_all(refused.turns, effects);
-        }
-        let culprit = refused.culprit();
-        if read.version > refused.turn.version && !cfg!(planted = "in_doubt_resolved_by_reading") {
-            return self.settle_unknown(refused.turns, effects);
-        }
-        let mut again: Vec<Envelope> = refused.turns.into_iter().map(|(envelope, _)| envelope).collect();
-        if let Outcome::Refused(Refusal::Fenced { .. }) = refused.outcome {
-            return self.run_again(again);
-        }
-        // Where the refusal does not tell which delivery is at fault, they run one by one.
-        let Some(at) = culprit else {
-            self.alone = again.len() as u64;
-            return self.run_again(again);
-        };
-        let culprit = again.remove(at);
-        self.run_again(again);
-        self.refuse(now, culprit, refused.outcome, effects);
-    }
-
-    /// Others committed after the refused commit would have, so nobody can tell whether it was among them.
-    fn settle_unknown(&mut self, turns: Vec<(Envelope, Ended)>, effects: &mut Vec<Effect>) {
-        let mut again = Vec::new();
-        for (envelope, ended) in turns {
-            if is_in_doubt(&envelope, &ended) {
-                answer(&envelope, Err(Failure::Unknown), effects);
-            } else {
-                again.push(envelope);
-            }
-        }
-        self.run_again(again);
-    }
-
-    fn run_again(&mut self, envelopes: Vec<Envelope>) {
-        for envelope in envelopes.into_iter().rev() {
-            self.mailbox.push_front(envelope);
-        }
-    }
-
-    /// Tells a delivery why the store does not take its turn.
-    fn refuse(&mut self, now: Time, envelope: Envelope, outcome: Outcome, effects: &mut Vec<Effect>) {
-        let is_message = matches!(envelope.work, Work::Message { .. });
-        if let Outcome::Duplicate { reply, .. } = outcome {
-            answer(&envelope, Ok(reply), effects);
-        } else if let Outcome::Refused(Refusal::MessageGone { .. }) = outcome {
-            // Handled before: that is what the sender wanted.
-            answer(&envelope, Ok(Bytes::new()), effects);
-        } else if let Outcome::Refused(Refusal::Full(_)) = outcome
-            && is_message
-        {
-            effects.push(Effect::Again(envelope));
-        } else if let Outcome::Refused(refusal) = outcome {
-            if is_message {
-                self.retry_or_bury(now, envelope, refusal.to_string(), effects);
-            } else {
-                answer(&envelope, Err(Failure::Refused(refusal)), effects);
-            }
-        } else {
-            unreachable!("{outcome:?} is no answer to a turn");
-        }
-    }
-
     fn turn_ended(&mut self, now: Time, result: Result<Produced, Failure>, effects: &mut Vec<Effect>) {
         match result {
             Ok(produced) => {
@@ -608,14 +440,6 @@ impl Activation {
             answer(&envelope, Err(why.clone()), effects);
         }
         effects.push(Effect::Gone);
-    }
-}
-
-/// Whether a turn that was proposed must not run again: if it was committed, the store would not recognise it.
-fn is_in_doubt(envelope: &Envelope, ended: &Ended) -> bool {
-    match ended {
-        Ended::Produced(_) => !envelope.is_recognised(),
-        Ended::Buried(_) | Ended::Failed(_) => false,
     }
 }
 

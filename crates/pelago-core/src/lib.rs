@@ -10,6 +10,7 @@
 
 pub mod agent;
 pub mod id;
+pub mod link;
 pub mod nearest;
 pub mod record;
 pub mod route;

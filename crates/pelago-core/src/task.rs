@@ -6,6 +6,9 @@
 //! Placement: a `keyed` agent's task goes to the agent's holder, else to the node its key hashes to; all others go to
 //! the node with the least load that offers the agent. Within one agent name: priority, then time, then id.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{

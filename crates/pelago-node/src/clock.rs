@@ -42,15 +42,11 @@ pub(crate) struct LogClock {
 impl LogClock {
     /// A clock for a leader whose log was last stamped `applied`.
     pub(crate) fn starting_after(applied: LogTime) -> Self {
-        Self {
-            base: applied.max(wall()),
-            since: now(),
-        }
+        Self { base: applied.max(wall()), since: now() }
     }
 
     pub(crate) fn now(&self) -> LogTime {
         let passed = now() - self.since;
-        self.base
-            .plus_millis(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
+        self.base.plus_millis(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
     }
 }

@@ -37,10 +37,7 @@ impl Handle {
     /// Dropping the future leaves the op in doubt.
     pub(crate) async fn propose(&self, op: Op) -> Result<Outcome, ProposeError> {
         let (answer, outcome) = oneshot::channel();
-        self.0
-            .send(Item { op, answer })
-            .await
-            .map_err(|_| ProposeError::Stopped)?;
+        self.0.send(Item { op, answer }).await.map_err(|_| ProposeError::Stopped)?;
         outcome.await.map_err(|_| ProposeError::Stopped)?
     }
 }
@@ -55,14 +52,7 @@ pub(crate) struct Committer<P> {
 impl<P: Propose> Committer<P> {
     pub(crate) fn new(proposer: Arc<P>, metrics: Arc<Metrics>) -> (Self, Handle) {
         let (sender, items) = mpsc::channel(WAITING_MAX);
-        (
-            Self {
-                proposer,
-                items,
-                metrics,
-            },
-            Handle(sender),
-        )
+        (Self { proposer, items, metrics }, Handle(sender))
     }
 
     pub(crate) async fn run(mut self) {
@@ -155,10 +145,7 @@ mod tests {
 
     impl Propose for Gate {
         async fn propose(&self, batch: Vec<Op>) -> Result<Vec<Outcome>, ProposeError> {
-            self.batches
-                .lock()
-                .expect("no test panics while it holds the lock")
-                .push(batch.len());
+            self.batches.lock().expect("no test panics while it holds the lock").push(batch.len());
             self.open.acquire().await.expect("the semaphore stays open").forget();
             Ok(vec![Outcome::Committed; batch.len()])
         }
@@ -166,18 +153,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_is_what_gathered_while_two_are_in_flight() {
-        let gate = Arc::new(Gate {
-            batches: Mutex::default(),
-            open: tokio::sync::Semaphore::new(0),
-        });
+        let gate = Arc::new(Gate { batches: Mutex::default(), open: tokio::sync::Semaphore::new(0) });
         let (committer, handle) = Committer::new(Arc::clone(&gate), Arc::new(Metrics::default()));
         let running = tokio::spawn(committer.run());
         let mut proposals = FuturesUnordered::new();
         for n in 0..100 {
             let handle = handle.clone();
-            proposals.push(tokio::spawn(async move {
-                handle.propose(Op::Retry(Retry { task: TaskId(n) })).await
-            }));
+            proposals.push(tokio::spawn(async move { handle.propose(Op::Retry(Retry { task: TaskId(n) })).await }));
             tokio::task::yield_now().await;
         }
         while gate.batches.lock().expect("not poisoned").len() < 2 {

@@ -265,11 +265,7 @@ pub(crate) struct Parts {
 
 impl Handle {
     pub(crate) fn new(parts: Parts) -> Self {
-        Self(Arc::new(Shared {
-            parts,
-            stopping: AtomicBool::new(false),
-            disk_full: AtomicBool::new(false),
-        }))
+        Self(Arc::new(Shared { parts, stopping: AtomicBool::new(false), disk_full: AtomicBool::new(false) }))
     }
 
     /// The node's name.
@@ -284,9 +280,7 @@ impl Handle {
         let Parts { metrics, consensus, .. } = self.parts();
         metrics.leads.set(i64::from(consensus.standing().leads));
         metrics.applied_index.set(consensus.progress().index());
-        metrics
-            .log_flushes
-            .inc_by(consensus.flushes().saturating_sub(metrics.log_flushes.get()));
+        metrics.log_flushes.inc_by(consensus.flushes().saturating_sub(metrics.log_flushes.get()));
         metrics
     }
 
@@ -316,11 +310,7 @@ impl Handle {
         let (totals, nodes) = self.read(|view| Ok((view.totals()?, view.nodes()?))).await?;
         let parts = self.parts();
         let standing = parts.consensus.standing();
-        let voters = standing
-            .voters
-            .iter()
-            .filter_map(|name| Name::new(name).ok())
-            .collect::<Vec<_>>();
+        let voters = standing.voters.iter().filter_map(|name| Name::new(name).ok()).collect::<Vec<_>>();
         let majority = voters.len() / 2 + 1;
         Ok(Status {
             mesh: parts.mesh,
@@ -370,10 +360,7 @@ impl Handle {
                 "agent {name} keeps no replies: an idempotency key needs a keyed agent"
             )));
         }
-        let key = IdempotencyKey {
-            namespace: address.agent.namespace.clone(),
-            key,
-        };
+        let key = IdempotencyKey { namespace: address.agent.namespace.clone(), key };
         let request = BodyHash::of(&address.agent, &payload);
         let lookup = key.clone();
         let (now, known) = (self.log_time(), self.read(move |view| view.reply(&lookup)).await?);
@@ -396,29 +383,15 @@ impl Handle {
         let (address, placement) = self.parts().services.find(&Name::default_namespace(), to)?;
         if placement != Placement::Keyed {
             let name = &address.agent.name;
-            return Err(Error::WrongKey(format!(
-                "agent {name} has no inbox: ask it, or give it a task"
-            )));
+            return Err(Error::WrongKey(format!("agent {name} has no inbox: ask it, or give it a task")));
         }
         let namespace = address.agent.namespace.clone();
         let request = BodyHash::of(&address.agent, &payload);
         let idempotency = idempotency_key.map(|key| (IdempotencyKey { namespace, key }, request));
-        let body = MessageBody {
-            to: address.agent,
-            payload,
-        };
-        match self
-            .propose(Op::Send(record::Send {
-                id: ids::random(),
-                idempotency,
-                body,
-            }))
-            .await?
-        {
-            Outcome::Duplicate { .. } => Ok(true),
-            Outcome::Refused(refusal) => Err(refusal.into()),
-            _ => Ok(false),
-        }
+        let body = MessageBody { to: address.agent, payload };
+        let op = Op::Send(record::Send { id: ids::random(), idempotency, body });
+        let outcome = self.propose(op).await?.not_refused()?;
+        Ok(matches!(outcome, Outcome::Duplicate { .. }))
     }
 
     /// Enqueues a task.
@@ -434,14 +407,9 @@ impl Handle {
         let (address, _) = services.find(&Name::default_namespace(), to)?;
         let task = services.task(address, input, request)?;
         let id = task.id;
-        match self.parts().scheduler.enqueue(task).await? {
-            Outcome::Existing { task } => Ok(Enqueued { task, existing: true }),
-            Outcome::Refused(refusal) => Err(refusal.into()),
-            _ => Ok(Enqueued {
-                task: id,
-                existing: false,
-            }),
-        }
+        let outcome = self.parts().scheduler.enqueue(task).await?.not_refused()?;
+        let earlier = if let Outcome::Existing { task } = outcome { Some(task) } else { None };
+        Ok(Enqueued { task: earlier.unwrap_or(id), existing: earlier.is_some() })
     }
 
     /// A task as it stands. With `wait`, waits at most so long for it to end.
@@ -462,15 +430,8 @@ impl Handle {
             };
             if over {
                 let sqlite::TaskWhole { task, input, result } = whole;
-                let node = task
-                    .holder
-                    .and_then(|holder| self.parts().view.get().name_of(holder.node));
-                return Ok(TaskDetail {
-                    task,
-                    node,
-                    input,
-                    result,
-                });
+                let node = task.holder.and_then(|holder| self.parts().view.get().name_of(holder.node));
+                return Ok(TaskDetail { task, node, input, result });
             }
         }
     }
@@ -480,23 +441,11 @@ impl Handle {
     /// # Errors
     /// [`Error::BadCursor`], [`Error::Store`].
     pub async fn tasks(&self, filter: TaskFilter) -> Result<Page<record::Task>, Error> {
-        let TaskFilter {
-            state,
-            agent,
-            cursor,
-            limit,
-        } = filter;
+        let TaskFilter { state, agent, cursor, limit } = filter;
         let (after, rows) = (parse_cursor(cursor)?, page_rows(limit));
-        let filter = sqlite::TaskFilter {
-            namespace: Name::default_namespace(),
-            state,
-            agent,
-        };
+        let filter = sqlite::TaskFilter { namespace: Name::default_namespace(), state, agent };
         let page = self.read(move |view| view.tasks(&filter, after.as_ref(), rows)).await?;
-        Ok(Page {
-            items: page.rows,
-            next: page.next.map(|cursor| cursor.to_string()),
-        })
+        Ok(Page { items: page.rows, next: page.next.map(|cursor| cursor.to_string()) })
     }
 
     /// Events of a task after number `after`. With `wait`, waits at most so long for one.
@@ -517,9 +466,7 @@ impl Handle {
         let rows = page_rows(limit);
         loop {
             let event = self.parts().waiters.told.next(id);
-            let (task, events) = self
-                .read(move |view| Ok((view.task(id)?, view.events(id, after, rows)?)))
-                .await?;
+            let (task, events) = self.read(move |view| Ok((view.task(id)?, view.events(id, after, rows)?))).await?;
             let ended = task.ok_or(Error::UnknownTask(id))?.task.state.is_ended();
             let over = match deadline {
                 Some(deadline) if events.is_empty() && !ended => !event.before(deadline).await,
@@ -556,19 +503,10 @@ impl Handle {
         let AgentFilter { name, cursor, limit } = filter;
         let (after, rows) = (parse_cursor(cursor)?, page_rows(limit));
         let name = name.map_or(sqlite::NameFilter::Any, sqlite::NameFilter::Is);
-        let filter = sqlite::AgentFilter {
-            namespace: Name::default_namespace(),
-            name,
-            held_by: None,
-        };
-        let page = self
-            .read(move |view| view.agents(&filter, after.as_ref(), rows))
-            .await?;
+        let filter = sqlite::AgentFilter { namespace: Name::default_namespace(), name, held_by: None };
+        let page = self.read(move |view| view.agents(&filter, after.as_ref(), rows)).await?;
         let items = page.rows.into_iter().map(|agent| self.detail(agent, None)).collect();
-        Ok(Page {
-            items,
-            next: page.next.map(|cursor| cursor.to_string()),
-        })
+        Ok(Page { items, next: page.next.map(|cursor| cursor.to_string()) })
     }
 
     /// A keyed agent with its state.
@@ -582,10 +520,7 @@ impl Handle {
             return Err(Error::WrongKey(format!("agent {} has no durable state", id.name)));
         }
         let wanted = id.clone();
-        let whole = self
-            .read(move |view| view.agent(&wanted))
-            .await?
-            .ok_or(Error::NoState(id))?;
+        let whole = self.read(move |view| view.agent(&wanted)).await?.ok_or(Error::NoState(id))?;
         Ok(self.detail(whole.agent, whole.state))
     }
 
@@ -609,10 +544,7 @@ impl Handle {
 
     pub(crate) fn set_disk_full(&self, full: bool) {
         if self.0.disk_full.swap(full, Ordering::AcqRel) != full {
-            tracing::warn!(
-                full,
-                "free space of the data directory crossed store.disk_free_bytes_min"
-            );
+            tracing::warn!(full, "free space of the data directory crossed store.disk_free_bytes_min");
         }
     }
 
@@ -631,10 +563,8 @@ impl Handle {
     }
 
     async fn commit(&self, op: Op) -> Result<(), Error> {
-        match self.propose(op).await? {
-            Outcome::Refused(refusal) => Err(refusal.into()),
-            _ => Ok(()),
-        }
+        self.propose(op).await?.not_refused()?;
+        Ok(())
     }
 
     fn detail(&self, agent: record::Agent, state: Option<Bytes>) -> AgentDetail {
@@ -649,15 +579,12 @@ impl Handle {
     ) -> Result<T, Error> {
         let reader = Arc::clone(&self.parts().reader);
         let read = tokio::task::spawn_blocking(move || reader.view(query)).await;
-        read.map_err(|_stopping| Error::Stopping)?
-            .map_err(|error| Error::Store(error.to_string()))
+        read.map_err(|_stopping| Error::Stopping)?.map_err(|error| Error::Store(error.to_string()))
     }
 }
 
 fn parse_cursor(cursor: Option<String>) -> Result<Option<sqlite::Cursor>, Error> {
-    cursor
-        .map(|text| text.parse().map_err(|_| Error::BadCursor))
-        .transpose()
+    cursor.map(|text| text.parse().map_err(|_| Error::BadCursor)).transpose()
 }
 
 fn page_rows(limit: usize) -> u32 {

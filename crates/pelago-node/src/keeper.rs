@@ -42,9 +42,9 @@ impl Keeper {
     /// Refuses new work before the log runs out of space, while there is still room to end what runs.
     fn check_disk(&self) {
         match rustix::fs::statvfs(&self.directory) {
-            Ok(disk) => self
-                .handle
-                .set_disk_full(disk.f_bavail.saturating_mul(disk.f_frsize) < self.disk_free_bytes_min),
+            Ok(disk) => {
+                self.handle.set_disk_full(disk.f_bavail.saturating_mul(disk.f_frsize) < self.disk_free_bytes_min)
+            }
             Err(error) => tracing::warn!(%error, "the free space of the data directory cannot be read"),
         }
     }
@@ -66,11 +66,7 @@ impl Keeper {
         let before = |kept: u64| pelago_core::time::LogTime::from_millis(now.saturating_sub(kept));
         let (ended_before, keyed_ended_before) = (before(KEPT_MS), before(KEYED_KEPT_MS));
         loop {
-            let op = Op::Sweep(Sweep {
-                ended_before,
-                keyed_ended_before,
-                rows_max: SWEEP_ROWS_MAX,
-            });
+            let op = Op::Sweep(Sweep { ended_before, keyed_ended_before, rows_max: SWEEP_ROWS_MAX });
             match self.handle.propose(op).await {
                 Ok(Outcome::Swept { rows }) if rows >= u64::from(SWEEP_ROWS_MAX) => {}
                 // Swept, or not the leader's moment: there is another one soon.

@@ -83,35 +83,15 @@ impl Metrics {
         all.register("turns_failed", "Turns that failed", self.turns_failed.clone());
         let help = "Commits refused because the agent was held elsewhere";
         all.register("zombie_commit_blocked", help, self.zombie_commit_blocked.clone());
-        all.register(
-            "task_attempts",
-            "Attempts at tasks begun on this node",
-            self.attempts.clone(),
-        );
+        all.register("task_attempts", "Attempts at tasks begun on this node", self.attempts.clone());
         all.register("agents_active", "Keyed agents in memory", self.agents_active.clone());
-        all.register(
-            "mailbox_busy",
-            "Deliveries refused because a mailbox was full",
-            self.busy.clone(),
-        );
+        all.register("mailbox_busy", "Deliveries refused because a mailbox was full", self.busy.clone());
         all.register("http_requests", "Answered HTTP requests", self.http_requests.clone());
-        all.register(
-            "consensus_is_leader",
-            "Whether this node leads the mesh",
-            self.leads.clone(),
-        );
-        all.register(
-            "log_applied_index",
-            "Last entry of the log applied here",
-            self.applied_index.clone(),
-        );
+        all.register("consensus_is_leader", "Whether this node leads the mesh", self.leads.clone());
+        all.register("log_applied_index", "Last entry of the log applied here", self.applied_index.clone());
         all.register("batches", "Batches proposed by this node", self.batches.clone());
         all.register("batch_items", "Items per batch", self.batch_items.clone());
-        all.register(
-            "log_flushes",
-            "Flushes of the log on this node",
-            self.log_flushes.clone(),
-        );
+        all.register("log_flushes", "Flushes of the log on this node", self.log_flushes.clone());
         all
     }
 }

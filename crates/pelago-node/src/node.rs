@@ -116,10 +116,7 @@ impl Node {
     pub async fn start(config: Config, kinds: Vec<Kind>) -> Result<Self, Error> {
         let (directory, founded) = open_directory(&config)?;
         let name = directory.identity().node.clone();
-        let kinds: Vec<Kind> = kinds
-            .into_iter()
-            .filter(|kind| kind.fits(&name, &config.labels))
-            .collect();
+        let kinds: Vec<Kind> = kinds.into_iter().filter(|kind| kind.fits(&name, &config.labels)).collect();
         let metrics = Arc::new(Metrics::default());
         let (feed, mut writes) = mpsc::channel(feed::BATCHES_MAX);
         let consensus = Arc::new(Consensus::start(&directory, founded || config.found, feed).await?);
@@ -153,12 +150,8 @@ impl Node {
         let set = services.set(Arc::clone(&node_services) as _);
         assert!(set.is_ok(), "services are set once");
 
-        let (scheduling, scheduler) = scheduler::Loop::new(
-            config.scheduler,
-            committing.clone(),
-            Arc::clone(&consensus),
-            Arc::clone(&reader),
-        );
+        let (scheduling, scheduler) =
+            scheduler::Loop::new(config.scheduler, committing.clone(), Arc::clone(&consensus), Arc::clone(&reader));
         let feed = Feed {
             writes,
             agents: Arc::clone(&agents),
@@ -166,12 +159,7 @@ impl Node {
             scheduler: scheduler.clone(),
             view: view_writer,
         };
-        let live: Vec<_> = view
-            .get()
-            .nodes()
-            .filter(|node| node.is_live(node.incarnation))
-            .cloned()
-            .collect();
+        let live: Vec<_> = view.get().nodes().filter(|node| node.is_live(node.incarnation)).cloned().collect();
         loops.start("feed", feed.run());
         loops.start("scheduler", scheduling.run(standing));
         for node in live {
@@ -200,14 +188,7 @@ impl Node {
             disk_free_bytes_min: config.disk_free_bytes_min,
         };
         loops.start("keeper", keeper.run());
-        Ok(Self {
-            handle,
-            agents,
-            consensus,
-            loops,
-            drain_max: config.drain_max,
-            _directory: directory,
-        })
+        Ok(Self { handle, agents, consensus, loops, drain_max: config.drain_max, _directory: directory })
     }
 
     /// What the node does for others.
@@ -251,16 +232,10 @@ fn open_directory(config: &Config) -> Result<(Directory, bool), Error> {
         return Ok((directory, false));
     }
     if !config.found {
-        return Err(Error::NoMesh {
-            path: config.directory.clone(),
-        });
+        return Err(Error::NoMesh { path: config.directory.clone() });
     }
     let node = config.name.clone().unwrap_or_else(made_up_name);
-    let identity = Identity {
-        mesh: MeshId(ids::random()),
-        directory: DirectoryId(ids::random()),
-        node,
-    };
+    let identity = Identity { mesh: MeshId(ids::random()), directory: DirectoryId(ids::random()), node };
     Ok((Directory::create(&config.directory, identity)?, true))
 }
 
@@ -270,10 +245,7 @@ fn made_up_name() -> Name {
     let allowed = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
     let host: String = host.chars().filter(allowed).take(32).collect();
     let host = if host.is_empty() { "node".to_owned() } else { host };
-    let letters: String = ids::random().to_le_bytes()[..4]
-        .iter()
-        .map(|byte| char::from(b'a' + byte % 26))
-        .collect();
+    let letters: String = ids::random().to_le_bytes()[..4].iter().map(|byte| char::from(b'a' + byte % 26)).collect();
     Name::new(&format!("{host}-{letters}")).expect("made of allowed characters")
 }
 

@@ -41,7 +41,7 @@ struct Request {
 }
 
 enum Row {
-    Task(Task),
+    Task(Box<Task>),
     NodeUp(Holder, BTreeMap<Name, Offer>),
     NodeGone(Holder),
 }
@@ -62,7 +62,7 @@ enum Decided {
     /// An enqueue that did not make a task.
     NotEnqueued(TaskId),
     /// The row of a task whose assignment or time-out was refused.
-    Refused(TaskId, Option<Task>),
+    Refused(TaskId, Option<Box<Task>>),
     /// The row will tell.
     Known,
 }
@@ -74,16 +74,13 @@ impl Handle {
     /// Dropping the future leaves the task in doubt.
     pub(crate) async fn enqueue(&self, task: NewTask) -> Result<Outcome, Error> {
         let (answer, outcome) = oneshot::channel();
-        self.requests
-            .send(Request { task, answer })
-            .await
-            .map_err(|_| Error::Stopping)?;
+        self.requests.send(Request { task, answer }).await.map_err(|_| Error::Stopping)?;
         outcome.await.map_err(|_| Error::Stopping)?
     }
 
     /// Tells the scheduler a committed row. A scheduler that has ended needs none.
     pub(crate) async fn task(&self, task: Task) {
-        let _gone = self.rows.send(Row::Task(task)).await;
+        let _gone = self.rows.send(Row::Task(Box::new(task))).await;
     }
 
     pub(crate) async fn node_up(&self, holder: Holder, offers: BTreeMap<Name, Offer>) {
@@ -106,16 +103,8 @@ impl Loop {
         let (rows, from_rows) = mpsc::channel(ROWS_MAX);
         let core = Scheduler::new(config);
         let (proposed, effects) = (FuturesUnordered::new(), Vec::new());
-        let this = Self {
-            core,
-            requests: from_requests,
-            rows: from_rows,
-            committer,
-            consensus,
-            reader,
-            proposed,
-            effects,
-        };
+        let this =
+            Self { core, requests: from_requests, rows: from_rows, committer, consensus, reader, proposed, effects };
         (this, Handle { requests, rows })
     }
 
@@ -123,7 +112,7 @@ impl Loop {
     pub(crate) async fn run(mut self, standing: Vec<Task>) {
         let now = self.consensus.log_time();
         for task in standing {
-            self.row(now, Row::Task(task));
+            self.row(now, Row::Task(Box::new(task)));
         }
         self.carry_out();
         let (mut rows, mut requests) = (Vec::new(), Vec::new());
@@ -163,7 +152,7 @@ impl Loop {
 
     fn row(&mut self, now: LogTime, row: Row) {
         let input = match row {
-            Row::Task(task) => to_input(task),
+            Row::Task(task) => to_input(*task),
             Row::NodeUp(holder, offers) => Input::NodeUp { holder, offers },
             Row::NodeGone(holder) => Input::NodeGone(holder),
         };
@@ -178,11 +167,7 @@ impl Loop {
             return;
         }
         let id = task.id;
-        let assign = if task.delay_ms == 0 {
-            self.core.reserve(&to_waiting(&task))
-        } else {
-            None
-        };
+        let assign = if task.delay_ms == 0 { self.core.reserve(&to_waiting(&task)) } else { None };
         let proposing = self.committer.clone();
         self.proposed.push(Box::pin(async move {
             let outcome = proposing.propose(Op::Enqueue(Enqueue { task, assign })).await;
@@ -200,7 +185,7 @@ impl Loop {
             Decided::Refused(id, row) => {
                 self.core.handle(now, Input::Refused(id), &mut self.effects);
                 if let Some(task) = row {
-                    self.core.handle(now, to_input(task), &mut self.effects);
+                    self.core.handle(now, to_input(*task), &mut self.effects);
                 }
             }
         }
@@ -217,14 +202,7 @@ impl Loop {
 
     fn time_out(&mut self, task: TaskId, token: FencingToken) {
         let retry_after_ms = ids::jittered(GRACE_MS / 2);
-        self.propose(
-            task,
-            Op::TimeOut(TimeOut {
-                task,
-                token,
-                retry_after_ms,
-            }),
-        );
+        self.propose(task, Op::TimeOut(TimeOut { task, token, retry_after_ms }));
     }
 
     /// Proposes until there is an answer. If it is a refusal, the row says what is true.
@@ -243,7 +221,7 @@ impl Loop {
             }
             let read = tokio::task::spawn_blocking(move || reader.view(|view| view.task(id))).await;
             // A row that cannot be read is told when it changes next.
-            Decided::Refused(id, read.ok().and_then(Result::ok).flatten().map(|whole| whole.task))
+            Decided::Refused(id, read.ok().and_then(Result::ok).flatten().map(|whole| Box::new(whole.task)))
         }));
     }
 }
@@ -251,16 +229,8 @@ impl Loop {
 fn to_input(task: Task) -> Input {
     match (task.state, task.holder, task.token) {
         (TaskState::Running, Some(holder), Some(token)) => {
-            let until = task
-                .changed
-                .plus_millis(task.policy.attempt_ms_max)
-                .plus_millis(GRACE_MS);
-            Input::Assigned {
-                waiting: row_to_waiting(task),
-                holder,
-                token,
-                until,
-            }
+            let until = task.changed.plus_millis(task.policy.attempt_ms_max).plus_millis(GRACE_MS);
+            Input::Assigned { waiting: row_to_waiting(task), holder, token, until }
         }
         (TaskState::Queued, _, _) => Input::Queued(row_to_waiting(task)),
         (TaskState::Running | TaskState::Done | TaskState::Dead | TaskState::Cancelled, _, _) => Input::Ended(task.id),
@@ -268,24 +238,8 @@ fn to_input(task: Task) -> Input {
 }
 
 fn row_to_waiting(task: Task) -> Waiting {
-    let Task {
-        id,
-        agent,
-        placement,
-        node,
-        priority,
-        run_at,
-        ..
-    } = task;
-    Waiting {
-        task: id,
-        agent,
-        placement,
-        node,
-        priority,
-        run_at,
-        held_by: None,
-    }
+    let Task { id, agent, placement, node, priority, run_at, .. } = task;
+    Waiting { task: id, agent, placement, node, priority, run_at, held_by: None }
 }
 
 fn to_waiting(task: &NewTask) -> Waiting {

@@ -10,9 +10,7 @@ use futures_util::future::BoxFuture;
 use pelago_core::{
     agent::{Failure, Work},
     id::{Address, FencingToken, Name, TaskId},
-    record::{
-        BodyHash, IdempotencyKey, NewTask, Op, Outcome, PAYLOAD_BYTES_MAX, Placement, Progress, RetryPolicy,
-    },
+    record::{BodyHash, IdempotencyKey, NewTask, Op, PAYLOAD_BYTES_MAX, Placement, Progress, RetryPolicy},
 };
 
 use crate::{
@@ -51,14 +49,10 @@ impl NodeServices {
         let name = &address.agent.name;
         match (placement, &address.agent.key) {
             (Placement::Keyed, None) => {
-                return Err(Error::WrongKey(format!(
-                    "agent {name} is keyed: address one of them as {name}:KEY"
-                )));
+                return Err(Error::WrongKey(format!("agent {name} is keyed: address one of them as {name}:KEY")));
             }
             (Placement::Pool | Placement::Resident, Some(_)) => {
-                return Err(Error::WrongKey(format!(
-                    "agent {name} has no keys: address it as {name}"
-                )));
+                return Err(Error::WrongKey(format!("agent {name} has no keys: address it as {name}")));
             }
             (Placement::Keyed, Some(_)) | (Placement::Pool | Placement::Resident, None) => {}
         }
@@ -87,9 +81,7 @@ impl NodeServices {
         let remember = remember.map(|key| (key, BodyHash::of(&to.agent, &payload)));
         let turn = agents.run(&to.agent, Work::Ask { remember }, payload);
         let waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let reply = tokio::time::timeout(wait, turn)
-            .await
-            .map_err(|_| Error::Timeout { waited_ms })?;
+        let reply = tokio::time::timeout(wait, turn).await.map_err(|_| Error::Timeout { waited_ms })?;
         reply.map_err(Error::from)
     }
 
@@ -145,17 +137,10 @@ impl Services for NodeServices {
     }
 
     fn progress(&self, task: TaskId, token: FencingToken, n: u64, note: Bytes) -> BoxFuture<'_, Result<(), Fault>> {
-        let op = Op::Progress(Progress {
-            task,
-            token,
-            first: n,
-            notes: vec![note],
-        });
+        let op = Op::Progress(Progress { task, token, first: n, notes: vec![note] });
         Box::pin(async move {
-            match self.committer.propose(op).await? {
-                Outcome::Refused(refusal) => Err(refusal.into()),
-                _ => Ok(()),
-            }
+            self.committer.propose(op).await?.not_refused()?;
+            Ok(())
         })
     }
 }
@@ -163,16 +148,12 @@ impl Services for NodeServices {
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Failed(reason) => Self::AgentFailed {
-                reason,
-                hopeless: false,
-            },
+            Failure::Failed(reason) => Self::AgentFailed { reason, hopeless: false },
             Failure::Hopeless(reason) => Self::AgentFailed { reason, hopeless: true },
             Failure::Busy => Self::Busy(failure.to_string()),
-            Failure::TimedOut { limit_ms } => Self::AgentFailed {
-                reason: format!("its turn took longer than {limit_ms} ms"),
-                hopeless: false,
-            },
+            Failure::TimedOut { limit_ms } => {
+                Self::AgentFailed { reason: format!("its turn took longer than {limit_ms} ms"), hopeless: false }
+            }
             Failure::Refused(refusal) => refusal.into(),
             Failure::Elsewhere(_) => Self::Busy(failure.to_string()),
             Failure::Stopped => Self::Stopping,

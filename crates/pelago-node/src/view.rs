@@ -66,10 +66,7 @@ impl View {
     /// [`Error::UnknownAgent`] with the nearest names when no node hosts any.
     pub(crate) fn placement(&self, name: &Name) -> Result<Placement, Error> {
         let mut offers = self.live().filter_map(|node| node.offers.get(name));
-        offers
-            .next()
-            .map(|offer| offer.placement)
-            .ok_or_else(|| self.unknown(name))
+        offers.next().map(|offer| offer.placement).ok_or_else(|| self.unknown(name))
     }
 
     /// All kinds that live nodes host.
@@ -77,26 +74,17 @@ impl View {
         let mut declared: BTreeMap<Name, BTreeMap<Name, Offer>> = BTreeMap::new();
         for node in self.live() {
             for (name, offer) in &node.offers {
-                declared
-                    .entry(name.clone())
-                    .or_default()
-                    .insert(node.name.clone(), *offer);
+                declared.entry(name.clone()).or_default().insert(node.name.clone(), *offer);
             }
         }
-        declared
-            .into_iter()
-            .map(|(name, nodes)| Declared { name, nodes })
-            .collect()
+        declared.into_iter().map(|(name, nodes)| Declared { name, nodes }).collect()
     }
 
     fn unknown(&self, name: &Name) -> Error {
         let declared = self.declared();
         let near = nearest_few(name.as_str(), declared.iter().map(|declared| declared.name.as_str()));
         let nearest = near.into_iter().filter_map(|name| Name::new(name).ok()).collect();
-        Error::UnknownAgent {
-            name: name.clone(),
-            nearest,
-        }
+        Error::UnknownAgent { name: name.clone(), nearest }
     }
 
     fn live(&self) -> impl Iterator<Item = &Node> {

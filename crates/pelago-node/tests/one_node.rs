@@ -73,10 +73,7 @@ async fn a_counter_counts_on_after_a_restart() {
     let node = start(home.path()).await;
     assert_eq!(ask(node.handle(), "counter:a", "0").await, Ok("5".into()));
     let agent = node.handle().agent("counter:a").await.expect("it has a state");
-    assert_eq!(
-        (agent.agent.version.0, agent.state.as_deref()),
-        (3, Some(&b"{\"count\":5}"[..]))
-    );
+    assert_eq!((agent.agent.version.0, agent.state.as_deref()), (3, Some(&b"{\"count\":5}"[..])));
     stop(node).await;
 }
 
@@ -86,18 +83,9 @@ async fn a_turn_that_fails_has_no_effect() {
     let node = start(home.path()).await;
     assert_eq!(ask(node.handle(), "counter:a", "2").await, Ok("2".into()));
     let failed = ask(node.handle(), "counter:a", "-9").await;
-    assert_eq!(
-        failed,
-        Err(Error::AgentFailed {
-            reason: "a count is not negative".into(),
-            hopeless: true
-        })
-    );
+    assert_eq!(failed, Err(Error::AgentFailed { reason: "a count is not negative".into(), hopeless: true }));
     assert_eq!(ask(node.handle(), "counter:a", "1").await, Ok("3".into()));
-    assert!(matches!(
-        ask(node.handle(), "panics", "null").await,
-        Err(Error::AgentFailed { .. })
-    ));
+    assert!(matches!(ask(node.handle(), "panics", "null").await, Err(Error::AgentFailed { .. })));
     stop(node).await;
 }
 
@@ -106,12 +94,8 @@ async fn the_same_question_under_one_key_is_answered_once() {
     let home = tempfile::tempdir().expect("a temporary directory can be made");
     let node = start(home.path()).await;
     let ask = |body: &'static str| {
-        let options = AskOptions {
-            wait: Duration::from_secs(10),
-            idempotency_key: Some("k".into()),
-        };
-        node.handle()
-            .ask("counter:a", Bytes::from_static(body.as_bytes()), options)
+        let options = AskOptions { wait: Duration::from_secs(10), idempotency_key: Some("k".into()) };
+        node.handle().ask("counter:a", Bytes::from_static(body.as_bytes()), options)
     };
     assert_eq!(ask("2").await.as_deref(), Ok(&b"2"[..]));
     assert_eq!(ask("2").await.as_deref(), Ok(&b"2"[..]));
@@ -124,15 +108,8 @@ async fn a_task_is_done_and_what_it_sends_arrives_exactly_once() {
     let home = tempfile::tempdir().expect("a temporary directory can be made");
     let node = start(home.path()).await;
     let done = task(node.handle(), "teller", "\"counter:told\"").await;
-    assert_eq!(
-        (done.task.state, done.result.as_deref()),
-        (TaskState::Done, Some(&b"\"told counter:told\""[..]))
-    );
-    let events = node
-        .handle()
-        .events(done.task.id, 0, 100, None)
-        .await
-        .expect("it has events");
+    assert_eq!((done.task.state, done.result.as_deref()), (TaskState::Done, Some(&b"\"told counter:told\""[..])));
+    let events = node.handle().events(done.task.id, 0, 100, None).await.expect("it has events");
     assert_eq!(events.iter().map(|event| event.n).collect::<Vec<_>>(), [1, 2, 3, 4]);
     poll(async || ask(node.handle(), "counter:told", "0").await == Ok("2".into())).await;
     let keyed = task(node.handle(), "counter:told", "5").await;
@@ -158,25 +135,10 @@ async fn unknown_names_and_wrong_keys_are_refused_with_the_nearest_names() {
     let node = start(home.path()).await;
     let unknown = ask(node.handle(), "countr:a", "1").await;
     let nearest = vec![Name::new("counter").expect("valid")];
-    assert_eq!(
-        unknown,
-        Err(Error::UnknownAgent {
-            name: Name::new("countr").expect("valid"),
-            nearest
-        })
-    );
-    assert!(matches!(
-        ask(node.handle(), "counter", "1").await,
-        Err(Error::WrongKey(_))
-    ));
-    assert!(matches!(
-        ask(node.handle(), "teller:x", "1").await,
-        Err(Error::WrongKey(_))
-    ));
-    assert!(matches!(
-        ask(node.handle(), "nowhere/counter:a", "1").await,
-        Err(Error::UnknownNode(_))
-    ));
+    assert_eq!(unknown, Err(Error::UnknownAgent { name: Name::new("countr").expect("valid"), nearest }));
+    assert!(matches!(ask(node.handle(), "counter", "1").await, Err(Error::WrongKey(_))));
+    assert!(matches!(ask(node.handle(), "teller:x", "1").await, Err(Error::WrongKey(_))));
+    assert!(matches!(ask(node.handle(), "nowhere/counter:a", "1").await, Err(Error::UnknownNode(_))));
     stop(node).await;
 }
 
@@ -211,12 +173,7 @@ async fn stop(node: Node) {
 }
 
 fn kinds() -> Vec<Kind> {
-    vec![
-        keyed::<Counter>("counter"),
-        pool::<Teller>("teller"),
-        pool::<Panics>("panics"),
-        resident::<Counter>("here"),
-    ]
+    vec![keyed::<Counter>("counter"), pool::<Teller>("teller"), pool::<Panics>("panics"), resident::<Counter>("here")]
 }
 
 fn config(home: &Path) -> Config {
@@ -228,12 +185,7 @@ fn config(home: &Path) -> Config {
         labels: BTreeMap::new(),
         http_address: String::new(),
         mesh_address: String::new(),
-        policy: RetryPolicy {
-            attempts_max: 3,
-            attempt_ms_max: 10_000,
-            backoff_ms: 10,
-            backoff_ms_max: 50,
-        },
+        policy: RetryPolicy { attempts_max: 3, attempt_ms_max: 10_000, backoff_ms: 10, backoff_ms_max: 50 },
         agent: agent::Config::default(),
         scheduler: task::Config::default(),
         disk_free_bytes_min: 0,
@@ -242,24 +194,15 @@ fn config(home: &Path) -> Config {
 }
 
 async fn ask(handle: &Handle, to: &str, body: &str) -> Result<String, Error> {
-    let options = AskOptions {
-        wait: Duration::from_secs(10),
-        idempotency_key: None,
-    };
+    let options = AskOptions { wait: Duration::from_secs(10), idempotency_key: None };
     let reply = handle.ask(to, Bytes::copy_from_slice(body.as_bytes()), options).await?;
     Ok(String::from_utf8(reply.to_vec()).expect("replies are JSON"))
 }
 
 async fn task(handle: &Handle, to: &str, input: &str) -> TaskDetail {
     let input = Bytes::copy_from_slice(input.as_bytes());
-    let enqueued = handle
-        .enqueue(to, input, TaskRequest::default())
-        .await
-        .expect("the task is taken");
-    handle
-        .task(enqueued.task, Some(Duration::from_secs(20)))
-        .await
-        .expect("the task is known")
+    let enqueued = handle.enqueue(to, input, TaskRequest::default()).await.expect("the task is taken");
+    handle.task(enqueued.task, Some(Duration::from_secs(20))).await.expect("the task is known")
 }
 
 /// Asks until the answer is yes.

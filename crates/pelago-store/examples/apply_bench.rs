@@ -82,7 +82,7 @@ struct Log {
 }
 
 /// Prepares a workload and returns what makes its batches.
-type Work = fn(&mut Log) -> Result<Box<dyn FnMut() -> Vec<Op>>, Box<dyn Error>>;
+type Work = fn(&mut Log) -> Result<Load, Box<dyn Error>>;
 
 impl Log {
     /// Applies one entry, every item of which must succeed, and returns how many items it had.
@@ -98,8 +98,11 @@ impl Log {
     }
 }
 
+/// Makes the next batch of a load.
+type Load = Box<dyn FnMut() -> Vec<Op>>;
+
 /// Tasks that are enqueued and assigned in one entry and done in the next; old ones are swept.
-fn tasks(log: &mut Log) -> Result<Box<dyn FnMut() -> Vec<Op>>, Box<dyn Error>> {
+fn tasks(log: &mut Log) -> Result<Load, Box<dyn Error>> {
     let agent = agent("reader", None)?;
     let mut index = log.index;
     let mut finish_next = false;
@@ -145,7 +148,7 @@ fn done(task: TaskId, index: u64, item: u64) -> Op {
 }
 
 /// A turn of each of 256 keyed agents, with a new state.
-fn turns(log: &mut Log) -> Result<Box<dyn FnMut() -> Vec<Op>>, Box<dyn Error>> {
+fn turns(log: &mut Log) -> Result<Load, Box<dyn Error>> {
     let agents = claimed(log)?;
     let mut version = 0;
     Ok(Box::new(move || {
@@ -156,7 +159,7 @@ fn turns(log: &mut Log) -> Result<Box<dyn FnMut() -> Vec<Op>>, Box<dyn Error>> {
 }
 
 /// A turn of each of 256 keyed agents that handles a message and sends one to the next agent.
-fn messages(log: &mut Log) -> Result<Box<dyn FnMut() -> Vec<Op>>, Box<dyn Error>> {
+fn messages(log: &mut Log) -> Result<Load, Box<dyn Error>> {
     let agents = claimed(log)?;
     let generation = log.index;
     let mut version = 0;

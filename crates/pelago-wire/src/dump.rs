@@ -249,7 +249,7 @@ impl Decoder {
     pub fn record<'a>(&mut self, mut record: &'a [u8]) -> Result<Record<'a>, Flaw> {
         let whole = record;
         match take_u8(&mut record)? {
-            KIND_END => return self.end(whole, record),
+            KIND_END => self.end(whole, record),
             KIND_TABLE => {
                 self.hasher.update(whole);
                 all(record, table)

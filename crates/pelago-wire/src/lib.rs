@@ -7,6 +7,7 @@
 
 pub mod raft;
 pub mod dump;
+pub mod frame;
 pub mod record;
 pub mod segment;
 

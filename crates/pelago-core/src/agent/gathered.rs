@@ -1,9 +1,9 @@
-//! Turns that ran and wait for their commit, and what a refused commit says about them.
+//! Turns that ran and wait for their commit.
 
 use super::{Activation, Envelope, Failure, Produced, Work};
 use crate::{
     id::TurnId,
-    record::{self, Finish, Outcome, Refusal, Remember, Turn, Verdict},
+    record::{self, Finish, Remember, Turn, Verdict},
     time::Time,
 };
 
@@ -21,15 +21,6 @@ pub(super) enum Ended {
 pub(super) struct Gathered {
     /// When the first of them began.
     since: Time,
-    pub(super) turns: Vec<(Envelope, Ended)>,
-}
-
-/// A commit that was refused. A second delivery of the same bytes may still be on its way and find the store in
-/// another mood, so what becomes of its turns is settled only after the next claim, which fences that delivery.
-#[derive(Debug)]
-pub(super) struct RefusedCommit {
-    pub(super) turn: Turn,
-    pub(super) outcome: Outcome,
     pub(super) turns: Vec<(Envelope, Ended)>,
 }
 
@@ -92,25 +83,6 @@ impl Gathered {
             }
         }
         turn
-    }
-}
-
-impl RefusedCommit {
-    /// Position of the delivery that the commit was refused for.
-    pub(super) fn culprit(&self) -> Option<usize> {
-        let at = |test: &dyn Fn(&Envelope) -> bool| self.turns.iter().position(|(envelope, _)| test(envelope));
-        if let Outcome::Duplicate { position, .. } = self.outcome {
-            let remember = self.turn.replies.get(position as usize)?;
-            at(&|envelope| envelope.has_key(&remember.key))
-        } else if let Outcome::Refused(Refusal::MessageGone { position }) = self.outcome {
-            let mut all = self.turn.consumed.iter().chain(self.turn.buried.iter().map(|(id, _)| id));
-            let id = all.nth(position as usize)?;
-            at(&|envelope| envelope.is_message(id))
-        } else if let Outcome::Refused(Refusal::StaleToken { token, .. }) = self.outcome {
-            at(&|envelope| envelope.has_token(token))
-        } else {
-            (self.turns.len() == 1).then_some(0)
-        }
     }
 }
 

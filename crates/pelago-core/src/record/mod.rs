@@ -21,6 +21,8 @@ mod op;
 mod outcome;
 mod row;
 mod task;
+#[cfg(test)]
+mod tests;
 
 pub use chain::Chain;
 pub use op::{

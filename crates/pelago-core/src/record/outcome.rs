@@ -62,6 +62,14 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// The outcome, unless it is a refusal.
+    ///
+    /// # Errors
+    /// Why the op was refused.
+    pub fn not_refused(self) -> Result<Self, Refusal> {
+        if let Self::Refused(refusal) = self { Err(refusal) } else { Ok(self) }
+    }
+
     /// Whether the op took effect. If not, it wrote nothing.
     #[must_use]
     pub fn is_success(&self) -> bool {

@@ -39,11 +39,7 @@ const READ_AGAIN: Duration = Duration::from_millis(500);
 /// What a node tells an activation.
 pub(super) enum Command {
     /// Something to do.
-    Deliver {
-        work: Work,
-        payload: Bytes,
-        answer: oneshot::Sender<Result<Bytes, Failure>>,
-    },
+    Deliver { work: Work, payload: Bytes, answer: oneshot::Sender<Result<Bytes, Failure>> },
     /// The inbox has something.
     Look,
     /// An attempt was taken away.
@@ -123,10 +119,7 @@ impl Loop {
         let mut effects = Vec::new();
         let core = Activation::new(config, agent.clone(), context.holder, &mut effects);
         // A message may have come while nobody was there to be told.
-        let inbox = Inbox {
-            look: true,
-            ..Inbox::default()
-        };
+        let inbox = Inbox { look: true, ..Inbox::default() };
         Self {
             kind,
             agent,
@@ -134,10 +127,7 @@ impl Loop {
             commands,
             core,
             effects,
-            memory: Memory {
-                living: None,
-                state: None,
-            },
+            memory: Memory { living: None, state: None },
             running: None,
             loading: None,
             proposed: FuturesUnordered::new(),
@@ -186,8 +176,7 @@ impl Loop {
             }
             Event::Decided((proposal, Ok(outcome))) => {
                 self.count(&outcome);
-                self.core
-                    .handle(now, Input::Decided { proposal, outcome }, &mut self.effects);
+                self.core.handle(now, Input::Decided { proposal, outcome }, &mut self.effects);
             }
             Event::Decided((_, Err(error @ (ProposeError::Stopped | ProposeError::Malformed { .. })))) => {
                 tracing::warn!(agent = %self.agent, %error, "the agent is given up here");
@@ -244,12 +233,7 @@ impl Loop {
             let state = self.memory.living.as_ref().map(|living| living.state()).transpose()?;
             let changed = state.filter(|state| self.memory.state.as_ref() != Some(state));
             let effects = turn.into_effects();
-            Ok(Produced {
-                state: changed,
-                reply,
-                sends: effects.sends,
-                enqueues: effects.enqueues,
-            })
+            Ok(Produced { state: changed, reply, sends: effects.sends, enqueues: effects.enqueues })
         });
         match &result {
             Ok(produced) => {
@@ -261,22 +245,15 @@ impl Loop {
                 self.context.metrics.turns_failed.inc();
             }
         }
-        self.core
-            .handle(now, Input::TurnEnded(result.map_err(failure)), &mut self.effects);
+        self.core.handle(now, Input::TurnEnded(result.map_err(failure)), &mut self.effects);
     }
 
     fn loaded(&mut self, now: Time, loaded: Row) {
         match loaded {
             Ok(whole) => {
-                self.memory = Memory {
-                    living: None,
-                    state: whole.as_ref().and_then(|whole| whole.state.clone()),
-                };
+                self.memory = Memory { living: None, state: whole.as_ref().and_then(|whole| whole.state.clone()) };
                 // One node hosts all agents: whoever holds this one is a run of this node that is over.
-                let loaded = whole.map(|whole| Loaded {
-                    row: whole.agent,
-                    held_elsewhere: false,
-                });
+                let loaded = whole.map(|whole| Loaded { row: whole.agent, held_elsewhere: false });
                 self.core.handle(now, Input::Loaded(loaded), &mut self.effects);
             }
             Err(error) => {
@@ -316,36 +293,25 @@ impl Loop {
 
     fn propose(&mut self, proposal: Proposal, op: Op) {
         let committer = self.context.committer.clone();
-        self.proposed
-            .push(Box::pin(async move { (proposal, committer.propose(op).await) }));
+        self.proposed.push(Box::pin(async move { (proposal, committer.propose(op).await) }));
     }
 
     fn start_turn(&mut self, envelope: Envelope) {
         let Envelope { work, payload, .. } = envelope;
         let living = match self.memory.living.take() {
             Some(living) => Ok(living),
-            None => self
-                .kind
-                .behaviour
-                .hydrate(self.memory.state.as_deref())
-                .map_err(|fault| {
-                    Fault::hopeless(format!("the agent's stored state cannot be read: {}", fault.reason()))
-                }),
+            None => self.kind.behaviour.hydrate(self.memory.state.as_deref()).map_err(|fault| {
+                Fault::hopeless(format!("the agent's stored state cannot be read: {}", fault.reason()))
+            }),
         };
         let mut turn = Turn::new(self.agent.clone(), work, self.context.services());
         self.running = Some(Box::pin(async move {
             match living {
                 Ok(mut living) => {
                     let result = guarded(living.as_mut(), payload, &mut turn).await;
-                    Ended {
-                        living: Some(living),
-                        result: result.map(|reply| (reply, turn)),
-                    }
+                    Ended { living: Some(living), result: result.map(|reply| (reply, turn)) }
                 }
-                Err(fault) => Ended {
-                    living: None,
-                    result: Err(fault),
-                },
+                Err(fault) => Ended { living: None, result: Err(fault) },
             }
         }));
     }
@@ -403,11 +369,7 @@ impl Loop {
             if self.inbox.delivered.insert(id.clone()) {
                 let ticket = self.ticket(Waiting::Inbox(id.clone()));
                 let work = Work::Message { id, attempts: 0 };
-                self.core.handle(
-                    now,
-                    Input::Deliver(Envelope { ticket, work, payload }),
-                    &mut self.effects,
-                );
+                self.core.handle(now, Input::Deliver(Envelope { ticket, work, payload }), &mut self.effects);
             }
         }
     }
@@ -442,7 +404,5 @@ async fn present<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
 async fn blocking<T: Send + 'static>(
     query: impl FnOnce() -> Result<T, sqlite::Error> + Send + 'static,
 ) -> Result<T, sqlite::Error> {
-    tokio::task::spawn_blocking(query)
-        .await
-        .expect("a query does not panic, and the runtime outlives its loops")
+    tokio::task::spawn_blocking(query).await.expect("a query does not panic, and the runtime outlives its loops")
 }

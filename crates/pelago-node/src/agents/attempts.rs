@@ -48,11 +48,7 @@ pub(super) fn task_changed(agents: &Arc<Agents>, task: &Task, input: Option<Byte
     let stop = CancellationToken::new();
     running.insert(task.id, (token, stop.clone()));
     drop(running);
-    let attempt = Attempt {
-        agents: Arc::clone(agents),
-        task: task.clone(),
-        token,
-    };
+    let attempt = Attempt { agents: Arc::clone(agents), task: task.clone(), token };
     agents.context.metrics.attempts.inc();
     agents.attempts.loops.spawn(async move {
         tokio::select! {
@@ -94,11 +90,7 @@ impl Attempt {
             },
         };
         let limit = Duration::from_millis(self.task.policy.attempt_ms_max);
-        let work = Work::Task {
-            task: self.task.id,
-            token: self.token,
-            limit,
-        };
+        let work = Work::Task { task: self.task.id, token: self.token, limit };
         let agent = &self.task.agent;
         let ended = match self.agents.hosted.get(&agent.name) {
             // Its turn's commit has ended the attempt, or it failed and nothing has.
@@ -116,9 +108,7 @@ impl Attempt {
     async fn read_input(&self) -> Result<Bytes, Failure> {
         let (reader, id) = (Arc::clone(&self.agents.context.reader), self.task.id);
         let read = tokio::task::spawn_blocking(move || reader.view(|view| view.task(id))).await;
-        let whole = read
-            .map_err(|_| Failure::Stopped)?
-            .map_err(|error| Failure::Failed(error.to_string()))?;
+        let whole = read.map_err(|_| Failure::Stopped)?.map_err(|error| Failure::Failed(error.to_string()))?;
         whole.map(|whole| whole.input).ok_or(Failure::Stopped)
     }
 
@@ -128,31 +118,15 @@ impl Attempt {
             return;
         };
         let Effects { sends, enqueues } = effects;
-        let finish = Finish {
-            task: self.task.id,
-            token: self.token,
-            verdict,
-            sends,
-            enqueues,
-        };
+        let finish = Finish { task: self.task.id, token: self.token, verdict, sends, enqueues };
         match self.propose(finish).await {
             Some(Outcome::Refused(Refusal::StaleToken { .. } | Refusal::NoTask(_))) | None => {}
             // The store refused the result itself: too large, an inbox full.
             Some(Outcome::Refused(refusal)) => {
                 let retry_after_ms = self.retry_after_ms();
-                let verdict = Verdict::Failed {
-                    reason: refusal.to_string(),
-                    retry_after_ms,
-                };
+                let verdict = Verdict::Failed { reason: refusal.to_string(), retry_after_ms };
                 let (sends, enqueues) = (Vec::new(), Vec::new());
-                self.propose(Finish {
-                    task: self.task.id,
-                    token: self.token,
-                    verdict,
-                    sends,
-                    enqueues,
-                })
-                .await;
+                self.propose(Finish { task: self.task.id, token: self.token, verdict, sends, enqueues }).await;
             }
             Some(_) => {}
         }
@@ -168,10 +142,7 @@ impl Attempt {
             // If its turn was committed the attempt is over, and this is refused.
             Err(Failure::Unknown) => Verdict::Returned,
             Err(failure @ (Failure::Failed(_) | Failure::Busy | Failure::TimedOut { .. } | Failure::Refused(_))) => {
-                Verdict::Failed {
-                    reason: failure.to_string(),
-                    retry_after_ms,
-                }
+                Verdict::Failed { reason: failure.to_string(), retry_after_ms }
             }
         };
         Some((verdict, Effects::default()))
@@ -196,10 +167,7 @@ impl Attempt {
     /// The attempt is over, unless a later one has taken its place.
     fn forget(&self) {
         let mut running = self.agents.attempts.running();
-        if running
-            .get(&self.task.id)
-            .is_some_and(|(token, _)| *token == self.token)
-        {
+        if running.get(&self.task.id).is_some_and(|(token, _)| *token == self.token) {
             running.remove(&self.task.id);
         }
     }
@@ -207,7 +175,5 @@ impl Attempt {
 
 async fn within<T>(limit: Duration, turn: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-    tokio::time::timeout(limit, turn)
-        .await
-        .unwrap_or(Err(Failure::TimedOut { limit_ms }))
+    tokio::time::timeout(limit, turn).await.unwrap_or(Err(Failure::TimedOut { limit_ms }))
 }

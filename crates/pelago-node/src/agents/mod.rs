@@ -65,11 +65,7 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn services(&self) -> Arc<dyn Services> {
-        Arc::clone(
-            self.services
-                .get()
-                .expect("the node sets its services before the first turn"),
-        )
+        Arc::clone(self.services.get().expect("the node sets its services before the first turn"))
     }
 }
 
@@ -134,11 +130,7 @@ impl Agents {
     ) -> Result<Bytes, Failure> {
         for _ in 0..TRIES_MAX {
             let (answer, reply) = oneshot::channel();
-            let command = Command::Deliver {
-                work: work.clone(),
-                payload: payload.clone(),
-                answer,
-            };
+            let command = Command::Deliver { work: work.clone(), payload: payload.clone(), answer };
             self.command(kind, agent, command)?;
             match reply.await.unwrap_or(Err(Failure::Stopped)) {
                 // It was just being put away. What it did not do it does in its next activation.
@@ -168,10 +160,7 @@ impl Agents {
             }
             let (mailbox, commands) = mpsc::channel(COMMANDS_MAX);
             active.insert(agent.clone(), mailbox.clone());
-            let config = agent::Config {
-                turn_max: kind.turn_max.unwrap_or(self.config.turn_max),
-                ..self.config
-            };
+            let config = agent::Config { turn_max: kind.turn_max.unwrap_or(self.config.turn_max), ..self.config };
             let activation = activation::Loop::new(kind.clone(), agent.clone(), config, self.context.clone(), commands);
             let agents = Arc::clone(self);
             self.loops.spawn(async move {
@@ -211,17 +200,12 @@ impl Agents {
 
     /// Sends what a turn without durable state wants to send, each at least once.
     async fn emit(&self, effects: Effects) -> Result<(), Failure> {
-        let sends = effects.sends.into_iter().map(|body| {
-            record::Op::Send(record::Send {
-                id: crate::ids::random(),
-                idempotency: None,
-                body,
-            })
-        });
-        let enqueues = effects
-            .enqueues
+        let sends = effects
+            .sends
             .into_iter()
-            .map(|task| record::Op::Enqueue(record::Enqueue { task, assign: None }));
+            .map(|body| record::Op::Send(record::Send { id: crate::ids::random(), idempotency: None, body }));
+        let enqueues =
+            effects.enqueues.into_iter().map(|task| record::Op::Enqueue(record::Enqueue { task, assign: None }));
         for op in sends.chain(enqueues) {
             match self.context.committer.propose(op).await {
                 Ok(record::Outcome::Refused(refusal)) => return Err(Failure::Refused(refusal)),
@@ -244,10 +228,7 @@ impl Agents {
         }
         self.loops.close();
         if tokio::time::timeout_at(deadline, self.loops.wait()).await.is_err() {
-            tracing::warn!(
-                loops = self.loops.len(),
-                "some turns did not end in time and were given up"
-            );
+            tracing::warn!(loops = self.loops.len(), "some turns did not end in time and were given up");
         }
     }
 

@@ -23,11 +23,7 @@ pub(super) struct Pool {
 impl Pool {
     pub(super) fn new(kind: Kind) -> Self {
         let turns = kind.tasks_max.get() as usize;
-        Self {
-            kind,
-            turns: Semaphore::new(turns),
-            places: Semaphore::new(turns * (1 + WAITING_PER_TURN_MAX)),
-        }
+        Self { kind, turns: Semaphore::new(turns), places: Semaphore::new(turns * (1 + WAITING_PER_TURN_MAX)) }
     }
 
     /// Runs one turn. Dropping the future stops it.
@@ -45,11 +41,7 @@ impl Pool {
         let _turn = self.turns.acquire().await.map_err(|_| Failure::Stopped)?;
         let mut fresh = self.kind.behaviour.hydrate(None).map_err(failure)?;
         let ended = run_turn(fresh.as_mut(), context, agent, work, payload).await;
-        let counter = if ended.is_ok() {
-            &context.metrics.turns
-        } else {
-            &context.metrics.turns_failed
-        };
+        let counter = if ended.is_ok() { &context.metrics.turns } else { &context.metrics.turns_failed };
         counter.inc();
         ended
     }
@@ -75,18 +67,11 @@ pub(super) async fn guarded(agent: &mut dyn Living, payload: Bytes, turn: &mut T
     running.catch_unwind().await.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        Err(Fault::new(format!(
-            "it panicked: {}",
-            text.unwrap_or_else(|| "without a message".into())
-        )))
+        Err(Fault::new(format!("it panicked: {}", text.unwrap_or_else(|| "without a message".into()))))
     })
 }
 
 pub(super) fn failure(fault: Fault) -> Failure {
     let Fault { reason, hopeless } = fault;
-    if hopeless {
-        Failure::Hopeless(reason)
-    } else {
-        Failure::Failed(reason)
-    }
+    if hopeless { Failure::Hopeless(reason) } else { Failure::Failed(reason) }
 }

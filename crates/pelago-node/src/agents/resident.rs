@@ -37,24 +37,12 @@ pub(super) struct Loop {
 impl Resident {
     pub(super) fn new(kind: Kind, context: Context) -> (Loop, Self) {
         let (sender, deliveries) = mpsc::channel(MAILBOX_MAX);
-        (
-            Loop {
-                kind,
-                context,
-                deliveries,
-            },
-            Self(sender),
-        )
+        (Loop { kind, context, deliveries }, Self(sender))
     }
 
     pub(super) async fn run(&self, agent: &AgentId, work: Work, payload: Bytes) -> Result<(Bytes, Effects), Failure> {
         let (answer, reply) = oneshot::channel();
-        let delivery = Delivery {
-            agent: agent.clone(),
-            work,
-            payload,
-            answer,
-        };
+        let delivery = Delivery { agent: agent.clone(), work, payload, answer };
         self.0.try_send(delivery).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Failure::Busy,
             mpsc::error::TrySendError::Closed(_) => Failure::Stopped,
@@ -73,12 +61,7 @@ impl Loop {
                 Some(delivery) = self.deliveries.recv() => delivery,
                 else => return,
             };
-            let Delivery {
-                agent,
-                work,
-                payload,
-                answer,
-            } = delivery;
+            let Delivery { agent, work, payload, answer } = delivery;
             let ended = match &mut memory {
                 Ok(living) => run_turn(living.as_mut(), &self.context, &agent, work, payload).await,
                 Err(fault) => Err(failure(fault.clone())),

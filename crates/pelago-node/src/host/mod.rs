@@ -56,14 +56,7 @@ impl Kind {
             Placement::Pool => POOL_TURNS_MAX,
             Placement::Resident => NonZeroU32::MIN,
         };
-        Self {
-            name,
-            placement,
-            tasks_max,
-            turn_max: None,
-            only_on: Vec::new(),
-            behaviour,
-        }
+        Self { name, placement, tasks_max, turn_max: None, only_on: Vec::new(), behaviour }
     }
 
     /// The name under which it is reached.
@@ -93,10 +86,7 @@ impl Kind {
     /// Bounds how long one of its turns may take, unless it is part of a task, which has its own limit.
     #[must_use]
     pub fn turns_within(self, turn_max: Duration) -> Self {
-        Self {
-            turn_max: Some(turn_max),
-            ..self
-        }
+        Self { turn_max: Some(turn_max), ..self }
     }
 
     /// Hosts it only on nodes that match any of `only_on`; on every node if there is none.
@@ -115,10 +105,7 @@ impl Kind {
     }
 
     pub(crate) fn offer(&self) -> Offer {
-        Offer {
-            placement: self.placement,
-            tasks_max: self.tasks_max.get(),
-        }
+        Offer { placement: self.placement, tasks_max: self.tasks_max.get() }
     }
 }
 

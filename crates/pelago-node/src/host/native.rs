@@ -80,18 +80,12 @@ pub struct Fault {
 impl Fault {
     /// A failure that another attempt may mend.
     pub fn new(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            hopeless: false,
-        }
+        Self { reason: reason.into(), hopeless: false }
     }
 
     /// A failure that no attempt can mend: a task ends as dead at once.
     pub fn hopeless(reason: impl Into<String>) -> Self {
-        Self {
-            reason: reason.into(),
-            hopeless: true,
-        }
+        Self { reason: reason.into(), hopeless: true }
     }
 
     /// What went wrong.
@@ -160,13 +154,7 @@ const ASK_WAIT: Duration = Duration::from_secs(30);
 
 impl Turn {
     pub(crate) fn new(agent: AgentId, work: Work, services: Arc<dyn Services>) -> Self {
-        Self {
-            agent,
-            work,
-            services,
-            effects: Effects::default(),
-            progress: 0,
-        }
+        Self { agent, work, services, effects: Effects::default(), progress: 0 }
     }
 
     pub(crate) fn into_effects(self) -> Effects {
@@ -211,9 +199,7 @@ impl Turn {
     /// When nobody in the mesh has that name, or `input` cannot be written as JSON.
     pub fn enqueue(&mut self, to: &str, input: &impl Serialize, request: TaskRequest) -> Result<TaskId, Fault> {
         let to = self.services.resolve(&self.agent.namespace, to)?;
-        let task = self
-            .services
-            .new_task(to, Bytes::from(serde_json::to_vec(input)?), request)?;
+        let task = self.services.new_task(to, Bytes::from(serde_json::to_vec(input)?), request)?;
         let id = task.id;
         self.effects.enqueues.push(task);
         Ok(id)

@@ -56,25 +56,14 @@ impl RaftLogStorage<Types> for Storage {
 
     async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
         let reader = &self.reader.0;
-        let purged = reader
-            .purged()
-            .map_err(io::Error::other)?
-            .map(|purged| read_log_id(purged.payload))
-            .transpose()?;
+        let purged =
+            reader.purged().map_err(io::Error::other)?.map(|purged| read_log_id(purged.payload)).transpose()?;
         let range = reader.range().map_err(io::Error::other)?;
         let last = match range.end.checked_sub(1).filter(|last| *last >= range.start) {
-            Some(last) => self
-                .reader
-                .try_get_log_entries(last..=last)
-                .await?
-                .pop()
-                .map(|entry| entry.log_id),
+            Some(last) => self.reader.try_get_log_entries(last..=last).await?.pop().map(|entry| entry.log_id),
             None => purged,
         };
-        Ok(LogState {
-            last_purged_log_id: purged,
-            last_log_id: last,
-        })
+        Ok(LogState { last_purged_log_id: purged, last_log_id: last })
     }
 
     async fn get_log_reader(&mut self) -> LogReader {
@@ -88,9 +77,7 @@ impl RaftLogStorage<Types> for Storage {
             // Whoever waited may be gone.
             let _gone = flushed.send(result);
         };
-        self.log
-            .save_vote(wire::encode(&types::vote(vote)), Box::new(on_flushed))
-            .map_err(io::Error::other)?;
+        self.log.save_vote(wire::encode(&types::vote(vote)), Box::new(on_flushed)).map_err(io::Error::other)?;
         is_flushed.await.map_err(io::Error::other)?.map_err(io::Error::other)
     }
 
@@ -100,10 +87,7 @@ impl RaftLogStorage<Types> for Storage {
         I::IntoIter: OptionalSend,
     {
         let entries = entries.into_iter();
-        let entries = entries.map(|entry| log::Entry {
-            index: entry.log_id.index,
-            payload: types::entry(&entry),
-        });
+        let entries = entries.map(|entry| log::Entry { index: entry.log_id.index, payload: types::entry(&entry) });
         let entries: Vec<_> = entries.collect();
         self.room().await?;
         let on_flushed = move |result: Result<(), log::Error>| callback.io_completed(result.map_err(io::Error::other));
@@ -112,16 +96,11 @@ impl RaftLogStorage<Types> for Storage {
 
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         self.room().await?;
-        self.log
-            .truncate_after(last.map(|id| id.index))
-            .map_err(io::Error::other)
+        self.log.truncate_after(last.map(|id| id.index)).map_err(io::Error::other)
     }
 
     async fn purge(&mut self, id: LogId) -> io::Result<()> {
-        let purged = Purged {
-            index: id.index,
-            payload: wire::encode(&types::log_id(&id)),
-        };
+        let purged = Purged { index: id.index, payload: wire::encode(&types::log_id(&id)) };
         self.room().await?;
         self.log.purge(purged).map_err(io::Error::other)
     }
@@ -148,9 +127,7 @@ impl RaftLogReader<Types> for LogReader {
         let Some(bytes) = self.0.vote().map_err(io::Error::other)? else {
             return Ok(None);
         };
-        Ok(Some(types::read_vote(
-            wire::decode("vote", bytes).map_err(io::Error::other)?,
-        )))
+        Ok(Some(types::read_vote(wire::decode("vote", bytes).map_err(io::Error::other)?)))
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
@@ -165,16 +142,11 @@ impl LogReader {
         let entries = match read {
             Read::Cached(entries) => entries,
             Read::OnDisk(cold) => {
-                let loaded = tokio::task::spawn_blocking(move || cold.load())
-                    .await
-                    .map_err(io::Error::other)?;
+                let loaded = tokio::task::spawn_blocking(move || cold.load()).await.map_err(io::Error::other)?;
                 loaded.map_err(io::Error::other)?
             }
         };
-        entries
-            .into_iter()
-            .map(|entry| types::read_entry(entry.index, entry.payload))
-            .collect()
+        entries.into_iter().map(|entry| types::read_entry(entry.index, entry.payload)).collect()
     }
 }
 
@@ -193,7 +165,5 @@ fn half_open(range: &impl RangeBounds<u64>) -> (u64, u64) {
 }
 
 fn read_log_id(bytes: Bytes) -> io::Result<LogId> {
-    Ok(types::read_log_id(
-        wire::decode("log id", bytes).map_err(io::Error::other)?,
-    ))
+    Ok(types::read_log_id(wire::decode("log id", bytes).map_err(io::Error::other)?))
 }

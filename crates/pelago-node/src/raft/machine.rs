@@ -58,17 +58,10 @@ impl Machine {
         feed: mpsc::Sender<Vec<Write>>,
         progress: Arc<Progress>,
     ) -> io::Result<Self> {
-        let sqlite::Applied {
-            log_id,
-            time,
-            membership,
-            ..
-        } = machine.applied().clone();
+        let sqlite::Applied { log_id, time, membership, .. } = machine.applied().clone();
         let applied = match log_id.is_empty() {
             true => None,
-            false => Some(types::read_log_id(
-                wire::decode("log id", log_id).map_err(io::Error::other)?,
-            )),
+            false => Some(types::read_log_id(wire::decode("log id", log_id).map_err(io::Error::other)?)),
         };
         let membership = match membership {
             Some(bytes) => types::read_stored_membership(wire::decode("membership", bytes).map_err(io::Error::other)?)?,
@@ -76,15 +69,7 @@ impl Machine {
         };
         progress.applied(applied.map_or(0, |id| id.index), time);
         let writer = Writer::start(machine)?;
-        Ok(Self {
-            writer,
-            database,
-            applied,
-            membership,
-            snapshot: Arc::default(),
-            feed,
-            progress,
-        })
+        Ok(Self { writer, database, applied, membership, snapshot: Arc::default(), feed, progress })
     }
 
     /// Applies what gathered, answers, and tells the node.
@@ -96,7 +81,7 @@ impl Machine {
         let mut time = LogTime::ZERO;
         let mut rows = Vec::with_capacity(entries.len());
         for entry in entries {
-            let row = self.to_row(entry)?;
+            let row = self.row(entry)?;
             time = row.time.unwrap_or(time).max(time);
             rows.push(row);
         }
@@ -110,16 +95,14 @@ impl Machine {
         self.applied = Some(last);
         self.progress.applied(last.index, time);
         for (responder, outcomes) in responders.into_iter().zip(outcomes) {
-            responder
-                .into_iter()
-                .for_each(|responder: ApplyResponder<Types>| responder.send(outcomes.clone()));
+            responder.into_iter().for_each(|responder: ApplyResponder<Types>| responder.send(outcomes.clone()));
         }
         // The node is shutting down if nobody listens.
         let _gone = self.feed.send(writes).await;
         Ok(())
     }
 
-    fn to_row(&mut self, entry: Entry) -> io::Result<sqlite::Entry> {
+    fn row(&mut self, entry: Entry) -> io::Result<sqlite::Entry> {
         let log_id = entry.log_id();
         let (mut time, mut ops, mut membership) = (None, Vec::new(), None);
         match entry.payload {
@@ -134,13 +117,7 @@ impl Machine {
             }
         }
         let bytes = wire::encode(&types::log_id(&log_id));
-        Ok(sqlite::Entry {
-            index: log_id.index,
-            log_id: bytes,
-            time,
-            ops,
-            membership,
-        })
+        Ok(sqlite::Entry { index: log_id.index, log_id: bytes, time, ops, membership })
     }
 }
 
@@ -169,15 +146,8 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Checkpoint {
-        let meta = SnapshotMeta {
-            last_log_id: self.applied,
-            last_membership: self.membership.clone(),
-        };
-        Checkpoint {
-            database: self.database.clone(),
-            meta,
-            snapshot: Arc::clone(&self.snapshot),
-        }
+        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        Checkpoint { database: self.database.clone(), meta, snapshot: Arc::clone(&self.snapshot) }
     }
 
     async fn install_snapshot(&mut self, _meta: &Meta, _snapshot: SnapshotHandle) -> io::Result<()> {
@@ -186,15 +156,8 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<Types, SnapshotHandle>>> {
-        let meta = self
-            .snapshot
-            .lock()
-            .map_err(|_| io::Error::other("the snapshot's lock is poisoned"))?
-            .clone();
-        Ok(meta.map(|meta| SnapshotOf::<Types, SnapshotHandle> {
-            meta,
-            snapshot: SnapshotHandle,
-        }))
+        let meta = self.snapshot.lock().map_err(|_| io::Error::other("the snapshot's lock is poisoned"))?.clone();
+        Ok(meta.map(|meta| SnapshotOf::<Types, SnapshotHandle> { meta, snapshot: SnapshotHandle }))
     }
 }
 
@@ -206,18 +169,9 @@ impl RaftSnapshotBuilder<Types> for Checkpoint {
         let checkpoint = tokio::task::spawn_blocking(move || sqlite::checkpoint(&database));
         let durable = checkpoint.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         let covered = self.meta.last_log_id.map_or(0, |id| id.index);
-        assert!(
-            durable >= covered,
-            "a checkpoint covers what was applied before it began"
-        );
-        let mut snapshot = self
-            .snapshot
-            .lock()
-            .map_err(|_| io::Error::other("the snapshot's lock is poisoned"))?;
+        assert!(durable >= covered, "a checkpoint covers what was applied before it began");
+        let mut snapshot = self.snapshot.lock().map_err(|_| io::Error::other("the snapshot's lock is poisoned"))?;
         *snapshot = Some(self.meta.clone());
-        Ok(SnapshotOf::<Types, SnapshotHandle> {
-            meta: self.meta.clone(),
-            snapshot: SnapshotHandle,
-        })
+        Ok(SnapshotOf::<Types, SnapshotHandle> { meta: self.meta.clone(), snapshot: SnapshotHandle })
     }
 }

@@ -136,17 +136,8 @@ impl Consensus {
             }
             Ok(raft)
         });
-        let raft = starting
-            .await
-            .map_err(|error| Error::Raft(io::Error::other(error)))?
-            .map_err(Error::Raft)?;
-        Ok(Self {
-            raft,
-            runtime: Mutex::new(Some(runtime)),
-            progress,
-            clock: Mutex::new(None),
-            flushes,
-        })
+        let raft = starting.await.map_err(|error| Error::Raft(io::Error::other(error)))?.map_err(Error::Raft)?;
+        Ok(Self { raft, runtime: Mutex::new(Some(runtime)), progress, clock: Mutex::new(None), flushes })
     }
 
     /// Waits until somebody leads.
@@ -160,11 +151,7 @@ impl Consensus {
             Some(leader) if leader == me => metrics.state.is_leader() && metrics.last_applied.is_some(),
             leader => leader.is_some(),
         };
-        self.raft
-            .wait(Some(max))
-            .metrics(led, "a leader")
-            .await
-            .map_err(|_| ProposeError::Unknown)?;
+        self.raft.wait(Some(max)).metrics(led, "a leader").await.map_err(|_| ProposeError::Unknown)?;
         Ok(())
     }
 
@@ -238,10 +225,7 @@ impl Consensus {
 
     /// The log's time for an entry that this node appends.
     fn stamp(&self) -> Result<LogTime, ProposeError> {
-        let leading = self
-            .raft
-            .as_leader()
-            .map_err(|_| ProposeError::NotLeader { leader: None })?;
+        let leading = self.raft.as_leader().map_err(|_| ProposeError::NotLeader { leader: None })?;
         let term = leading.to_committed_leader_id().term;
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         match *clock {

@@ -46,10 +46,7 @@ impl fmt::Display for Member {
 }
 
 pub(super) fn log_id(id: &LogId) -> wire::LogId {
-    wire::LogId {
-        term: id.leader_id.term,
-        index: id.index,
-    }
+    wire::LogId { term: id.leader_id.term, index: id.index }
 }
 
 pub(super) fn read_log_id(id: wire::LogId) -> LogId {
@@ -57,54 +54,29 @@ pub(super) fn read_log_id(id: wire::LogId) -> LogId {
 }
 
 pub(super) fn vote(vote: &Vote) -> wire::Vote {
-    wire::Vote {
-        term: vote.leader_id.term,
-        voter: vote.leader_id.voted_for,
-        committed: vote.committed,
-    }
+    wire::Vote { term: vote.leader_id.term, voter: vote.leader_id.voted_for, committed: vote.committed }
 }
 
 pub(super) fn read_vote(vote: wire::Vote) -> Vote {
     let wire::Vote { term, voter, committed } = vote;
-    if committed {
-        Vote::new_committed(term, voter)
-    } else {
-        Vote::new(term, voter)
-    }
+    if committed { Vote::new_committed(term, voter) } else { Vote::new(term, voter) }
 }
 
 pub(super) fn membership(of: &Membership) -> wire::Membership {
-    let configs = of.get_joint_config().iter().map(|set| wire::Config {
-        voters: set.iter().copied().collect(),
-    });
-    let members = of.nodes().map(|(raft_id, member)| wire::Member {
-        raft_id: *raft_id,
-        node: member.0.clone(),
-    });
-    wire::Membership {
-        configs: configs.collect(),
-        members: members.collect(),
-    }
+    let configs = of.get_joint_config().iter().map(|set| wire::Config { voters: set.iter().copied().collect() });
+    let members = of.nodes().map(|(raft_id, member)| wire::Member { raft_id: *raft_id, node: member.0.clone() });
+    wire::Membership { configs: configs.collect(), members: members.collect() }
 }
 
 pub(super) fn read_membership(from: wire::Membership) -> std::io::Result<Membership> {
-    let configs = from
-        .configs
-        .into_iter()
-        .map(|config| config.voters.into_iter().collect::<BTreeSet<_>>());
-    let members = from
-        .members
-        .into_iter()
-        .map(|member| (member.raft_id, Member(member.node)));
+    let configs = from.configs.into_iter().map(|config| config.voters.into_iter().collect::<BTreeSet<_>>());
+    let members = from.members.into_iter().map(|member| (member.raft_id, Member(member.node)));
     let members: std::collections::BTreeMap<_, _> = members.collect();
     Membership::new(configs.collect(), members).map_err(std::io::Error::other)
 }
 
 pub(super) fn stored_membership(of: &StoredMembership) -> wire::StoredMembership {
-    wire::StoredMembership {
-        log_id: of.log_id().as_ref().map(log_id),
-        membership: Some(membership(of.membership())),
-    }
+    wire::StoredMembership { log_id: of.log_id().as_ref().map(log_id), membership: Some(membership(of.membership())) }
 }
 
 pub(super) fn read_stored_membership(from: wire::StoredMembership) -> std::io::Result<StoredMembership> {
@@ -119,10 +91,7 @@ pub(super) fn entry(entry: &Entry) -> Bytes {
         Payload::Normal(proposal) => Some(wire::entry::Payload::Ops(proposal.0.clone())),
         Payload::Membership(of) => Some(wire::entry::Payload::Membership(membership(of))),
     };
-    wire::encode(&wire::Entry {
-        term: entry.log_id.leader_id.term,
-        payload,
-    })
+    wire::encode(&wire::Entry { term: entry.log_id.leader_id.term, payload })
 }
 
 pub(super) fn read_entry(index: u64, bytes: Bytes) -> std::io::Result<Entry> {
@@ -132,8 +101,5 @@ pub(super) fn read_entry(index: u64, bytes: Bytes) -> std::io::Result<Entry> {
         Some(wire::entry::Payload::Ops(ops)) => Payload::Normal(Proposal(ops)),
         Some(wire::entry::Payload::Membership(of)) => Payload::Membership(read_membership(of)?),
     };
-    Ok(Entry {
-        log_id: LogId::new_term_index(term, index),
-        payload,
-    })
+    Ok(Entry { log_id: LogId::new_term_index(term, index), payload })
 }

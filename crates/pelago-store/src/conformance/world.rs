@@ -58,10 +58,9 @@ impl<S: Subject> World<S> {
 
     #[track_caller]
     pub(super) fn refused(&mut self, op: Op) -> Refusal {
-        match self.one(op) {
-            Outcome::Refused(refusal) => refusal,
-            other => panic!("it was not refused: {other:?}"),
-        }
+        let outcome = self.one(op);
+        let Outcome::Refused(refusal) = outcome else { panic!("it was not refused: {outcome:?}") };
+        refusal
     }
 
     pub(super) fn now(&self) -> LogTime {
@@ -91,26 +90,23 @@ impl<S: Subject> World<S> {
 
     #[track_caller]
     pub(super) fn register(&mut self, register: Register) -> (Holder, Vec<TaskId>) {
-        match self.one(Op::Register(register)) {
-            Outcome::Registered { holder, freed } => (holder, freed),
-            other => panic!("it was not registered: {other:?}"),
-        }
+        let outcome = self.one(Op::Register(register));
+        let Outcome::Registered { holder, freed } = outcome else { panic!("it was not registered: {outcome:?}") };
+        (holder, freed)
     }
 
     #[track_caller]
     pub(super) fn expire(&mut self, holder: Holder) -> Vec<TaskId> {
-        match self.one(Op::Expire(Expire { holder })) {
-            Outcome::Expired { freed } => freed,
-            other => panic!("it was not expired: {other:?}"),
-        }
+        let outcome = self.one(Op::Expire(Expire { holder }));
+        let Outcome::Expired { freed } = outcome else { panic!("it was not expired: {outcome:?}") };
+        freed
     }
 
     #[track_caller]
     pub(super) fn claim(&mut self, agent: &AgentId, seen: u64, holder: Holder) -> Epoch {
-        match self.one(claim(agent, seen, holder)) {
-            Outcome::Claimed { epoch, .. } => epoch,
-            other => panic!("it was not claimed: {other:?}"),
-        }
+        let outcome = self.one(claim(agent, seen, holder));
+        let Outcome::Claimed { epoch, .. } = outcome else { panic!("it was not claimed: {outcome:?}") };
+        epoch
     }
 
     /// The next turn of an agent, as its holder would commit it.
@@ -191,18 +187,16 @@ impl<S: Subject> World<S> {
     pub(super) fn running(&mut self, holder: Holder) -> (TaskId, FencingToken) {
         let task = self.new_task("input");
         let id = task.id;
-        match self.one(enqueue(task, Some(holder))) {
-            Outcome::Enqueued { token: Some(token) } => (id, token),
-            other => panic!("it was not assigned: {other:?}"),
-        }
+        let outcome = self.one(enqueue(task, Some(holder)));
+        let Outcome::Enqueued { token: Some(token) } = outcome else { panic!("it was not assigned: {outcome:?}") };
+        (id, token)
     }
 
     #[track_caller]
     pub(super) fn assign(&mut self, task: TaskId, holder: Holder) -> FencingToken {
-        match self.one(Op::Assign(Assign { task, holder })) {
-            Outcome::Assigned { token, .. } => token,
-            other => panic!("it was not assigned: {other:?}"),
-        }
+        let outcome = self.one(Op::Assign(Assign { task, holder }));
+        let Outcome::Assigned { token, .. } = outcome else { panic!("it was not assigned: {outcome:?}") };
+        token
     }
 
     #[track_caller]

@@ -1,0 +1,548 @@
+//! One end of one link: the handshake, keep-alive, credit, requests in flight, and how it ends.
+//!
+//! It counts and decides; it neither encodes nor reads a socket. `net::driver` drives it.
+//!
+//! ```text
+//!   dialled:  Hello ►            ┌─► Judging ─┬─► Up ─┬─► Closing ─► Down      (goodbye said, waiting for the other's)
+//!   accepted:         ◄ Hello ───┘            │       └────────────► Down      (goodbye heard, silent, broken, lost)
+//!                                             └────────────────────► Down      (refused, with a reason both report)
+//! ```
+//!
+//! What changes the state of the link goes through [`Link::handle`]. What happens for each frame (charging credit,
+//! checking order, naming requests) are plain methods, cheap enough for millions a second.
+
+mod dialer;
+mod hello;
+mod lane;
+mod requests;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use dialer::{Dialer, Pauses};
+pub use hello::{Hello, Refusal, Role, Terms, VERSION, Versions};
+use lane::Credit;
+pub use lane::{LANE_BYTES_MIN, Lane, PerLane};
+use requests::Requests;
+pub use requests::{RequestId, Ticket};
+pub use table::{LinkId, Table};
+
+use crate::time::Time;
+
+/// The largest payload of a frame.
+pub const PAYLOAD_BYTES_MAX: u32 = 1 << 20;
+
+/// The largest payload of a frame before the handshake is done: whoever sends it is not known yet.
+pub const GREETING_BYTES_MAX: u32 = 4 << 10;
+
+/// The times of a link.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// How long a handshake may take.
+    pub handshake_max: Duration,
+    /// After how long without a byte from the other end it is asked for a sign of life.
+    pub ping_after: Duration,
+    /// After how long without a byte it counts as dead. More than `ping_after` and a round trip.
+    pub dead_after: Duration,
+    /// How long an end that said goodbye waits for the other's.
+    pub close_max: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            handshake_max: Duration::from_secs(5),
+            ping_after: Duration::from_secs(2),
+            dead_after: Duration::from_secs(6),
+            close_max: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What a link is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// The other end introduced itself.
+    Hello(Hello),
+    /// The answer to [`Effect::Judge`].
+    Judged(Result<(), Refusal>),
+    /// The other end wants no link.
+    Refused(Refusal),
+    /// The other end asks for a sign of life.
+    Ping(u64),
+    /// The other end gave one.
+    Pong(u64),
+    /// The other end consumed what was sent to it.
+    Credit {
+        /// In which lane.
+        lane: Lane,
+        /// How much.
+        bytes: u32,
+    },
+    /// The other end closes the link.
+    Goodbye(Goodbye),
+    /// This end closes the link.
+    Close(Goodbye),
+    /// The other end sent what it must not.
+    Broken(Flaw),
+    /// The connection ended or failed.
+    Lost,
+}
+
+/// What the driver of a link must do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Send a frame that keeps the link itself going; it is not charged.
+    Send(Control),
+    /// Both ends agree: ask the table of links, and report.
+    Judge(Box<Terms>),
+    /// The link is up.
+    Up(Box<Terms>),
+    /// There is new credit: wake who waits for it.
+    Credited(Lane),
+    /// A request has ended without a reply.
+    Unanswered {
+        /// Whose.
+        ticket: Ticket,
+        /// Why.
+        why: Unanswered,
+    },
+    /// The link is over: write what was sent, then close the connection. Nothing more will happen.
+    Down(Ended),
+}
+
+/// Frames that keep a link going.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Control {
+    /// The introduction.
+    Hello(Box<Hello>),
+    /// No link.
+    Refuse(Refusal),
+    /// Asks for a sign of life.
+    Ping(u64),
+    /// Gives it.
+    Pong(u64),
+    /// Returns credit.
+    Credit {
+        /// In which lane.
+        lane: Lane,
+        /// How much.
+        bytes: u32,
+    },
+    /// Calls a request off.
+    Cancel {
+        /// Its lane.
+        lane: Lane,
+        /// Which.
+        request: RequestId,
+    },
+    /// The last frame of a link.
+    Goodbye(Goodbye),
+}
+
+/// Why an end says goodbye.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Goodbye {
+    /// Its node stops.
+    #[error("it is stopping")]
+    Stopping,
+    /// Another link between the two nodes took its place.
+    #[error("another link took its place")]
+    Replaced,
+    /// The other end broke the protocol.
+    #[error("it received what the link protocol does not allow")]
+    Broken,
+}
+
+/// What an end must never send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// The bytes are no frame.
+    #[error("bytes that are no frame")]
+    Malformed,
+    /// A frame is larger than allowed.
+    #[error("a frame that is too large")]
+    TooLarge,
+    /// A frame has no place at this point.
+    #[error("a frame that has no place here")]
+    Unexpected,
+    /// More was sent, or returned, than was granted.
+    #[error("more than its credit")]
+    Credit,
+    /// A request's id is not greater than those before it.
+    #[error("requests out of order")]
+    Order,
+    /// More requests are unanswered than agreed.
+    #[error("more requests than agreed")]
+    TooManyRequests,
+}
+
+/// Why a request has no reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unanswered {
+    /// Its deadline passed. It may have had its effect.
+    #[error("no reply came within the deadline")]
+    Deadline,
+    /// The link ended first. It may have had its effect.
+    #[error("the link ended before a reply came")]
+    LinkDown,
+}
+
+/// Why the other end will not reply to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoReply {
+    /// Whoever was to answer gave up. The request may have had its effect.
+    #[error("the other node gave it up")]
+    Dropped,
+    /// It has no room. The request had no effect.
+    #[error("the other node is busy")]
+    Busy,
+    /// It knows no requests of this kind. The request had no effect.
+    #[error("the other node knows no such request")]
+    UnknownKind,
+}
+
+/// How a link ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Ended {
+    /// This end refused.
+    #[error("this node refused the link: {0}")]
+    RefusedHere(Refusal),
+    /// The other end refused.
+    #[error("the other node refused the link: {0}")]
+    RefusedThere(Refusal),
+    /// This end closed it.
+    #[error("this node closed the link: {0}")]
+    ClosedHere(Goodbye),
+    /// The other end closed it.
+    #[error("the other node closed the link: {0}")]
+    ClosedThere(Goodbye),
+    /// No handshake in time.
+    #[error("the other end did not introduce itself in time")]
+    NoHandshake,
+    /// The other end gave no sign of life.
+    #[error("the other node was silent for too long")]
+    Silent,
+    /// The other end broke the protocol.
+    #[error("the other end sent {0}")]
+    Broken(Flaw),
+    /// The connection ended without a goodbye.
+    #[error("the connection was lost")]
+    Lost,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Greeting { until: Time },
+    Judging { until: Time, terms: Box<Terms> },
+    Up { pinged: bool },
+    Closing { until: Time, why: Goodbye },
+    Down,
+}
+
+/// One end of one link.
+#[derive(Debug)]
+pub struct Link {
+    config: Config,
+    me: Hello,
+    dialled: bool,
+    phase: Phase,
+    heard: Time,
+    credit: Credit,
+    requests: Requests,
+}
+
+impl Link {
+    /// The end that dialled: it introduces itself first.
+    pub fn dialled(config: Config, me: Hello, now: Time, effects: &mut Vec<Effect>) -> Self {
+        effects.push(Effect::Send(Control::Hello(Box::new(me.clone()))));
+        Self::new(config, me, true, now)
+    }
+
+    /// The end that was dialled. It answers in the role that the other end chose.
+    #[must_use]
+    pub fn accepted(config: Config, me: Hello, now: Time) -> Self {
+        Self::new(config, me, false, now)
+    }
+
+    fn new(config: Config, me: Hello, dialled: bool, now: Time) -> Self {
+        Self {
+            config,
+            me,
+            dialled,
+            phase: Phase::Greeting { until: now + config.handshake_max },
+            heard: now,
+            credit: Credit::new(PerLane::all(0), PerLane::all(0)),
+            requests: Requests::default(),
+        }
+    }
+
+    /// Advances the link by one event.
+    pub fn handle(&mut self, now: Time, input: Input, effects: &mut Vec<Effect>) {
+        match input {
+            Input::Hello(other) => self.greeted(other, effects),
+            Input::Judged(verdict) => self.judged(now, verdict, effects),
+            Input::Refused(refusal) => self.refused(refusal, effects),
+            Input::Ping(number) => self.pinged(number, effects),
+            Input::Pong(_) => self.expect_up(effects),
+            Input::Credit { lane, bytes } => self.credited(lane, bytes, effects),
+            Input::Goodbye(why) => self.goodbye(why, effects),
+            Input::Close(why) => self.close(now, why, effects),
+            Input::Broken(flaw) => self.broken(flaw, effects),
+            Input::Lost => self.lost(effects),
+        }
+    }
+
+    /// Gives up on what took too long. Call when [`Self::deadline`] has passed.
+    pub fn expire(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        while let Some((lane, request, ticket)) = self.requests.expire(now) {
+            effects.push(Effect::Send(Control::Cancel { lane, request }));
+            effects.push(Effect::Unanswered { ticket, why: Unanswered::Deadline });
+        }
+        match &mut self.phase {
+            Phase::Greeting { until } | Phase::Judging { until, .. } if now >= *until => {
+                self.end(Ended::NoHandshake, effects);
+            }
+            Phase::Closing { until, why } if now >= *until => {
+                let why = *why;
+                self.end(Ended::ClosedHere(why), effects);
+            }
+            Phase::Up { .. } if now >= self.heard + self.config.dead_after => self.end(Ended::Silent, effects),
+            Phase::Up { pinged } if !*pinged && now >= self.heard + self.config.ping_after => {
+                *pinged = true;
+                effects.push(Effect::Send(Control::Ping(now.as_micros())));
+            }
+            Phase::Greeting { .. } | Phase::Judging { .. } | Phase::Up { .. } | Phase::Closing { .. } | Phase::Down => {}
+        }
+    }
+
+    /// When to call [`Self::expire`].
+    #[must_use]
+    pub fn deadline(&self) -> Option<Time> {
+        let own = match self.phase {
+            Phase::Greeting { until } | Phase::Judging { until, .. } | Phase::Closing { until, .. } => until,
+            Phase::Up { pinged: false } => self.heard + self.config.ping_after,
+            Phase::Up { pinged: true } => self.heard + self.config.dead_after,
+            Phase::Down => return None,
+        };
+        Some(self.requests.deadline().map_or(own, |deadline| deadline.min(own)))
+    }
+
+    /// Whether frames with payloads may be sent.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self.phase, Phase::Up { .. })
+    }
+
+    /// Bytes came from the other end: it lives.
+    pub fn heard(&mut self, now: Time) {
+        self.heard = now;
+        if let Phase::Up { pinged } = &mut self.phase {
+            *pinged = false;
+        }
+    }
+
+    /// Takes the credit for a frame of `bytes`, header included; `false`, with nothing taken, if there is not enough.
+    pub fn charge(&mut self, lane: Lane, bytes: u32) -> bool {
+        self.is_up() && self.credit.charge(lane, bytes)
+    }
+
+    /// A charged frame of `bytes` arrived.
+    ///
+    /// # Errors
+    /// What the other end did wrong: give it to [`Input::Broken`].
+    pub fn received(&mut self, lane: Lane, bytes: u32) -> Result<(), Flaw> {
+        match self.phase {
+            // What was on its way when this end said goodbye still counts.
+            Phase::Up { .. } | Phase::Closing { .. } => self.credit.received(lane, bytes),
+            Phase::Greeting { .. } | Phase::Judging { .. } | Phase::Down => Err(Flaw::Unexpected),
+        }
+    }
+
+    /// Frames of `bytes` were consumed. Returns what to send, once it is worth a frame.
+    #[must_use]
+    pub fn consumed(&mut self, lane: Lane, bytes: u32) -> Option<Control> {
+        let bytes = self.credit.consumed(lane, bytes)?;
+        Some(Control::Credit { lane, bytes })
+    }
+
+    /// The name of the next request. `None` if the other end takes no more in this lane for the moment.
+    #[must_use]
+    pub fn next_request(&self, lane: Lane) -> Option<RequestId> {
+        self.requests.next(lane)
+    }
+
+    /// The request that [`Self::next_request`] named is sent; `ticket` waits for its reply.
+    pub fn ask(&mut self, lane: Lane, ticket: Ticket, deadline: Time) {
+        self.requests.ask(lane, ticket, deadline);
+    }
+
+    /// A reply came. `None` if nobody waits for it any more.
+    ///
+    /// # Errors
+    /// The reply is to nothing that was ever asked.
+    pub fn replied(&mut self, lane: Lane, request: RequestId) -> Result<Option<Ticket>, Flaw> {
+        if !self.requests.was_sent(lane, request) {
+            return Err(Flaw::Unexpected);
+        }
+        Ok(self.requests.end(lane, request))
+    }
+
+    /// Whoever waited for a reply has gone. Returns its ticket and what to send, unless the request has ended.
+    #[must_use]
+    pub fn cancel(&mut self, lane: Lane, request: RequestId) -> Option<(Ticket, Control)> {
+        let ticket = self.requests.end(lane, request)?;
+        Some((ticket, Control::Cancel { lane, request }))
+    }
+
+    /// A request came.
+    ///
+    /// # Errors
+    /// What the other end did wrong: give it to [`Input::Broken`].
+    pub fn asked(&mut self, lane: Lane, request: RequestId) -> Result<(), Flaw> {
+        self.requests.asked(lane, request)
+    }
+
+    /// Whether a request that came is still to be answered.
+    #[must_use]
+    pub fn is_open(&self, lane: Lane, request: RequestId) -> bool {
+        self.requests.is_open(lane, request)
+    }
+
+    /// Counts a request as answered. `false` if it has ended before.
+    pub fn answer(&mut self, lane: Lane, request: RequestId) -> bool {
+        self.requests.close(lane, request)
+    }
+
+    /// The other end called a request off. `false` if it was answered before.
+    ///
+    /// # Errors
+    /// The request never came.
+    pub fn called_off(&mut self, lane: Lane, request: RequestId) -> Result<bool, Flaw> {
+        if !self.requests.has_come(lane, request) {
+            return Err(Flaw::Unexpected);
+        }
+        Ok(self.requests.close(lane, request))
+    }
+
+    fn greeted(&mut self, other: Hello, effects: &mut Vec<Effect>) {
+        let Phase::Greeting { until } = self.phase else {
+            return self.broken(Flaw::Unexpected, effects);
+        };
+        if self.dialled && other.role != self.me.role {
+            return self.broken(Flaw::Unexpected, effects);
+        }
+        match self.me.agree(other, self.dialled) {
+            Ok(terms) => {
+                self.me.role = terms.other.role;
+                let terms = Box::new(terms);
+                effects.push(Effect::Judge(terms.clone()));
+                self.phase = Phase::Judging { until, terms };
+            }
+            Err(refusal) => self.refuse(refusal, effects),
+        }
+    }
+
+    fn judged(&mut self, now: Time, verdict: Result<(), Refusal>, effects: &mut Vec<Effect>) {
+        let phase = std::mem::replace(&mut self.phase, Phase::Up { pinged: false });
+        let Phase::Judging { terms, .. } = phase else {
+            self.phase = phase;
+            return;
+        };
+        if let Err(refusal) = verdict {
+            return self.refuse(refusal, effects);
+        }
+        if !self.dialled {
+            effects.push(Effect::Send(Control::Hello(Box::new(self.me.clone()))));
+        }
+        self.heard = now;
+        self.credit = Credit::new(self.me.credit, terms.other.credit);
+        self.requests = Requests::new(self.me.requests_max, terms.other.requests_max);
+        effects.push(Effect::Up(terms));
+    }
+
+    fn refuse(&mut self, refusal: Refusal, effects: &mut Vec<Effect>) {
+        effects.push(Effect::Send(Control::Refuse(refusal.clone())));
+        self.end(Ended::RefusedHere(refusal), effects);
+    }
+
+    fn refused(&mut self, refusal: Refusal, effects: &mut Vec<Effect>) {
+        self.end(Ended::RefusedThere(refusal), effects);
+    }
+
+    fn pinged(&mut self, number: u64, effects: &mut Vec<Effect>) {
+        if self.is_up() {
+            effects.push(Effect::Send(Control::Pong(number)));
+        }
+        self.expect_up(effects);
+    }
+
+    fn credited(&mut self, lane: Lane, bytes: u32, effects: &mut Vec<Effect>) {
+        match self.credit.returned(lane, bytes) {
+            Ok(()) => effects.push(Effect::Credited(lane)),
+            Err(flaw) => self.broken(flaw, effects),
+        }
+    }
+
+    fn expect_up(&mut self, effects: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Greeting { .. } | Phase::Judging { .. }) {
+            self.broken(Flaw::Unexpected, effects);
+        }
+    }
+
+    fn goodbye(&mut self, why: Goodbye, effects: &mut Vec<Effect>) {
+        match self.phase {
+            Phase::Closing { why, .. } => self.end(Ended::ClosedHere(why), effects),
+            Phase::Up { .. } => {
+                effects.push(Effect::Send(Control::Goodbye(why)));
+                self.end(Ended::ClosedThere(why), effects);
+            }
+            Phase::Greeting { .. } | Phase::Judging { .. } => self.broken(Flaw::Unexpected, effects),
+            Phase::Down => {}
+        }
+    }
+
+    fn close(&mut self, now: Time, why: Goodbye, effects: &mut Vec<Effect>) {
+        match self.phase {
+            Phase::Up { .. } => {
+                effects.push(Effect::Send(Control::Goodbye(why)));
+                self.phase = Phase::Closing { until: now + self.config.close_max, why };
+            }
+            Phase::Greeting { .. } | Phase::Judging { .. } => self.refuse(Refusal::Stopping, effects),
+            Phase::Closing { .. } | Phase::Down => {}
+        }
+    }
+
+    fn broken(&mut self, flaw: Flaw, effects: &mut Vec<Effect>) {
+        let farewell = match self.phase {
+            Phase::Greeting { .. } | Phase::Judging { .. } => Control::Refuse(Refusal::NotTheProtocol),
+            Phase::Up { .. } => Control::Goodbye(Goodbye::Broken),
+            // The goodbye is said.
+            Phase::Closing { .. } => return self.end(Ended::Broken(flaw), effects),
+            Phase::Down => return,
+        };
+        effects.push(Effect::Send(farewell));
+        self.end(Ended::Broken(flaw), effects);
+    }
+
+    fn lost(&mut self, effects: &mut Vec<Effect>) {
+        let ended = match self.phase {
+            Phase::Closing { why, .. } => Ended::ClosedHere(why),
+            Phase::Greeting { .. } | Phase::Judging { .. } | Phase::Up { .. } | Phase::Down => Ended::Lost,
+        };
+        self.end(ended, effects);
+    }
+
+    fn end(&mut self, ended: Ended, effects: &mut Vec<Effect>) {
+        if matches!(self.phase, Phase::Down) {
+            return;
+        }
+        self.phase = Phase::Down;
+        for ticket in self.requests.end_all() {
+            effects.push(Effect::Unanswered { ticket, why: Unanswered::LinkDown });
+        }
+        effects.push(Effect::Down(ended));
+    }
+}

@@ -1,0 +1,93 @@
+//! The links of one node: one a node and role, whoever dialled.
+//!
+//! Two nodes may dial each other at the same moment. Each end judges each connection when it knows the other's hello,
+//! and both judge by the same facts, so that the same connection stays in whatever order the hellos arrive: the one
+//! dialled by the node whose name is less.
+
+use std::collections::BTreeMap;
+
+use super::hello::{Hello, Refusal, Role, Terms};
+use crate::id::{BootId, Incarnation, Name};
+
+/// Names a connection within its process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// The links of a node.
+#[derive(Debug)]
+pub struct Table {
+    links_max: u32,
+    stopping: bool,
+    links: BTreeMap<(Name, Role), Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    id: LinkId,
+    boot: BootId,
+    incarnation: Incarnation,
+    dialled: bool,
+}
+
+impl Table {
+    /// No links, and the most there may be.
+    #[must_use]
+    pub fn new(links_max: u32) -> Self {
+        Self { links_max, stopping: false, links: BTreeMap::new() }
+    }
+
+    /// Enters a connection whose ends agreed. Returns the one it takes the place of, which is to be closed.
+    ///
+    /// # Errors
+    /// Why the connection is not wanted. The table is as before.
+    pub fn enter(&mut self, me: &Hello, terms: &Terms, id: LinkId) -> Result<Option<LinkId>, Refusal> {
+        if self.stopping {
+            return Err(Refusal::Stopping);
+        }
+        let other = &terms.other;
+        let key = (other.node_name.clone(), other.role);
+        let new = Entry { id, boot: other.boot, incarnation: other.incarnation, dialled: terms.dialled };
+        match self.links.get(&key) {
+            Some(old) => new.prevails(old, me.node_name < other.node_name)?,
+            None if self.links.len() >= self.links_max as usize => {
+                return Err(Refusal::TooManyLinks { links_max: self.links_max });
+            }
+            None => {}
+        }
+        Ok(self.links.insert(key, new).map(|old| old.id))
+    }
+
+    /// Takes a connection out that has ended. One that was replaced is out already.
+    pub fn leave(&mut self, id: LinkId) {
+        self.links.retain(|_, entry| entry.id != id);
+    }
+
+    /// The link with a node.
+    #[must_use]
+    pub fn find(&self, node: &Name, role: Role) -> Option<LinkId> {
+        self.links.get(&(node.clone(), role)).map(|entry| entry.id)
+    }
+
+    /// All links, by name of the node and role.
+    pub fn iter(&self) -> impl Iterator<Item = (&Name, Role, LinkId)> {
+        self.links.iter().map(|((name, role), entry)| (name, *role, entry.id))
+    }
+
+    /// From here on, every connection is refused.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+}
+
+impl Entry {
+    /// Whether this connection takes the place of `old`, to the same node; `is_less` if this end's name is less.
+    fn prevails(&self, old: &Self, is_less: bool) -> Result<(), Refusal> {
+        if self.boot != old.boot {
+            // A node that has not registered yet is a new run: an old one has no reason to dial.
+            let is_older = self.incarnation != Incarnation(0) && self.incarnation < old.incarnation;
+            return if is_older { Err(Refusal::OldRun) } else { Ok(()) };
+        }
+        // An end that dials again has given up its earlier connection.
+        if self.dialled == old.dialled || self.dialled == is_less { Ok(()) } else { Err(Refusal::Duplicate) }
+    }
+}

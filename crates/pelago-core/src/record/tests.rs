@@ -1,0 +1,257 @@
+//! What the rules say within one op, which no store can show them; the rules over whole stores are the conformance
+//! suite's.
+
+use std::{collections::BTreeMap, convert::Infallible};
+
+use bytes::Bytes;
+
+use super::*;
+use crate::id::{
+    AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TurnId, Version,
+};
+
+#[test]
+fn a_message_has_its_effect_once_even_within_one_commit() {
+    let mut table = Table::new();
+    let id = table.sent();
+    let once = Turn { consumed: vec![id.clone()], ..table.turn(1) };
+    let gone = |position| Outcome::Refused(Refusal::MessageGone { position });
+    for twice in [
+        Turn { consumed: vec![id.clone(), id.clone()], ..once.clone() },
+        Turn { buried: vec![(id.clone(), "no".into())], ..once.clone() },
+    ] {
+        assert_eq!(table.apply(&Op::Turn(twice)), gone(1));
+    }
+    assert_eq!(table.apply(&Op::Turn(once)), Outcome::Committed);
+    let later = Turn { consumed: vec![id], version: Version(1), ..table.turn(2) };
+    assert_eq!(table.apply(&Op::Turn(later)), gone(0));
+}
+
+#[test]
+fn a_key_is_answered_once_even_within_one_commit() {
+    let mut table = Table::new();
+    let remember = Remember { key: key("k"), request: BodyHash([0; 16]), reply: Bytes::from("r") };
+    let once = Turn { replies: vec![remember.clone()], ..table.turn(1) };
+    let twice = Turn { replies: vec![remember.clone(), remember], ..once.clone() };
+    assert_eq!(table.apply(&Op::Turn(twice)), Outcome::Refused(Refusal::Conflict { key: "k".into() }));
+    assert_eq!(table.apply(&Op::Turn(once.clone())), Outcome::Committed);
+    let later = Turn { version: Version(1), turn: TurnId(2), ..once };
+    assert_eq!(table.apply(&Op::Turn(later)), Outcome::Duplicate { position: 0, reply: Bytes::from("r") });
+}
+
+#[test]
+fn a_task_has_one_result_even_within_one_commit() {
+    let mut table = Table::new();
+    let (task, token) = table.running(7);
+    let finish = |result| Finish { task, token, verdict: Verdict::Done(result), sends: vec![], enqueues: vec![] };
+    let once = Turn { finishes: vec![finish(Bytes::from("1"))], ..table.turn(1) };
+    let twice = Turn { finishes: vec![finish(Bytes::from("1")), finish(Bytes::from("2"))], ..once.clone() };
+    assert_eq!(table.apply(&Op::Turn(twice)), Outcome::Refused(Refusal::StaleToken { task, token }));
+    assert_eq!(table.apply(&Op::Turn(once)), Outcome::Committed);
+}
+
+#[test]
+fn a_task_that_is_there_is_not_made_again_by_a_turn() {
+    let mut table = Table::new();
+    let (task, _) = table.running(7);
+    let turn = Turn { enqueues: vec![table.new_task(7), table.new_task(8), table.new_task(8)], ..table.turn(1) };
+    assert_eq!(table.apply(&Op::Turn(turn)), Outcome::Committed);
+    assert_eq!(table.tasks.keys().copied().collect::<Vec<_>>(), [TaskId(7), TaskId(8)]);
+    assert_eq!(table.tasks[&task].state, TaskState::Running);
+}
+
+#[test]
+fn a_task_that_its_node_could_not_take_is_not_given_back_at_once() {
+    let mut table = Table::new();
+    let (task, token) = table.running(7);
+    let finish = Finish { task, token, verdict: Verdict::Returned, sends: vec![], enqueues: vec![] };
+    assert_eq!(table.apply(&Op::Finish(finish)), Outcome::Committed);
+    assert_eq!(table.tasks[&task].attempt, 0);
+    let assign = Op::Assign(Assign { task, holder: table.holder });
+    assert_eq!(table.apply(&assign), Outcome::Refused(Refusal::TooEarly));
+    table.time = table.time.plus_millis(RETURNED_PAUSE_MS);
+    assert!(matches!(table.apply(&assign), Outcome::Assigned { attempt: 1, .. }));
+}
+
+#[test]
+fn an_op_that_is_refused_writes_nothing() {
+    let mut table = Table::new();
+    let id = table.sent();
+    let stale = FencingToken { index: 0, item: 0 };
+    let finish =
+        Finish { task: TaskId(7), token: stale, verdict: Verdict::Done(Bytes::new()), sends: vec![], enqueues: vec![] };
+    let turn = Turn { consumed: vec![id], finishes: vec![finish], ..table.turn(1) };
+    let mut writes = vec![Write::TaskGone(TaskId(1))];
+    let Ok(outcome) = decide(table.stamp(), &Op::Turn(turn), &table, &mut writes);
+    assert!(!outcome.is_success(), "{outcome:?}");
+    assert_eq!(writes, [Write::TaskGone(TaskId(1))]);
+}
+
+/// As much of a store as these tests need: one node, which holds one agent.
+struct Table {
+    index: u64,
+    time: LogTime,
+    holder: Holder,
+    nodes: BTreeMap<NodeId, Node>,
+    agents: BTreeMap<AgentId, Agent>,
+    messages: BTreeMap<MessageId, Message>,
+    replies: BTreeMap<IdempotencyKey, Reply>,
+    tasks: BTreeMap<TaskId, Task>,
+}
+
+impl Table {
+    fn new() -> Self {
+        let mut table = Self {
+            index: 0,
+            time: LogTime::from_millis(1),
+            holder: Holder { node: NodeId(1), incarnation: Incarnation(1) },
+            nodes: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            messages: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+        };
+        let register = Register {
+            name: Name::new("node").expect("valid"),
+            directory: DirectoryId(1),
+            boot: BootId(1),
+            mesh_address: String::new(),
+            http_address: String::new(),
+            labels: BTreeMap::new(),
+            offers: BTreeMap::new(),
+        };
+        table.apply(&Op::Register(register));
+        table.apply(&Op::Claim(Claim { agent: agent(), seen: Epoch(0), holder: table.holder }));
+        table
+    }
+
+    fn stamp(&self) -> Stamp {
+        Stamp { index: self.index, item: 0, time: self.time }
+    }
+
+    fn apply(&mut self, op: &Op) -> Outcome {
+        self.index += 1;
+        let mut writes = Vec::new();
+        let Ok(outcome) = decide(self.stamp(), op, self, &mut writes);
+        writes.into_iter().for_each(|write| self.write(write));
+        outcome
+    }
+
+    fn write(&mut self, write: Write) {
+        match write {
+            Write::Node(node) => drop(self.nodes.insert(node.id, node)),
+            Write::Agent { agent, .. } => drop(self.agents.insert(agent.id.clone(), agent)),
+            Write::Message(message) => drop(self.messages.insert(message.id.clone(), message)),
+            Write::MessageGone { id, .. } => drop(self.messages.remove(&id)),
+            Write::Reply(reply) => drop(self.replies.insert(reply.key.clone(), reply)),
+            Write::NewTask { task, .. } | Write::Task { task, .. } => drop(self.tasks.insert(task.id, task)),
+            Write::Event(_) => {}
+            Write::ReplyGone(_) | Write::TaskGone(_) => unreachable!("nothing is swept here"),
+        }
+    }
+
+    /// A message waits for the agent.
+    fn sent(&mut self) -> MessageId {
+        let body = MessageBody { to: agent(), payload: Bytes::new() };
+        self.apply(&Op::Send(Send { id: 1, idempotency: None, body }));
+        self.messages.keys().next().expect("a message was sent").clone()
+    }
+
+    fn running(&mut self, n: u128) -> (TaskId, FencingToken) {
+        let enqueue = Enqueue { task: self.new_task(n), assign: Some(self.holder) };
+        let Outcome::Enqueued { token: Some(token) } = self.apply(&Op::Enqueue(enqueue)) else {
+            unreachable!("the node has room")
+        };
+        (TaskId(n), token)
+    }
+
+    fn new_task(&self, n: u128) -> NewTask {
+        NewTask {
+            id: TaskId(n),
+            agent: agent(),
+            placement: Placement::Keyed,
+            node: None,
+            input: Bytes::new(),
+            priority: 4,
+            delay_ms: 0,
+            policy: RetryPolicy { attempts_max: 3, attempt_ms_max: 1_000, backoff_ms: 10, backoff_ms_max: 100 },
+            idempotency: None,
+            body: BodyHash([0; 16]),
+        }
+    }
+
+    fn turn(&self, n: u128) -> Turn {
+        Turn {
+            agent: agent(),
+            epoch: Epoch(1),
+            holder: self.holder,
+            version: Version(0),
+            turns: 1,
+            turn: TurnId(n),
+            state: None,
+            consumed: Vec::new(),
+            buried: Vec::new(),
+            replies: Vec::new(),
+            finishes: Vec::new(),
+            sends: Vec::new(),
+            enqueues: Vec::new(),
+        }
+    }
+}
+
+impl Rows for Table {
+    type Error = Infallible;
+
+    fn node(&self, id: NodeId) -> Result<Option<Node>, Infallible> {
+        Ok(self.nodes.get(&id).cloned())
+    }
+
+    fn node_named(&self, name: &Name) -> Result<Option<Node>, Infallible> {
+        Ok(self.nodes.values().find(|node| node.name == *name).cloned())
+    }
+
+    fn agent(&self, id: &AgentId) -> Result<Option<Agent>, Infallible> {
+        Ok(self.agents.get(id).cloned())
+    }
+
+    fn message(&self, _to: &AgentId, id: &MessageId) -> Result<Option<Message>, Infallible> {
+        Ok(self.messages.get(id).cloned())
+    }
+
+    fn inbox_len(&self, _to: &AgentId) -> Result<u64, Infallible> {
+        Ok(self.messages.len() as u64)
+    }
+
+    fn reply(&self, key: &IdempotencyKey) -> Result<Option<Reply>, Infallible> {
+        Ok(self.replies.get(key).cloned())
+    }
+
+    fn replies_expired(&self, _before: LogTime, _rows_max: u32) -> Result<Vec<IdempotencyKey>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn task(&self, id: TaskId) -> Result<Option<Task>, Infallible> {
+        Ok(self.tasks.get(&id).cloned())
+    }
+
+    fn task_keyed(&self, key: &IdempotencyKey) -> Result<Option<Task>, Infallible> {
+        Ok(self.tasks.values().find(|task| task.idempotency.as_ref() == Some(key)).cloned())
+    }
+
+    fn tasks_held_by(&self, _incarnation: Incarnation) -> Result<Vec<Task>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn tasks_ended(&self, _before: LogTime, _keyed: bool, _rows_max: u32) -> Result<Vec<TaskId>, Infallible> {
+        Ok(Vec::new())
+    }
+}
+
+fn agent() -> AgentId {
+    let key = Some(Key::new("alice").expect("valid"));
+    AgentId { namespace: Name::default_namespace(), name: Name::new("cart").expect("valid"), key }
+}
+
+fn key(text: &str) -> IdempotencyKey {
+    IdempotencyKey { namespace: Name::default_namespace(), key: text.into() }
+}

@@ -1,0 +1,172 @@
+use super::*;
+use crate::id::{Incarnation, Key};
+
+const NOW: LogTime = LogTime::from_millis(1_000);
+const A: Holder = Holder { node: NodeId(1), incarnation: Incarnation(1) };
+const B: Holder = Holder { node: NodeId(2), incarnation: Incarnation(2) };
+
+#[test]
+fn tasks_of_a_pool_go_to_the_node_with_the_least_load() {
+    let mut mesh = Mesh::new();
+    mesh.tell(up(A, 2));
+    mesh.tell(up(B, 4));
+    let assigned: Vec<Effect> = (1..=7).flat_map(|n| mesh.tell(Input::Queued(pool(n)))).collect();
+    let to = [A, B, B, A, B, B];
+    assert_eq!(assigned, (1..).zip(to).map(|(n, holder)| assign(n, holder)).collect::<Vec<_>>());
+    assert_eq!((mesh.scheduler.running_on(A), mesh.scheduler.running_on(B)), (2, 4));
+    assert_eq!(mesh.tell(Input::Ended(TaskId(4))), [assign(7, A)]);
+}
+
+#[test]
+fn the_most_urgent_task_goes_first_and_a_delayed_one_when_its_time_has_come() {
+    let mut mesh = Mesh::new();
+    mesh.tell(Input::Queued(Waiting { priority: 5, ..pool(1) }));
+    mesh.tell(Input::Queued(Waiting { priority: 1, ..pool(2) }));
+    mesh.tell(Input::Queued(Waiting { priority: 0, run_at: NOW.plus_millis(10), ..pool(3) }));
+    assert_eq!(mesh.tell(up(A, 2)), [assign(2, A), assign(1, A)]);
+    mesh.tell(Input::Ended(TaskId(1)));
+    assert_eq!(mesh.scheduler.deadline(), Some(NOW.plus_millis(10)));
+    assert_eq!(mesh.expire(10), [assign(3, A)]);
+}
+
+#[test]
+fn a_keyed_agents_task_waits_for_its_own_node() {
+    let mut mesh = Mesh::new();
+    mesh.tell(up(A, 1));
+    mesh.tell(up(B, 1));
+    let held = |n| Waiting { held_by: Some(A), ..keyed(n, "x") };
+    assert_eq!(mesh.tell(Input::Queued(held(1))), [assign(1, A)]);
+    assert_eq!(mesh.tell(Input::Queued(held(2))), []);
+    // One that waits for a full node does not stand in the way of others.
+    let elsewhere = Waiting { held_by: Some(B), ..keyed(3, "y") };
+    assert_eq!(mesh.tell(Input::Queued(elsewhere)), [assign(3, B)]);
+}
+
+#[test]
+fn what_waited_for_a_node_that_is_gone_goes_elsewhere_at_once() {
+    let mut mesh = Mesh::new();
+    mesh.tell(up(A, 1));
+    mesh.tell(up(B, 1));
+    mesh.tell(Input::Queued(Waiting { held_by: Some(A), ..keyed(1, "x") }));
+    mesh.tell(Input::Queued(Waiting { held_by: Some(A), ..keyed(2, "x") }));
+    assert_eq!(mesh.tell(Input::NodeGone(A)), [assign(2, B)]);
+}
+
+#[test]
+fn a_reservation_that_comes_to_nothing_gives_its_room_back() {
+    let mut mesh = Mesh::new();
+    mesh.tell(up(A, 1));
+    assert_eq!(mesh.scheduler.reserve(&pool(1)), Some(A));
+    assert_eq!(mesh.scheduler.reserve(&pool(2)), None);
+    mesh.tell(Input::Queued(pool(2)));
+    assert_eq!(mesh.tell(Input::Refused(TaskId(1))), [assign(2, A)]);
+}
+
+#[test]
+fn a_task_that_is_enqueued_twice_takes_room_once() {
+    let mut mesh = Mesh::new();
+    mesh.tell(up(A, 2));
+    assert_eq!(mesh.scheduler.reserve(&pool(1)), Some(A));
+    assert_eq!(mesh.scheduler.reserve(&pool(1)), None);
+    mesh.tell(assigned(1, A));
+    assert_eq!(mesh.scheduler.reserve(&pool(1)), None);
+    assert_eq!(mesh.scheduler.running_on(A), 1);
+    mesh.tell(Input::Ended(TaskId(1)));
+    assert_eq!(mesh.scheduler.running_on(A), 0);
+}
+
+#[test]
+fn a_new_leader_may_learn_of_tasks_before_their_nodes() {
+    let mut mesh = Mesh::new();
+    mesh.tell(assigned(1, A));
+    mesh.tell(assigned(2, A));
+    mesh.tell(up(A, 2));
+    assert_eq!(mesh.tell(Input::Queued(pool(3))), []);
+    assert_eq!(mesh.tell(Input::Ended(TaskId(1))), [assign(3, A)]);
+    mesh.tell(Input::Ended(TaskId(2)));
+    mesh.tell(Input::Ended(TaskId(3)));
+    assert_eq!((mesh.scheduler.running_on(A), mesh.scheduler.load()), (0, (0, 0)));
+}
+
+#[test]
+fn where_a_task_runs_is_what_the_store_says() {
+    let mut mesh = Mesh::new();
+    mesh.tell(up(A, 1));
+    assert_eq!(mesh.tell(Input::Queued(pool(1))), [assign(1, A)]);
+    mesh.tell(up(B, 1));
+    mesh.tell(assigned(1, B));
+    assert_eq!((mesh.scheduler.running_on(A), mesh.scheduler.running_on(B)), (0, 1));
+}
+
+#[test]
+fn an_attempt_past_its_limit_is_ended_once() {
+    let mut mesh = Mesh::new();
+    mesh.tell(up(A, 1));
+    mesh.tell(assigned(1, A));
+    assert_eq!(mesh.scheduler.deadline(), Some(NOW.plus_millis(100)));
+    assert_eq!(mesh.expire(99), []);
+    assert_eq!(mesh.expire(100), [Effect::TimeOut { task: TaskId(1), token: token(1) }]);
+    assert_eq!(mesh.expire(200), []);
+}
+
+struct Mesh {
+    scheduler: Scheduler,
+}
+
+impl Mesh {
+    fn new() -> Self {
+        Self { scheduler: Scheduler::new(Config::default()) }
+    }
+
+    fn tell(&mut self, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.scheduler.handle(NOW, input, &mut effects);
+        effects
+    }
+
+    fn expire(&mut self, after_ms: u64) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.scheduler.expire(NOW.plus_millis(after_ms), &mut effects);
+        effects
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("valid")
+}
+
+fn up(holder: Holder, tasks_max: u32) -> Input {
+    let offer = |placement| Offer { placement, tasks_max };
+    let offers = [(name("reader"), offer(Placement::Pool)), (name("cart"), offer(Placement::Keyed))];
+    Input::NodeUp { holder, offers: BTreeMap::from(offers) }
+}
+
+fn pool(n: u64) -> Waiting {
+    Waiting {
+        task: TaskId(u128::from(n)),
+        agent: AgentId { namespace: Name::default_namespace(), name: name("reader"), key: None },
+        placement: Placement::Pool,
+        node: None,
+        priority: 4,
+        run_at: NOW,
+        held_by: None,
+    }
+}
+
+fn keyed(n: u64, key: &str) -> Waiting {
+    let key = Some(Key::new(key).expect("valid"));
+    let agent = AgentId { namespace: Name::default_namespace(), name: name("cart"), key };
+    Waiting { agent, placement: Placement::Keyed, ..pool(n) }
+}
+
+fn token(n: u64) -> FencingToken {
+    FencingToken { index: n, item: 0 }
+}
+
+fn assigned(n: u64, holder: Holder) -> Input {
+    Input::Assigned { waiting: pool(n), holder, token: token(n), until: NOW.plus_millis(100) }
+}
+
+fn assign(n: u64, holder: Holder) -> Effect {
+    Effect::Assign { task: TaskId(u128::from(n)), holder }
+}
