@@ -29,6 +29,7 @@ struct Summary {
     invalid: u64,
     violations: u64,
     faults: Tally,
+    sightings: Tally,
 }
 
 fn main() -> io::Result<ExitCode> {
@@ -109,6 +110,7 @@ impl Summary {
         self.invalid += u64::from(!run.is_valid());
         self.violations += u64::from(run.violation.is_some());
         self.faults.add(&run.faults);
+        self.sightings.add(&run.sightings);
     }
 
     fn print(&self, out: &mut impl io::Write) -> io::Result<()> {
@@ -117,9 +119,11 @@ impl Summary {
         writeln!(out, "steps       {:>12}", self.steps)?;
         writeln!(out, "simulated   {hours:>12.1} h")?;
         writeln!(out, "commits     {:>12}", self.commits)?;
-        writeln!(out, "faults      {:>12}", self.faults.total())?;
-        for (kind, n) in &self.faults.0 {
-            writeln!(out, "  {kind:<24} {n:>10}")?;
+        for (title, tally) in [("faults", &self.faults), ("sightings", &self.sightings)] {
+            writeln!(out, "{title:<12}{:>12}", tally.total())?;
+            for (kind, n) in &tally.0 {
+                writeln!(out, "  {kind:<40} {n:>8}")?;
+            }
         }
         writeln!(out, "invalid     {:>12}", self.invalid)?;
         writeln!(out, "violations  {:>12}", self.violations)

@@ -147,7 +147,9 @@ fn end(mut produced: Produced, request: Request, error: &str, dice: &mut Dice) -
             Ok(produced)
         }
         Request::Tell { sent, to, .. } => {
-            produced.sends.push(MessageBody { to: register_id(to), payload: Request::Append { number: sent }.payload() });
+            produced
+                .sends
+                .push(MessageBody { to: register_id(to), payload: Request::Append { number: sent }.payload() });
             Ok(produced)
         }
         Request::Delegate { task, to, .. } => {

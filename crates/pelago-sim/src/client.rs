@@ -152,7 +152,9 @@ impl Client {
     pub(crate) fn receive(&mut self, packet: Packet, cx: &mut Context<'_>) -> Result<(), Violation> {
         match packet {
             Packet::Answer { serial, answer } if serial == self.serial => self.answered(answer, cx),
-            Packet::Decided { key, outcome } if key.proposal.0 == self.serial => self.decided(key.activation, &outcome, cx),
+            Packet::Decided { key, outcome } if key.proposal.0 == self.serial => {
+                self.decided(key.activation, &outcome, cx)
+            }
             // To something that this client gave up.
             Packet::Answer { .. } | Packet::Decided { .. } => Ok(()),
             Packet::Propose { .. }

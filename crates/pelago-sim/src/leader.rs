@@ -145,25 +145,17 @@ impl Leader {
     }
 
     /// Takes note of what was applied. Returns what to tell the nodes.
-    pub(crate) fn applied(&mut self, now: Time, applied: &Applied, rows: &MapRows, dice: &mut Dice) -> Vec<(Place, Packet)> {
-        match &applied.outcome {
-            Outcome::Registered { holder, .. } => {
-                self.heard.insert(*holder, now);
-                for older in self.heard.keys().filter(|older| older.node == holder.node && *older != holder) {
-                    self.given_up.insert(*older);
-                }
-                self.heard.retain(|older, _| older.node != holder.node || older == holder);
-                self.seat(now, *holder, rows, dice);
-            }
-            Outcome::Expired { .. }
-            | Outcome::Committed
-            | Outcome::Claimed { .. }
-            | Outcome::Enqueued { .. }
-            | Outcome::Assigned { .. }
-            | Outcome::Swept { .. }
-            | Outcome::Existing { .. }
-            | Outcome::Duplicate { .. }
-            | Outcome::Refused(_) => {}
+    pub(crate) fn applied(
+        &mut self,
+        now: Time,
+        applied: &Applied,
+        rows: &MapRows,
+        dice: &mut Dice,
+    ) -> Vec<(Place, Packet)> {
+        if let Outcome::Registered { holder, .. } = applied.outcome {
+            self.heard.retain(|older, _| older.node != holder.node);
+            self.heard.insert(holder, now);
+            self.seat(now, holder, rows, dice);
         }
         self.forget_the_dead(now, rows, dice);
         for task in concerned(applied) {
@@ -260,17 +252,12 @@ fn concerned(applied: &Applied) -> BTreeSet<TaskId> {
 fn wakes(applied: &Applied, rows: &MapRows) -> Vec<(Place, Packet)> {
     let mut holders = BTreeSet::new();
     for write in &applied.writes {
-        match write {
-            Write::Message(message) if message.buried.is_none() => holders.extend(rows.home(&message.to)),
-            Write::NewTask { task, .. } | Write::Task { task, .. } => holders.extend(task.holder),
-            Write::Node(_)
-            | Write::Agent { .. }
-            | Write::Message(_)
-            | Write::MessageGone { .. }
-            | Write::Reply(_)
-            | Write::ReplyGone(_)
-            | Write::Event(_)
-            | Write::TaskGone(_) => {}
+        if let Write::NewTask { task, .. } | Write::Task { task, .. } = write {
+            holders.extend(task.holder);
+        } else if let Write::Message(message) = write
+            && message.buried.is_none()
+        {
+            holders.extend(rows.home(&message.to));
         }
     }
     let wakes = holders.into_iter().map(|holder| (node::place(holder.node, rows), Packet::Wake));

@@ -21,6 +21,7 @@ mod log;
 mod network;
 mod node;
 mod oracle;
+pub mod scenarios;
 pub mod store;
 mod trace;
 mod view;

@@ -5,7 +5,7 @@
 
 use pelago_core::{
     id::{FencingToken, Holder, TaskId},
-    record::{self, Op, Outcome, Stamp, Write},
+    record::{self, Op, Outcome, Refusal, Stamp, Write},
     time::LogTime,
 };
 
@@ -28,6 +28,26 @@ pub(crate) struct Applied {
     pub(crate) outcome: Outcome,
     pub(crate) writes: Vec<Write>,
     pub(crate) taken: Vec<Taken>,
+}
+
+impl Applied {
+    /// What this item shows to have happened, if it is one of those things that a run is made for.
+    pub(crate) fn sighting(&self) -> Option<&'static str> {
+        match (&self.op, &self.outcome) {
+            (Op::Turn(_), Outcome::Refused(Refusal::Fenced { .. })) => Some("turn of an older epoch refused"),
+            (Op::Turn(_), Outcome::Committed) if self.writes.is_empty() => Some("turn recognised the second time"),
+            (Op::Turn(_), Outcome::Duplicate { .. }) => Some("ask under a known key answered again"),
+            (Op::Turn(_), Outcome::Refused(Refusal::MessageGone { .. })) => Some("message handled before"),
+            (Op::Turn(turn), Outcome::Committed) if !turn.buried.is_empty() => Some("message buried"),
+            (Op::Turn(_) | Op::Finish(_), Outcome::Refused(Refusal::StaleToken { .. })) => Some("late result refused"),
+            (Op::Claim(_), Outcome::Refused(Refusal::Fenced { .. })) => Some("claim lost to another"),
+            (Op::Claim(_), Outcome::Refused(Refusal::HolderGone(_))) => Some("claim of a lost node refused"),
+            (Op::Enqueue(_), Outcome::Existing { .. }) => Some("task under a known key enqueued again"),
+            (Op::Expire(_), Outcome::Expired { freed }) if !freed.is_empty() => Some("tasks of a lost node freed"),
+            (Op::TimeOut(_), Outcome::Committed) => Some("attempt timed out"),
+            _ => None,
+        }
+    }
 }
 
 /// An attempt that was taken away from its node.

@@ -11,9 +11,9 @@ use pelago_core::{
 };
 
 use crate::{
-    view::{Attempt, Kept},
     dice::Dice,
     faults::Tally,
+    view::{Attempt, Kept},
 };
 
 /// Who sends and receives.
@@ -65,19 +65,59 @@ pub(crate) struct Found {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Packet {
-    Propose { key: ProposalKey, op: Op },
-    Decided { key: ProposalKey, outcome: Outcome },
-    Heartbeat { holder: Holder, sent: Time },
+    Propose {
+        key: ProposalKey,
+        op: Op,
+    },
+    Decided {
+        key: ProposalKey,
+        outcome: Outcome,
+    },
+    Heartbeat {
+        holder: Holder,
+        sent: Time,
+    },
     /// The answer to a heartbeat: whether the run may go on, and who else takes part.
-    Granted { holder: Holder, sent: Time, may_act: bool, nodes: Vec<(Holder, Place)> },
-    Load { boot: BootId, from: usize, activation: u64, load: u64, agent: AgentId, holder: Holder },
-    Loaded { boot: BootId, activation: u64, load: u64, kept: Option<Kept>, held_elsewhere: bool },
-    LookUp { holder: Holder, sent: Time },
-    Found { holder: Holder, sent: Time, found: Found },
+    Granted {
+        holder: Holder,
+        sent: Time,
+        may_act: bool,
+        nodes: Vec<(Holder, Place)>,
+    },
+    Load {
+        boot: BootId,
+        from: usize,
+        activation: u64,
+        load: u64,
+        agent: AgentId,
+        holder: Holder,
+    },
+    Loaded {
+        boot: BootId,
+        activation: u64,
+        load: u64,
+        kept: Option<Kept>,
+        held_elsewhere: bool,
+    },
+    LookUp {
+        holder: Holder,
+        sent: Time,
+    },
+    Found {
+        holder: Holder,
+        sent: Time,
+        found: Found,
+    },
     Wake,
-    AttemptGone { task: TaskId, token: FencingToken },
+    AttemptGone {
+        task: TaskId,
+        token: FencingToken,
+    },
     Ask(Ask),
-    Answer { serial: u64, answer: Result<Bytes, Failure> },
+    Answer {
+        serial: u64,
+        answer: Result<Bytes, Failure>,
+    },
 }
 
 impl Packet {

@@ -3,27 +3,27 @@
 //! It stands for the loops of a real node, in as few lines as will do; every decision about an agent is the production
 //! activation's.
 
+mod finding;
+mod hosting;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
-use bytes::Bytes;
 use pelago_core::{
-    agent::{Envelope, Failure, Input, Proposal, Ticket, Work},
+    agent::{Envelope, Input, Proposal, Ticket},
     id::{AgentId, BootId, DirectoryId, FencingToken, Holder, Name, NodeId, TaskId},
-    record::{Finish, MessageId, Offer, Op, Outcome, Placement, Refusal, Register, Verdict},
-    route,
+    record::{MessageId, Offer, Op, Outcome, Placement, Register, Verdict},
     time::Time,
 };
 
 use crate::{
-    behaviour::{self, Request},
+    behaviour,
     dice::Dice,
-    hosted::{Hosted, Wish},
-    network::{Ask, Found, Packet, Place, ProposalKey},
+    hosted::Hosted,
+    network::{Ask, Packet, Place, ProposalKey},
     store::MapRows,
-    view::Attempt,
 };
 
 /// What a node may count on after a heartbeat was granted: less than what the leader waits.
@@ -31,8 +31,6 @@ const LEASE: Duration = Duration::from_millis(5_690);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const LOOK_UP: Duration = Duration::from_secs(2);
 const RESEND: Duration = Duration::from_secs(1);
-const AGAIN: Duration = Duration::from_millis(100);
-const HOPS_MAX: u32 = 4;
 
 /// What every node offers.
 pub(crate) fn offers() -> BTreeMap<Name, Offer> {
@@ -216,8 +214,6 @@ impl Process {
         self.last
     }
 
-    // ── its run ──
-
     fn register(&mut self, cx: &mut Context<'_>) {
         let op = Op::Register(Register {
             name: name(self.index),
@@ -301,227 +297,4 @@ impl Process {
     fn able(&self, now: Time) -> Option<Holder> {
         self.holder.filter(|_| !self.is_lapsed(now))
     }
-
-    // ── its activations ──
-
-    fn advance(&mut self, activation: u64, input: Input, cx: &mut Context<'_>) {
-        if let Some(hosted) = self.activations.get_mut(&activation) {
-            let mut wishes = Vec::new();
-            hosted.handle(cx.now, input, cx.dice, &mut wishes);
-            self.fulfil(activation, wishes, cx);
-        }
-    }
-
-    fn fulfil(&mut self, activation: u64, wishes: Vec<Wish>, cx: &mut Context<'_>) {
-        for wish in wishes {
-            match wish {
-                Wish::Load { load } => self.load(activation, load, cx),
-                Wish::Propose { proposal, op } => self.propose(activation, proposal, op, cx),
-                Wish::EndTurn { after, run } => cx.after(after, Due::TurnEnds { activation, run }),
-                Wish::LookAt(at) => cx.after(at - cx.now, Due::LookAt { activation }),
-                Wish::Answer { ticket, answer } => self.answered(ticket, answer, cx),
-                Wish::Again(envelope) => {
-                    if let Some(hosted) = self.activations.get(&activation) {
-                        cx.after(AGAIN, Due::Again { agent: hosted.agent.clone(), envelope });
-                    }
-                }
-                Wish::Gone => {
-                    if let Some(hosted) = self.activations.remove(&activation) {
-                        self.hosts.retain(|_, n| *n != activation);
-                        drop(hosted);
-                    }
-                }
-            }
-        }
-    }
-
-    fn load(&mut self, activation: u64, load: u64, cx: &mut Context<'_>) {
-        let Some(hosted) = self.activations.get(&activation).filter(|hosted| hosted.load == load) else { return };
-        let Some(holder) = self.holder else { return };
-        let (boot, agent) = (self.boot, hosted.agent.clone());
-        cx.send(Place::Leader, Packet::Load { from: self.index, boot, activation, load, agent, holder });
-        cx.after(RESEND, Due::LoadAgain { activation, load });
-    }
-
-    /// Hands something to an agent, which is taken if nobody here holds it.
-    fn deliver(&mut self, agent: &AgentId, envelope: Envelope, cx: &mut Context<'_>) {
-        let Some(holder) = self.able(cx.now) else {
-            return self.answered(envelope.ticket, Err(Failure::Stopped), cx);
-        };
-        let activation = match self.hosts.get(agent) {
-            Some(activation) => *activation,
-            None => self.host(agent, holder, cx),
-        };
-        self.advance(activation, Input::Deliver(envelope), cx);
-    }
-
-    fn host(&mut self, agent: &AgentId, holder: Holder, cx: &mut Context<'_>) -> u64 {
-        let activation = self.next();
-        let mut wishes = Vec::new();
-        let hosted = Hosted::new(agent.clone(), holder, cx.now, cx.dice, &mut wishes);
-        self.activations.insert(activation, hosted);
-        self.hosts.insert(agent.clone(), activation);
-        self.fulfil(activation, wishes, cx);
-        activation
-    }
-
-    fn ticket(&mut self, origin: Origin) -> Ticket {
-        let ticket = Ticket(self.next());
-        self.tickets.insert(ticket, origin);
-        ticket
-    }
-
-    // ── what it is asked ──
-
-    fn ask(&mut self, ask: Ask, cx: &mut Context<'_>) {
-        let Some(holder) = self.able(cx.now) else {
-            return answer(&ask, Err(Failure::Stopped), cx);
-        };
-        let home = route::rendezvous(&ask.agent, self.nodes.iter().map(|(holder, _)| *holder));
-        if self.hosts.contains_key(&ask.agent) || home.is_none_or(|home| home == holder) || ask.hops > 1 {
-            return self.ask_here(ask, cx);
-        }
-        self.forward(ask, home.unwrap_or(holder), cx);
-    }
-
-    fn ask_here(&mut self, ask: Ask, cx: &mut Context<'_>) {
-        let (agent, payload, remember) = (ask.agent.clone(), ask.payload.clone(), ask.remember.clone());
-        let ticket = self.ticket(Origin::Ask(ask));
-        self.deliver(&agent, Envelope { ticket, work: Work::Ask { remember }, payload }, cx);
-    }
-
-    fn forward(&mut self, ask: Ask, holder: Holder, cx: &mut Context<'_>) {
-        match self.nodes.iter().find(|(known, _)| *known == holder) {
-            Some((_, place)) if ask.hops < HOPS_MAX => {
-                cx.send(*place, Packet::Ask(Ask { hops: ask.hops + 1, ..ask }));
-            }
-            Some(_) | None => answer(&ask, Err(Failure::Elsewhere(holder)), cx),
-        }
-    }
-
-    fn answered(&mut self, ticket: Ticket, result: Result<Bytes, Failure>, cx: &mut Context<'_>) {
-        match (self.tickets.remove(&ticket), result) {
-            (Some(Origin::Ask(ask)), Err(Failure::Elsewhere(holder))) => self.forward(ask, holder, cx),
-            (Some(Origin::Ask(ask)), result) => answer(&ask, result, cx),
-            (Some(Origin::Message(id)), _) => {
-                self.handling.remove(&id);
-            }
-            (Some(Origin::Attempt(task, _)), Ok(_)) => {
-                self.attempts.remove(&task);
-            }
-            (Some(Origin::Attempt(task, token)), Err(failure)) => self.attempt_failed(task, token, failure, cx),
-            (None, _) => {}
-        }
-    }
-
-    // ── what it finds ──
-
-    fn look_up(&mut self, cx: &mut Context<'_>) {
-        if let Some(holder) = self.able(cx.now) {
-            cx.send(Place::Leader, Packet::LookUp { holder, sent: cx.now });
-        }
-    }
-
-    fn found(&mut self, sent: Time, found: Found, cx: &mut Context<'_>) {
-        self.drop_lost(sent, &found, cx);
-        for message in found.messages {
-            if self.handling.contains(&message.id) && !self.is_careless(cx) {
-                continue;
-            }
-            self.handling.insert(message.id.clone());
-            let ticket = self.ticket(Origin::Message(message.id.clone()));
-            let work = Work::Message { id: message.id, attempts: 0 };
-            self.deliver(&message.to, Envelope { ticket, work, payload: message.payload }, cx);
-        }
-        for attempt in found.attempts {
-            self.attempt(attempt, cx);
-        }
-    }
-
-    fn is_careless(&self, cx: &mut Context<'_>) -> bool {
-        self.habits.careless_look_ups && cx.dice.chance(300)
-    }
-
-    /// Drops the attempts that were taken away: those begun before the look-up was sent, and not found by it.
-    fn drop_lost(&mut self, sent: Time, found: &Found, cx: &mut Context<'_>) {
-        let is_found = |token| found.attempts.iter().any(|attempt| attempt.task.token == Some(token));
-        let lost = |(_, (token, since)): &(&TaskId, &(FencingToken, Time))| *since < sent && !is_found(*token);
-        let lost: Vec<_> = self.attempts.iter().filter(lost).map(|(task, (token, _))| (*task, *token)).collect();
-        for (task, token) in lost {
-            self.attempts.remove(&task);
-            self.attempt_gone(task, token, cx);
-        }
-    }
-
-    fn attempt(&mut self, Attempt { task, input }: Attempt, cx: &mut Context<'_>) {
-        let Some(token) = task.token else { return };
-        let known = self.attempts.get(&task.id).is_some_and(|(known, _)| *known == token);
-        if known {
-            return;
-        }
-        self.attempts.insert(task.id, (token, cx.now));
-        match task.placement {
-            Placement::Keyed => {
-                let ticket = self.ticket(Origin::Attempt(task.id, token));
-                let limit = Duration::from_millis(task.policy.attempt_ms_max);
-                let work = Work::Task { task: task.id, token, limit };
-                self.deliver(&task.agent, Envelope { ticket, work, payload: input }, cx);
-            }
-            Placement::Pool | Placement::Resident => {
-                let (takes, result) = behaviour::reader(task.id, token, Request::read(&input), cx.dice);
-                let verdict = match result {
-                    Ok(produced) => Verdict::Done(produced.reply),
-                    Err(failure) => failed(failure.to_string(), cx.dice),
-                };
-                self.readers.insert(task.id, (token, verdict));
-                cx.after(takes, Due::AttemptEnds { task: task.id, token });
-            }
-        }
-    }
-
-    fn attempt_ends(&mut self, task: TaskId, token: FencingToken, cx: &mut Context<'_>) {
-        if self.readers.get(&task).is_some_and(|(present, _)| *present == token)
-            && let Some((_, verdict)) = self.readers.remove(&task)
-        {
-            self.finish(task, token, verdict, cx);
-        }
-    }
-
-    fn attempt_failed(&mut self, task: TaskId, token: FencingToken, failure: Failure, cx: &mut Context<'_>) {
-        let verdict = match failure {
-            Failure::Refused(Refusal::StaleToken { .. }) => {
-                self.attempts.remove(&task);
-                return;
-            }
-            Failure::Hopeless(reason) => Verdict::Hopeless { reason },
-            Failure::Busy | Failure::Elsewhere(_) | Failure::Stopped => Verdict::Returned,
-            failure @ (Failure::Failed(_) | Failure::TimedOut { .. } | Failure::Refused(_) | Failure::Unknown) => {
-                failed(failure.to_string(), cx.dice)
-            }
-        };
-        self.finish(task, token, verdict, cx);
-    }
-
-    fn finish(&mut self, task: TaskId, token: FencingToken, verdict: Verdict, cx: &mut Context<'_>) {
-        self.attempts.remove(&task);
-        self.own(Op::Finish(Finish { task, token, verdict, sends: Vec::new(), enqueues: Vec::new() }), cx);
-    }
-
-    fn attempt_gone(&mut self, task: TaskId, token: FencingToken, cx: &mut Context<'_>) {
-        if self.readers.get(&task).is_some_and(|(present, _)| *present == token) {
-            self.readers.remove(&task);
-        }
-        let all: Vec<u64> = self.activations.keys().copied().collect();
-        for activation in all {
-            self.advance(activation, Input::TaskGone { task, token }, cx);
-        }
-    }
-}
-
-fn answer(ask: &Ask, answer: Result<Bytes, Failure>, cx: &mut Context<'_>) {
-    cx.send(Place::Client(ask.client), Packet::Answer { serial: ask.serial, answer });
-}
-
-fn failed(reason: String, dice: &mut Dice) -> Verdict {
-    Verdict::Failed { reason, retry_after_ms: dice.between(50, 500) }
 }

@@ -54,19 +54,12 @@ impl Oracle {
     /// Takes note of what an item commits.
     pub(crate) fn check(&mut self, change: &Applied) -> Result<(), Violation> {
         for write in &change.writes {
-            match write {
-                Write::Agent { agent, state: Some(state) } => self.committed(&agent.id, &numbers_of(state))?,
-                Write::Message(message) if message.buried.is_none() => self.sent(&message.to, &message.payload),
-                Write::Node(_)
-                | Write::Agent { .. }
-                | Write::Message(_)
-                | Write::MessageGone { .. }
-                | Write::Reply(_)
-                | Write::ReplyGone(_)
-                | Write::NewTask { .. }
-                | Write::Task { .. }
-                | Write::Event(_)
-                | Write::TaskGone(_) => {}
+            if let Write::Agent { agent, state: Some(state) } = write {
+                self.committed(&agent.id, &numbers_of(state))?;
+            } else if let Write::Message(message) = write
+                && message.buried.is_none()
+            {
+                self.sent(&message.to, &message.payload);
             }
         }
         Ok(())
@@ -90,7 +83,10 @@ impl Oracle {
                 return Err(Violation::new(ONCE, format!("{number} was appended to {agent} twice")));
             }
             if self.refuted.contains(number) {
-                return Err(Violation::new(TOLD, format!("{number} was appended to {agent} after its client was told that nothing happened")));
+                return Err(Violation::new(
+                    TOLD,
+                    format!("{number} was appended to {agent} after its client was told that nothing happened"),
+                ));
             }
             let hash = Glimpse::next(history.hashes[history.numbers.len()], *number);
             history.numbers.push(*number);
@@ -111,19 +107,12 @@ impl Oracle {
 
     /// A client was told that its message is in the store.
     pub(crate) fn sent_by_client(&self, message: &MessageBody) -> Result<(), Violation> {
-        match Request::read(&message.payload) {
-            Request::Append { number } if !self.owed.contains_key(&number) => {
-                Err(Violation::new(TOLD, format!("a client was told that {number} was sent, and it was not")))
-            }
-            Request::Append { .. }
-            | Request::Tell { .. }
-            | Request::Delegate { .. }
-            | Request::Peek
-            | Request::Refuse
-            | Request::Stall { .. }
-            | Request::Poison { .. }
-            | Request::Flaky { .. } => Ok(()),
+        if let Request::Append { number } = Request::read(&message.payload)
+            && !self.owed.contains_key(&number)
+        {
+            return Err(Violation::new(TOLD, format!("a client was told that {number} was sent, and it was not")));
         }
+        Ok(())
     }
 
     /// A client was told what a register held before `appended`, having asked when `floor` was known.
@@ -165,7 +154,10 @@ impl Oracle {
         for (agent, history) in &self.registers {
             let held = rows.states.get(agent).map_or_else(Vec::new, |state| numbers_of(state));
             if held != history.numbers {
-                return Err(Violation::new(LOST, format!("{agent} holds {} numbers, not {}", held.len(), history.numbers.len())));
+                return Err(Violation::new(
+                    LOST,
+                    format!("{agent} holds {} numbers, not {}", held.len(), history.numbers.len()),
+                ));
             }
         }
         for (number, agent) in &self.owed {

@@ -3,17 +3,16 @@
 //! A run has two parts. While faults last clients do what they like; then everything heals, and every ask must
 //! succeed, every task must end, every message must arrive, and the store must hold what the oracle expects.
 
+mod failing;
+mod leading;
+
 use std::{
     collections::BTreeMap,
     panic::{self, AssertUnwindSafe},
     time::Duration,
 };
 
-use pelago_core::{
-    id::{BootId, Holder},
-    record::Write,
-    time::{LogTime, Time},
-};
+use pelago_core::{id::BootId, time::Time};
 
 use crate::{
     client::{self, Client},
@@ -22,9 +21,9 @@ use crate::{
     invariants::{Invariants, Violation},
     leader::Leader,
     log::Log,
-    network::{Found, Network, Packet, Place, Weather},
+    network::{Network, Packet, Place, Weather},
     node::{self, Due, Habits, Out, Process},
-    trace::{Short, Trace},
+    trace::Trace,
     workload::Workload,
 };
 
@@ -36,10 +35,6 @@ const SETTLES: Duration = Duration::from_secs(15);
 const RESTS: Duration = Duration::from_secs(120);
 /// A run takes some 5,000 steps. One that takes this many feeds itself.
 const STEPS_MAX: u64 = 50_000;
-/// Messages of one agent that one look-up finds.
-const FOUND_MAX: usize = 8;
-/// The day on which every simulation begins, in milliseconds since 1970.
-const BEGINNING: LogTime = LogTime::from_millis(1_700_000_000_000);
 const _: () = assert!(SETTLES.as_secs() < RESTS.as_secs());
 
 /// Whether a run keeps its trace.
@@ -66,6 +61,8 @@ pub struct Run {
     pub commits: u64,
     /// Faults that really happened, by kind.
     pub faults: Tally,
+    /// What the rules had to deal with, by kind.
+    pub sightings: Tally,
     /// What was violated, if anything was.
     pub violation: Option<Violation>,
     /// What happened, when [`Tracing::On`].
@@ -98,6 +95,7 @@ pub fn run(seed: u64, workload: Workload, tracing: Tracing) -> Run {
         simulated: world.now - Time::ZERO,
         commits: world.commits,
         faults: world.tally,
+        sightings: world.sightings,
         violation,
         trace: world.trace.lines,
     }
@@ -123,6 +121,7 @@ struct World {
     clients: Vec<Client>,
     number: u64,
     tally: Tally,
+    sightings: Tally,
     commits: u64,
     healed: bool,
     /// When the last packet from before the healing has arrived.
@@ -174,6 +173,7 @@ impl World {
             clients: (0..CLIENTS).map(Client::new).collect(),
             number: 0,
             tally: Tally::default(),
+            sightings: Tally::default(),
             commits: 0,
             healed: false,
             rest_after: Time::ZERO,
@@ -270,8 +270,6 @@ impl World {
         Ok(())
     }
 
-    // ── the network ──
-
     fn send(&mut self, from: Place, to: Place, packet: Packet) {
         let (first, second) = self.network.carry(self.now, (from, to), &packet, &mut self.dice, &mut self.tally);
         if let Some(at) = second {
@@ -304,8 +302,6 @@ impl World {
         }
         Ok(())
     }
-
-    // ── nodes ──
 
     fn start(&mut self, node: usize) {
         if self.nodes[node].process.is_some() {
@@ -360,121 +356,6 @@ impl World {
         }
     }
 
-    // ── the leader ──
-
-    fn elect(&mut self, clock_ahead_ms: u64) {
-        if self.leader.is_some() {
-            return;
-        }
-        self.terms += 1;
-        let millis = u64::try_from((self.now - Time::ZERO).as_millis()).expect("a run is short");
-        let clock = BEGINNING.plus_millis(millis + clock_ahead_ms).max(self.log.rows.time);
-        self.trace.note(self.now, || format!("leader of term {}", self.terms));
-        self.leader = Some(Leader::new(self.terms, self.now, clock, &self.log.rows, &mut self.dice));
-        self.flush_soon();
-        self.after(TICK, Event::Tick { term: self.terms });
-        // A new leader wakes everybody: what its predecessor said may not have arrived.
-        for holder in self.log.rows.live().collect::<Vec<Holder>>() {
-            let to = node::place(holder.node, &self.log.rows);
-            self.send(Place::Leader, to, Packet::Wake);
-        }
-    }
-
-    fn lose_leader(&mut self, election: Duration, clock_ahead_ms: u64) {
-        self.leader = None;
-        self.after(election, Event::Elect { clock_ahead_ms });
-    }
-
-    fn ask_leader(&mut self, from: Place, packet: Packet) {
-        let Some(leader) = &mut self.leader else { return };
-        let rows = &self.log.rows;
-        match packet {
-            Packet::Propose { key, op } => {
-                leader.propose(Some(key), op, rows);
-                self.flush_soon();
-            }
-            Packet::Heartbeat { holder, sent } => {
-                let may_act = leader.heartbeat(self.now, holder, rows);
-                let nodes = rows.live().map(|holder| (holder, node::place(holder.node, rows))).collect();
-                self.send(Place::Leader, from, Packet::Granted { holder, sent, may_act, nodes });
-            }
-            Packet::Load { boot, from: node, activation, load, agent, holder } => {
-                let kept = rows.kept(&agent);
-                let held_elsewhere = rows.holder(&agent).is_some_and(|other| other != holder);
-                let packet = Packet::Loaded { boot, activation, load, kept, held_elsewhere };
-                self.send(Place::Leader, Place::Node(node), packet);
-            }
-            Packet::LookUp { holder, sent } => {
-                let messages = rows.messages_for(holder, FOUND_MAX);
-                let found = Found { messages, attempts: rows.attempts_of(holder) };
-                self.send(Place::Leader, from, Packet::Found { holder, sent, found });
-            }
-            Packet::Decided { .. }
-            | Packet::Granted { .. }
-            | Packet::Loaded { .. }
-            | Packet::Found { .. }
-            | Packet::Wake
-            | Packet::AttemptGone { .. }
-            | Packet::Ask(_)
-            | Packet::Answer { .. } => unreachable!("the leader is asked only"),
-        }
-    }
-
-    fn flush_soon(&mut self) {
-        if let Some(leader) = &mut self.leader
-            && leader.begin_flush()
-        {
-            let (term, wait) = (leader.term, Duration::from_micros(self.dice.between(200, 3_000)));
-            self.after(wait, Event::Flush { term });
-        }
-    }
-
-    fn flush(&mut self, term: u64) -> Result<(), Violation> {
-        let Some(leader) = self.leader.as_mut().filter(|leader| leader.term == term) else { return Ok(()) };
-        let (waiting, batch): (Vec<_>, Vec<_>) = leader.take_batch().into_iter().unzip();
-        let clock = leader.clock(self.now);
-        let fault = self.batch_fault.take();
-        if let Some(fault) = &fault {
-            self.tally.count(fault.kind());
-        }
-        if let Some(Fault::FailBatch { applied: false, election }) = fault {
-            self.trace.note(self.now, || format!("a batch of {} is rolled back", batch.len()));
-            self.lose_leader(election, 0);
-            return Ok(());
-        }
-        let all = self.log.append(clock, batch, &mut self.invariants)?;
-        for applied in &all {
-            self.trace.note(self.now, || format!("{}.{}: {} ⇒ {:?}", applied.stamp.index, applied.stamp.item, Short(&applied.op), applied.outcome));
-            let counts = |write: &&Write| matches!(write, Write::Agent { .. } | Write::Task { .. });
-            self.commits += applied.writes.iter().filter(counts).count() as u64;
-        }
-        if let Some(Fault::FailBatch { election, .. }) = fault {
-            self.trace.note(self.now, || "the answers of the batch are lost".to_owned());
-            self.lose_leader(election, 0);
-            return Ok(());
-        }
-        let Some(leader) = &mut self.leader else { return Ok(()) };
-        let mut packets = Vec::new();
-        for (key, applied) in waiting.into_iter().zip(all) {
-            packets.extend(leader.applied(self.now, &applied, &self.log.rows, &mut self.dice));
-            packets.extend(key.map(|key| (key.from, Packet::Decided { key, outcome: applied.outcome })));
-        }
-        for (to, packet) in packets {
-            self.send(Place::Leader, to, packet);
-        }
-        self.flush_soon();
-        Ok(())
-    }
-
-    fn tick(&mut self, term: u64) {
-        let Some(leader) = self.leader.as_mut().filter(|leader| leader.term == term) else { return };
-        leader.tick(self.now, &self.log.rows, &mut self.dice);
-        self.flush_soon();
-        self.after(TICK, Event::Tick { term });
-    }
-
-    // ── clients ──
-
     fn client(&mut self, index: usize, packet: Option<Packet>) -> Result<(), Violation> {
         let mut out = Vec::new();
         let mut cx = client::Context {
@@ -499,73 +380,5 @@ impl World {
             self.send(Place::Client(index), to, packet);
         }
         Ok(())
-    }
-
-    // ── faults ──
-
-    fn fault(&mut self, fault: Fault) {
-        if self.healed {
-            return;
-        }
-        self.trace.note(self.now, || format!("fault: {fault:?}"));
-        let kind = fault.kind();
-        let installed = match fault {
-            Fault::Crash { node, down } => {
-                self.nodes[node].paused_until = self.now;
-                self.after(down, Event::Start { node });
-                self.nodes[node].process.take().is_some()
-            }
-            Fault::Pause { node, still } => {
-                self.nodes[node].paused_until = self.now + still;
-                self.nodes[node].process.is_some()
-            }
-            Fault::LoseLeader { election, clock_ahead_ms } => {
-                let lost = self.leader.is_some();
-                if lost {
-                    self.lose_leader(election, clock_ahead_ms);
-                }
-                lost
-            }
-            // Counted when a batch meets it.
-            Fault::FailBatch { .. } => {
-                self.batch_fault = Some(fault);
-                return;
-            }
-            Fault::Storm { weather, lasts } => {
-                self.network.weather = weather;
-                self.after(lasts, Event::CalmDown);
-                true
-            }
-            Fault::Cut { from, to, lasts } => {
-                self.after(lasts, Event::Mend { from, to });
-                self.network.cut.insert((from, to))
-            }
-        };
-        if installed {
-            self.tally.count(kind);
-        }
-    }
-
-    /// What was begun is over, or is waited for a little longer. Then what is asked must succeed.
-    fn settled(&mut self) {
-        if self.log.rows.is_at_rest() {
-            self.clients.iter_mut().for_each(Client::probe);
-        } else {
-            self.after(Duration::from_secs(1), Event::Settled);
-        }
-    }
-
-    fn heal(&mut self) {
-        self.trace.note(self.now, || "all faults end".to_owned());
-        self.healed = true;
-        self.rest_after = self.network.last_arrival;
-        self.network.weather = Weather::default();
-        self.network.cut.clear();
-        self.batch_fault = None;
-        self.elect(0);
-        for node in 0..self.nodes.len() {
-            self.nodes[node].paused_until = self.now;
-            self.start(node);
-        }
     }
 }

@@ -21,21 +21,12 @@ pub(crate) struct Attempts {
 impl Attempts {
     pub(crate) fn check(&mut self, change: &Applied, before: &MapRows) -> Result<(), Violation> {
         for write in &change.writes {
-            match write {
-                Write::NewTask { task, .. } => self.check_begin(None, task)?,
-                Write::Task { task, result } => {
-                    let before = before.tasks.get(&task.id);
-                    check_end(before, task, result.as_ref(), &change.op)?;
-                    self.check_begin(before, task)?;
-                }
-                Write::Node(_)
-                | Write::Agent { .. }
-                | Write::Message(_)
-                | Write::MessageGone { .. }
-                | Write::Reply(_)
-                | Write::ReplyGone(_)
-                | Write::Event(_)
-                | Write::TaskGone(_) => {}
+            if let Write::NewTask { task, .. } = write {
+                self.check_begin(None, task)?;
+            } else if let Write::Task { task, result } = write {
+                let before = before.tasks.get(&task.id);
+                check_end(before, task, result.as_ref(), &change.op)?;
+                self.check_begin(before, task)?;
             }
         }
         Ok(())

@@ -35,7 +35,10 @@ impl Fencing {
     fn check_turn(&self, turn: &Turn, before: &MapRows) -> Result<(), Violation> {
         let newest = self.newest.get(&turn.agent).copied();
         if newest != Some((turn.epoch, turn.holder)) {
-            let what = format!("{}: a turn of {} at epoch {} committed, the newest is {newest:?}", turn.agent, turn.holder, turn.epoch);
+            let what = format!(
+                "{}: a turn of {} at epoch {} committed, the newest is {newest:?}",
+                turn.agent, turn.holder, turn.epoch
+            );
             return Err(Violation::new(NAME, what));
         }
         if before.agents.get(&turn.agent).is_none_or(|row| row.phase != Phase::Active) {

@@ -41,32 +41,23 @@ impl Once {
     }
 
     fn check_write(&mut self, write: &Write) -> Result<(), Violation> {
-        match write {
-            Write::Message(message) if message.buried.is_none() => {
-                let handled = self.handled.contains(&(message.to.clone(), message.id.clone()));
-                if handled && !matches!(message.id.sender, Sender::Client(_)) {
-                    return violated(format!("{:?} came back into the inbox of {}", message.id, message.to));
-                }
-            }
-            Write::Reply(reply) if !self.replied.insert(reply.key.clone()) => {
-                return violated(format!("key {:?} was answered twice", reply.key.key));
-            }
-            Write::NewTask { task, .. } => {
-                if let Some(key) = &task.idempotency
-                    && !self.enqueued.insert(key.clone())
-                {
-                    return violated(format!("key {:?} made two tasks", key.key));
-                }
-            }
-            Write::Node(_)
-            | Write::Agent { .. }
-            | Write::Message(_)
-            | Write::MessageGone { .. }
-            | Write::Reply(_)
-            | Write::ReplyGone(_)
-            | Write::Task { .. }
-            | Write::Event(_)
-            | Write::TaskGone(_) => {}
+        if let Write::Message(message) = write
+            && message.buried.is_none()
+            && !matches!(message.id.sender, Sender::Client(_))
+            && self.handled.contains(&(message.to.clone(), message.id.clone()))
+        {
+            return violated(format!("{:?} came back into the inbox of {}", message.id, message.to));
+        }
+        if let Write::Reply(reply) = write
+            && !self.replied.insert(reply.key.clone())
+        {
+            return violated(format!("key {:?} was answered twice", reply.key.key));
+        }
+        if let Write::NewTask { task, .. } = write
+            && let Some(key) = &task.idempotency
+            && !self.enqueued.insert(key.clone())
+        {
+            return violated(format!("key {:?} made two tasks", key.key));
         }
         Ok(())
     }

@@ -1,0 +1,96 @@
+//! Shows that the simulator can fail: with a known bug compiled into the production sources it must find it.
+//!
+//! Each bug is built on its own, in a directory of its own, from a package made here that holds the simulator alone: the
+//! dependencies of this crate's tests (a database among them) would be built anew for every bug.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+/// Within how many seeds of each workload a bug must be found.
+const SEEDS: &str = "2000";
+
+#[test]
+fn a_commit_without_epoch_check_is_found() {
+    is_found("commit_without_epoch_check", "I4 (fencing)");
+}
+
+#[test]
+fn a_dropped_dedupe_on_redelivery_is_found() {
+    is_found("dedupe_dropped_on_redelivery", "I6 (at most once)");
+}
+
+#[test]
+fn a_late_result_that_is_accepted_is_found() {
+    is_found("late_result_accepted", "W4 (one result a task)");
+}
+
+#[test]
+fn a_doubt_that_is_resolved_by_reading_is_found() {
+    is_found("in_doubt_resolved_by_reading", "I6 (at most once)");
+}
+
+/// The seed that shows the bug passes without it, so it is the bug that was found.
+fn is_found(bug: &str, invariant: &str) {
+    let planted = simulate(bug, &["--seeds", SEEDS]);
+    let found = String::from_utf8_lossy(&planted.stdout).into_owned();
+    assert_eq!(planted.status.code(), Some(1), "{bug} was not found: {found}{}", text(&planted.stderr));
+    assert!(found.contains(&format!("{invariant} is violated")), "{bug} was found as something else: {found}");
+
+    let (seed, workload) = replayed(&found);
+    let workload = workload.parse().expect("the replay command names a workload");
+    let sound = pelago_sim::run(seed, workload, pelago_sim::Tracing::Off);
+    assert_eq!(sound.violation, None, "seed {seed} of {workload} fails without {bug}");
+}
+
+/// The seed and the workload of the replay command.
+fn replayed(found: &str) -> (u64, &str) {
+    let line = found.lines().find_map(|line| line.strip_prefix("replay: ")).expect("a failure says how to replay it");
+    let words: Vec<&str> = line.split(' ').collect();
+    let after = |option: &str| {
+        let at = words.iter().position(|word| *word == option).expect("the option is there");
+        words[at + 1]
+    };
+    (after("--seed").parse().expect("a seed is a number"), after("--workload"))
+}
+
+/// Builds and runs the simulator with `bug` in it.
+fn simulate(bug: &str, arguments: &[&str]) -> Output {
+    let planted = Path::new(env!("CARGO_TARGET_TMPDIR")).join("planted");
+    let manifest = package(&planted.join(bug), bug);
+    Command::new(env!("CARGO"))
+        // With a target named, build scripts and macros are built without the flags, and so only once.
+        .args(["run", "--quiet", "--offline", "--target=host-tuple", "--manifest-path"])
+        .arg(manifest)
+        .arg("--")
+        .args(arguments)
+        .env("CARGO_TARGET_DIR", planted.join("target"))
+        .env("RUSTFLAGS", format!("--cfg planted=\"{bug}\""))
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .output()
+        .expect("cargo runs")
+}
+
+/// Makes a package that is the simulator's example and depends on the simulator alone. Its binary is named after the
+/// bug, since all are built in one directory and may be at the same time.
+fn package(directory: &Path, bug: &str) -> PathBuf {
+    let simulator = Path::new(env!("CARGO_MANIFEST_DIR"));
+    fs::create_dir_all(directory).expect("the directory can be made");
+    let manifest = format!(
+        "[package]\nname = {bug:?}\nedition = \"2024\"\n\n[workspace]\n\n\
+         [[bin]]\nname = {bug:?}\npath = {:?}\n\n\
+         [dependencies]\npelago-sim = {{ path = {simulator:?} }}\n\n\
+         [profile.dev]\nopt-level = 1\ndebug = false\n",
+        simulator.join("examples/sim.rs"),
+    );
+    fs::copy(simulator.join("../../Cargo.lock"), directory.join("Cargo.lock")).expect("the lock file can be copied");
+    let path = directory.join("Cargo.toml");
+    fs::write(&path, manifest).expect("the manifest can be written");
+    path
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

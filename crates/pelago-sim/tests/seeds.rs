@@ -1,0 +1,84 @@
+//! Many seeds: none may violate anything, and together they must meet what the simulator is there for.
+
+use pelago_sim::{Run, Tally, Tracing, Workload, run, scenarios};
+
+/// Seeds of each workload.
+const SEEDS: u64 = 1_000;
+/// More runs than this in a hundred that say nothing are a failure of the simulator.
+const INVALID_PERCENT_MAX: u64 = 2;
+
+#[test]
+fn a_thousand_seeds_of_appends_violate_nothing() {
+    let seen = sweep(Workload::Append);
+    for kind in [
+        "ask under a known key answered again",
+        "claim lost to another",
+        "claim of a lost node refused",
+        "message buried",
+        "message handled before",
+        "turn of an older epoch refused",
+        "turn recognised the second time",
+    ] {
+        assert!(seen.0.contains_key(kind), "no seed met: {kind}");
+    }
+}
+
+#[test]
+fn a_thousand_seeds_of_tasks_violate_nothing() {
+    let seen = sweep(Workload::Tasks);
+    for kind in [
+        "attempt timed out",
+        "late result refused",
+        "task under a known key enqueued again",
+        "tasks of a lost node freed",
+        "turn of an older epoch refused",
+    ] {
+        assert!(seen.0.contains_key(kind), "no seed met: {kind}");
+    }
+}
+
+#[test]
+fn what_once_failed_passes() {
+    for scenario in scenarios::ALL {
+        passes(&run(scenario.seed, scenario.workload, Tracing::Off));
+    }
+}
+
+#[test]
+fn the_same_seed_makes_the_same_run() {
+    for workload in Workload::ALL {
+        for seed in [1, 4, 17] {
+            let (one, two) = (run(seed, workload, Tracing::On), run(seed, workload, Tracing::On));
+            assert!(one.trace.len() > 1_000, "the trace of seed {seed} has {} lines", one.trace.len());
+            assert!(one.trace == two.trace, "seed {seed} of {workload} made two runs");
+            // Whether it is written down changes nothing.
+            let quiet = run(seed, workload, Tracing::Off);
+            assert_eq!((quiet.steps, quiet.commits, &quiet.faults), (one.steps, one.commits, &one.faults));
+        }
+    }
+}
+
+#[test]
+fn two_seeds_make_two_runs() {
+    let (one, two) = (run(1, Workload::Append, Tracing::On), run(2, Workload::Append, Tracing::On));
+    assert!(one.trace != two.trace);
+}
+
+fn sweep(workload: Workload) -> Tally {
+    let mut seen = Tally::default();
+    let mut invalid = 0;
+    for seed in 0..SEEDS {
+        let run = run(seed, workload, Tracing::Off);
+        passes(&run);
+        invalid += u64::from(!run.is_valid());
+        seen.add(&run.sightings);
+    }
+    assert!(invalid * 100 <= SEEDS * INVALID_PERCENT_MAX, "{invalid} of {SEEDS} seeds said nothing");
+    seen
+}
+
+fn passes(run: &Run) {
+    if let Some(violation) = &run.violation {
+        panic!("seed {} of {}: {violation}\nreplay: {}", run.seed, run.workload, run.replay());
+    }
+}
