@@ -44,10 +44,7 @@ pub(crate) struct Target {
 impl Cargo {
     pub(crate) fn of_this_workspace() -> Self {
         let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = manifest_dir
-            .parent()
-            .expect("xtask lies one directory below the root")
-            .to_path_buf();
+        let root = manifest_dir.parent().expect("xtask lies one directory below the root").to_path_buf();
         // Set by the Cargo that runs us: the same toolchain builds the rest.
         let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
         Self { root, program }
@@ -60,11 +57,7 @@ impl Cargo {
     /// `cargo SUBCOMMAND ARGUMENTS`, ready to run.
     pub(crate) fn command(&self, subcommand: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
-        command
-            .current_dir(&self.root)
-            .env("PROTOC", "/nonexistent")
-            .arg(subcommand)
-            .args(arguments);
+        command.current_dir(&self.root).env("PROTOC", "/nonexistent").arg(subcommand).args(arguments);
         command
     }
 
@@ -78,28 +71,19 @@ impl Cargo {
     /// Says whether Cargo has this subcommand: `nextest`, `deny`, `clippy` and `fmt` are programs of their own.
     pub(crate) fn has(&self, subcommand: &str) -> bool {
         let mut command = self.command(subcommand, &["--version"]);
-        command
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .is_ok_and(|status| status.success())
+        command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 
     pub(crate) fn metadata(&self) -> Result<Metadata, Error> {
         let mut command = self.command("metadata", &["--format-version=1", "--no-deps", "--offline"]);
         let output = command.output().map_err(|cause| cannot_start(&command, cause))?;
         if !output.status.success() {
-            return Err(Error::Metadata(
-                String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-            ));
+            return Err(Error::Metadata(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
         }
         serde_json::from_slice(&output.stdout).map_err(|cause| Error::Metadata(cause.to_string()))
     }
 }
 
 pub(crate) fn cannot_start(command: &Command, cause: std::io::Error) -> Error {
-    Error::Start {
-        command: command.get_program().to_string_lossy().into_owned(),
-        cause,
-    }
+    Error::Start { command: command.get_program().to_string_lossy().into_owned(), cause }
 }

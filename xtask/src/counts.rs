@@ -13,19 +13,12 @@ pub(crate) struct Counts {
 impl Counts {
     /// One check with its outcome.
     pub(crate) fn of_check(passed: bool) -> Self {
-        Self {
-            passed: usize::from(passed),
-            failed: usize::from(!passed),
-            skipped: 0,
-        }
+        Self { passed: usize::from(passed), failed: usize::from(!passed), skipped: 0 }
     }
 
     /// A step that others rest on, like a build: it counts only when it fails.
     pub(crate) fn of_ground(sound: bool) -> Self {
-        Self {
-            failed: usize::from(!sound),
-            ..Self::default()
-        }
+        Self { failed: usize::from(!sound), ..Self::default() }
     }
 }
 
@@ -56,11 +49,7 @@ mod tests {
     fn skipped_tests_are_named_only_when_there_are_any() {
         let mut counts = Counts::of_check(true);
         assert_eq!(counts.to_string(), "1 passed, 0 failed");
-        counts += Counts {
-            passed: 2,
-            failed: 1,
-            skipped: 4,
-        };
+        counts += Counts { passed: 2, failed: 1, skipped: 4 };
         assert_eq!(counts.to_string(), "3 passed, 1 failed, 4 skipped");
     }
 }

@@ -4,11 +4,7 @@
 //! Is not: part of the product. No crate depends on it, and it knows the crates only by their paths and names.
 
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a developer tool: its output is its product"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer tool: its output is its product")]
 
 mod cargo;
 mod counts;

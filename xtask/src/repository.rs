@@ -31,11 +31,7 @@ pub(crate) struct File {
 
 impl Repository {
     pub(crate) fn read(cargo: &Cargo) -> Result<Self, Error> {
-        let mut repository = Self {
-            metadata: cargo.metadata()?,
-            root: cargo.root().to_path_buf(),
-            ..Self::default()
-        };
+        let mut repository = Self { metadata: cargo.metadata()?, root: cargo.root().to_path_buf(), ..Self::default() };
         repository.read_directory(cargo.root())?;
         repository.files.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(repository)
@@ -46,17 +42,12 @@ impl Repository {
     }
 
     pub(crate) fn rust_files_under<'a>(&'a self, directory: &'a str) -> impl Iterator<Item = &'a File> {
-        self.files
-            .iter()
-            .filter(move |file| file.path.starts_with(directory) && file.path.ends_with(".rs"))
+        self.files.iter().filter(move |file| file.path.starts_with(directory) && file.path.ends_with(".rs"))
     }
 
     /// A path of Cargo's as our files write it.
     pub(crate) fn relative(&self, path: &Path) -> String {
-        path.strip_prefix(&self.root)
-            .unwrap_or(path)
-            .to_string_lossy()
-            .replace('\\', "/")
+        path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy().replace('\\', "/")
     }
 
     fn read_directory(&mut self, directory: &Path) -> Result<(), Error> {
@@ -82,8 +73,7 @@ impl Repository {
         // What is not UTF-8 is a picture or a golden file: there is nothing to read in it.
         if let Ok(text) = String::from_utf8(bytes) {
             let path = path.strip_prefix(&self.root).unwrap_or(path);
-            self.files
-                .push(File::new(path.to_string_lossy().replace('\\', "/"), text));
+            self.files.push(File::new(path.to_string_lossy().replace('\\', "/"), text));
         }
         Ok(())
     }
@@ -92,22 +82,9 @@ impl Repository {
 impl File {
     fn new(path: String, text: String) -> Self {
         let is_code = path.ends_with(".rs") || path.ends_with(".proto");
-        let rust = if is_code {
-            RustText::of(&text)
-        } else {
-            RustText::default()
-        };
-        let production = if is_for_tests(&path) {
-            String::new()
-        } else {
-            without_tests(&rust.code)
-        };
-        Self {
-            path,
-            text,
-            rust,
-            production,
-        }
+        let rust = if is_code { RustText::of(&text) } else { RustText::default() };
+        let production = if is_for_tests(&path) { String::new() } else { without_tests(&rust.code) };
+        Self { path, text, rust, production }
     }
 }
 
@@ -117,23 +94,14 @@ fn is_for_tests(path: &str) -> bool {
 }
 
 fn cannot_read(path: &Path, cause: std::io::Error) -> Error {
-    Error::Read {
-        path: path.display().to_string(),
-        cause,
-    }
+    Error::Read { path: path.display().to_string(), cause }
 }
 
 #[cfg(test)]
 impl Repository {
     /// A repository of these files, for a check to look at.
     pub(crate) fn of(files: &[(&str, &str)]) -> Self {
-        let files = files
-            .iter()
-            .map(|(path, text)| File::new((*path).to_owned(), (*text).to_owned()))
-            .collect();
-        Self {
-            files,
-            ..Self::default()
-        }
+        let files = files.iter().map(|(path, text)| File::new((*path).to_owned(), (*text).to_owned())).collect();
+        Self { files, ..Self::default() }
     }
 }

@@ -169,11 +169,7 @@ fn quote_or_lifetime(rest: &str) -> (Part, usize) {
         (Some('\\'), _) | (Some(_), Some('\'')) => true,
         (_, _) => false,
     };
-    if literal {
-        (Part::Literal, quoted_length(rest, '\''))
-    } else {
-        (Part::Code, 1)
-    }
+    if literal { (Part::Literal, quoted_length(rest, '\'')) } else { (Part::Code, 1) }
 }
 
 /// The length of `#"…"#` after a prefix `r`, `br` or `cr`; None if this is not a raw string.
@@ -193,9 +189,7 @@ fn is_word(character: char) -> bool {
 
 /// As many blanks as there are bytes, with the line ends in place, so that offsets stay true as well.
 fn blank(text: &str) -> String {
-    text.bytes()
-        .map(|byte| if byte == b'\n' { '\n' } else { ' ' })
-        .collect()
+    text.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect()
 }
 
 #[cfg(test)]
@@ -216,9 +210,7 @@ mod tests {
         let text = RustText::of(source);
         assert_eq!(
             words(&text.code),
-            [
-                "let", "a", "let", "h", "let", "k", "b", "let", "m", "let", "n", "fn", "o", "p"
-            ]
+            ["let", "a", "let", "h", "let", "k", "b", "let", "m", "let", "n", "fn", "o", "p"]
         );
         assert_eq!(words(&text.comments), ["d", "e", "f", "g"]);
     }

@@ -7,10 +7,7 @@ use crate::repository::Repository;
 
 pub(crate) fn run(cargo: &Cargo, arguments: &[&str]) -> Result<bool, Error> {
     let (planted, simulator) = split(arguments)?;
-    let mut command = cargo.command(
-        "run",
-        &["--quiet", "--locked", "--package=pelago-sim", "--example=sim", "--"],
-    );
+    let mut command = cargo.command("run", &["--quiet", "--locked", "--package=pelago-sim", "--example=sim", "--"]);
     command.args(simulator);
     if let Some(name) = planted {
         check_name(&name, &planted_bugs(&Repository::read(cargo)?))?;
@@ -29,9 +26,7 @@ fn split(arguments: &[&str]) -> Result<(Option<String>, Vec<String>), Error> {
     let mut arguments = arguments.iter();
     while let Some(&argument) = arguments.next() {
         if argument == "--planted" {
-            let name = arguments
-                .next()
-                .ok_or_else(|| Error::Usage("`--planted` needs a name".to_owned()))?;
+            let name = arguments.next().ok_or_else(|| Error::Usage("`--planted` needs a name".to_owned()))?;
             planted = Some((*name).to_owned());
         } else if let Some(name) = argument.strip_prefix("--planted=") {
             planted = Some(name.to_owned());
@@ -47,10 +42,7 @@ fn check_name(name: &str, known: &[String]) -> Result<(), Error> {
     if known.iter().any(|bug| bug == name) {
         return Ok(());
     }
-    Err(Error::Usage(format!(
-        "no bug `{name}` is planted; there are: {}",
-        known.join(", ")
-    )))
+    Err(Error::Usage(format!("no bug `{name}` is planted; there are: {}", known.join(", "))))
 }
 
 /// The names of all bugs planted in the sources, sorted.

@@ -51,23 +51,10 @@ Examples:
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Options {
     /// The node to ask. Any node of a mesh answers for all of it
-    #[arg(
-        long,
-        global = true,
-        env = "PELAGO_URL",
-        value_name = "URL",
-        default_value = "http://127.0.0.1:8080"
-    )]
+    #[arg(long, global = true, env = "PELAGO_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub(crate) url: String,
     /// What stdout looks like
-    #[arg(
-        short,
-        long,
-        global = true,
-        env = "PELAGO_OUTPUT",
-        value_name = "FORMAT",
-        default_value = "text"
-    )]
+    #[arg(short, long, global = true, env = "PELAGO_OUTPUT", value_name = "FORMAT", default_value = "text")]
     pub(crate) output: Format,
     /// Whether stderr has colours. NO_COLOR and CLICOLOR_FORCE are heard too
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
@@ -86,10 +73,7 @@ pub(crate) fn read() -> Result<CommandLine, Stopped> {
     CommandLine::try_parse_from(&words).map_err(|error| {
         let format = format_asked_for(&words, env::var("PELAGO_OUTPUT").ok().as_deref());
         let output = Output::new(format, ColorChoice::Auto);
-        Stopped {
-            outcome: explain(&error, output),
-            output,
-        }
+        Stopped { outcome: explain(&error, output), output }
     })
 }
 
@@ -148,17 +132,12 @@ pub(crate) fn show_help(help: &StyledStr, output: Output) -> Result<(), Error> {
 /// The format of a command line that could not be read as a whole. `variable` is `PELAGO_OUTPUT`.
 fn format_asked_for(words: &[OsString], variable: Option<&str>) -> Format {
     let words: Vec<&str> = words.iter().filter_map(|word| word.to_str()).collect();
-    let after_flag = words
-        .windows(2)
-        .filter(|pair| matches!(pair[0], "-o" | "--output"))
-        .map(|pair| pair[1]);
+    let after_flag = words.windows(2).filter(|pair| matches!(pair[0], "-o" | "--output")).map(|pair| pair[1]);
     let with_flag = words
         .iter()
         .filter_map(|word| word.strip_prefix("--output=").or(word.strip_prefix("-o")))
         .map(|value| value.trim_start_matches('='));
-    let on_the_line = after_flag
-        .chain(with_flag)
-        .find(|format| matches!(*format, "json" | "text"));
+    let on_the_line = after_flag.chain(with_flag).find(|format| matches!(*format, "json" | "text"));
     match on_the_line.or(variable) {
         Some("json") => Format::Json,
         Some(_) | None => Format::Text,
@@ -177,13 +156,7 @@ mod tests {
             let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
             format_asked_for(&words, variable)
         };
-        for line in [
-            "x -o json",
-            "x -ojson y",
-            "x -o=json",
-            "x --output json y",
-            "x --output=json",
-        ] {
+        for line in ["x -o json", "x -ojson y", "x -o=json", "x --output json y", "x --output=json"] {
             assert_eq!(format(line, None), Format::Json, "{line}");
         }
         assert_eq!(format("x -o text", Some("json")), Format::Text);
@@ -218,10 +191,7 @@ mod tests {
     fn examples(help: &str) -> Vec<&str> {
         let lines = help.lines().filter_map(|line| line.strip_prefix("  "));
         let commands = lines.flat_map(|line| line.split(" # ").take(1).flat_map(|line| line.split(" | ")));
-        commands
-            .map(str::trim)
-            .filter(|command| command.starts_with("pelago "))
-            .collect()
+        commands.map(str::trim).filter(|command| command.starts_with("pelago ")).collect()
     }
 
     /// Splits as a shell does, as far as the examples need it: blanks, and single quotes around a word.

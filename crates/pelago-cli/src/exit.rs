@@ -98,10 +98,7 @@ impl Document for ExitCodes {
 
 impl ExitCodes {
     pub(crate) fn all() -> Self {
-        let items = ALL.into_iter().map(|exit| Meaning {
-            code: exit.code(),
-            meaning: exit.meaning(),
-        });
+        let items = ALL.into_iter().map(|exit| Meaning { code: exit.code(), meaning: exit.meaning() });
         Self { items: items.collect() }
     }
 

@@ -37,14 +37,10 @@ pub(crate) fn read(argument: Option<&str>) -> Result<Input, Problem> {
 
 fn of_text(text: &str) -> Input {
     match serde_json::from_str(text) {
-        Ok(json) => Input {
-            json,
-            is_wrapped: false,
-        },
-        Err(_not_json) => Input {
-            json: serde_json::value::to_raw_value(text).expect("any text is a JSON string"),
-            is_wrapped: true,
-        },
+        Ok(json) => Input { json, is_wrapped: false },
+        Err(_not_json) => {
+            Input { json: serde_json::value::to_raw_value(text).expect("any text is a JSON string"), is_wrapped: true }
+        }
     }
 }
 
@@ -57,9 +53,7 @@ fn file(path: &Path) -> Result<String, Problem> {
 fn bounded(from: impl Read, name: &Path) -> Result<String, Problem> {
     let mut text = String::new();
     let limit = PAYLOAD_BYTES_MAX as u64 + 1;
-    from.take(limit)
-        .read_to_string(&mut text)
-        .map_err(|cause| crate::problem::unreadable_input(name, &cause))?;
+    from.take(limit).read_to_string(&mut text).map_err(|cause| crate::problem::unreadable_input(name, &cause))?;
     if text.len() > PAYLOAD_BYTES_MAX {
         let detail = format!("{} has more than {PAYLOAD_BYTES_MAX} bytes", name.display());
         let hint = "keep large data elsewhere and pass its address";
@@ -126,26 +120,10 @@ mod tests {
 
     #[test]
     fn a_duration_needs_a_unit() {
-        for (text, ms) in [
-            ("0s", 0),
-            ("500ms", 500),
-            ("30s", 30_000),
-            ("5m", 300_000),
-            ("2h", 7_200_000),
-        ] {
+        for (text, ms) in [("0s", 0), ("500ms", 500), ("30s", 30_000), ("5m", 300_000), ("2h", 7_200_000)] {
             assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in [
-            "",
-            "30",
-            "s",
-            "-1s",
-            "1.5s",
-            "1d",
-            "1 s",
-            "99999999h",
-            "99999999999999999999s",
-        ] {
+        for text in ["", "30", "s", "-1s", "1.5s", "1d", "1 s", "99999999h", "99999999999999999999s"] {
             assert!(duration(text).is_err(), "{text}");
         }
     }

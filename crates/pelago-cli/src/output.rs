@@ -55,10 +55,7 @@ pub(crate) struct Output {
 
 impl Output {
     pub(crate) fn new(format: Format, color: ColorChoice) -> Self {
-        Self {
-            format,
-            colored: is_colored(color),
-        }
+        Self { format, colored: is_colored(color) }
     }
 
     /// Shows a document: as JSON to programs, as `text` to people.
@@ -71,10 +68,7 @@ impl Output {
             shown.push('\n');
         }
         let mut stdout = io::stdout().lock();
-        stdout
-            .write_all(shown.as_bytes())
-            .and_then(|()| stdout.flush())
-            .map_err(Error::Stdout)
+        stdout.write_all(shown.as_bytes()).and_then(|()| stdout.flush()).map_err(Error::Stdout)
     }
 
     /// Tells people something that is not data, such as what to do next.
@@ -102,11 +96,7 @@ impl Output {
     }
 
     fn painted(self, style: &str, text: &str) -> String {
-        if self.colored {
-            format!("{style}{text}{PLAIN}")
-        } else {
-            text.to_owned()
-        }
+        if self.colored { format!("{style}{text}{PLAIN}") } else { text.to_owned() }
     }
 }
 
@@ -114,7 +104,8 @@ const DIM: &str = "\x1b[2m";
 const RED: &str = "\x1b[1;31m";
 const PLAIN: &str = "\x1b[0m";
 
-/// Columns under `headings`, without borders; empty when there are no rows, since a heading alone says nothing.
+/// Columns under `headings`, without borders; empty when there are no rows, since a heading alone says nothing. A cell
+/// without text shows a dash, so that a program that splits at blanks still counts right.
 pub(crate) fn columns<const N: usize>(
     headings: [&'static str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -122,16 +113,12 @@ pub(crate) fn columns<const N: usize>(
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(headings);
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.map(|cell| if cell.is_empty() { "-".to_owned() } else { cell }));
     }
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    if table.is_empty() {
-        String::new()
-    } else {
-        table.trim_fmt()
-    }
+    if table.is_empty() { String::new() } else { table.trim_fmt() }
 }
 
 /// A line a fact: its name, then its value.
@@ -168,8 +155,8 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_and_end_without_spaces() {
-        let rows = [["a", "longer"], ["wider", "b"]].map(|row| row.map(str::to_owned));
-        assert_eq!(columns(["ID", "NAME"], rows), "ID     NAME\na      longer\nwider  b");
+        let rows = [["a", "longer"], ["wider", "b"], ["c", ""]].map(|row| row.map(str::to_owned));
+        assert_eq!(columns(["ID", "NAME"], rows), "ID     NAME\na      longer\nwider  b\nc      -");
         assert_eq!(columns(["ID", "NAME"], []), "");
     }
 

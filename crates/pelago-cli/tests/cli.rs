@@ -32,10 +32,7 @@ fn a_newcomer_can_talk_to_agents() {
     let said = node.run(["agent", "ask", "echo", "good day"]);
     assert_eq!(text(&said.stdout), "\"good day\"\n");
     assert!(text(&said.stderr).contains("JSON string"), "{}", text(&said.stderr));
-    assert_eq!(
-        node.text_given(["agent", "ask", "echo", "-"], "{\"a\": 1.0}\n"),
-        "{\"a\": 1.0}\n"
-    );
+    assert_eq!(node.text_given(["agent", "ask", "echo", "-"], "{\"a\": 1.0}\n"), "{\"a\": 1.0}\n");
 }
 
 #[test]
@@ -64,12 +61,7 @@ fn a_task_is_followed_from_its_id_to_its_result() {
     assert_eq!(node.text(["task", "wait", id, "--timeout", "20s"]), "40\n");
 
     let shown = node.text(["task", "show", id]);
-    for fact in [
-        "agent      sleeper (pool)\n",
-        "state      done\n",
-        "input      40\n",
-        "result     40\n",
-    ] {
+    for fact in ["agent      sleeper (pool)\n", "state      done\n", "input      40\n", "result     40\n"] {
         assert!(shown.contains(fact), "{fact:?} is missing in\n{shown}");
     }
     let listed = node.text(["task", "ls", "--state", "done"]);
@@ -77,16 +69,8 @@ fn a_task_is_followed_from_its_id_to_its_result() {
 
     let events = node.text(["task", "events", id]);
     assert_eq!(node.text(["task", "events", id, "--follow"]), events);
-    let happened: Vec<&str> = events
-        .lines()
-        .filter_map(|line| line.split_whitespace().nth(4))
-        .collect();
-    assert_eq!(
-        happened,
-        [
-            "queued", "running", "progress", "progress", "progress", "progress", "done"
-        ]
-    );
+    let happened: Vec<&str> = events.lines().filter_map(|line| line.split_whitespace().nth(4)).collect();
+    assert_eq!(happened, ["queued", "running", "progress", "progress", "progress", "progress", "done"]);
     assert_eq!(node.text(["task", "events", id, "--after", "6"]).lines().count(), 1);
 }
 
@@ -94,18 +78,11 @@ fn a_task_is_followed_from_its_id_to_its_result() {
 fn a_task_that_fails_is_tried_again_and_a_dead_one_can_be_revived() {
     let home = Home::new();
     let node = home.start();
-    assert_eq!(
-        node.text(["task", "run", "flaky", "1", "--wait=30s"]),
-        "{\"attempts\":2}\n"
-    );
+    assert_eq!(node.text(["task", "run", "flaky", "1", "--wait=30s"]), "{\"attempts\":2}\n");
 
     let dead = node.run(["task", "run", "flaky", "1", "--attempts", "1", "--wait=30s"]);
     assert_eq!((code(&dead), text(&dead.stdout)), (1, ""));
-    assert!(
-        text(&dead.stderr).contains("error[PLG-3004]: task "),
-        "{}",
-        text(&dead.stderr)
-    );
+    assert!(text(&dead.stderr).contains("error[PLG-3004]: task "), "{}", text(&dead.stderr));
     let status = node.text(["status"]);
     assert!(status.starts_with("PROBLEM  1 task is dead\n"), "{status}");
 
@@ -114,17 +91,10 @@ fn a_task_that_fails_is_tried_again_and_a_dead_one_can_be_revived() {
     assert_eq!(node.text(["task", "retry", id, "--wait=30s"]), "{\"attempts\":2}\n");
 
     let id = node.text(["task", "run", "sleeper", "1", "--delay", "1h"]);
-    assert_eq!(
-        node.text(["task", "cancel", id.trim(), "--reason", "not needed"]),
-        "cancelled\n"
-    );
+    assert_eq!(node.text(["task", "cancel", id.trim(), "--reason", "not needed"]), "cancelled\n");
     let cancelled = node.run(["task", "wait", id.trim()]);
     assert_eq!(code(&cancelled), 1);
-    assert!(
-        text(&cancelled.stderr).contains("was cancelled: not needed"),
-        "{}",
-        text(&cancelled.stderr)
-    );
+    assert!(text(&cancelled.stderr).contains("was cancelled: not needed"), "{}", text(&cancelled.stderr));
 }
 
 #[test]
@@ -138,11 +108,7 @@ fn the_other_builtin_agents_do_what_they_say() {
     assert_eq!(reading["reply"]["size"], json!({ "bytes": 38, "lines": 2, "words": 8 }));
     let missing = node.run(["agent", "ask", "reader", r#"{"path": "none.md"}"#]);
     assert_eq!(code(&missing), 1);
-    assert!(
-        text(&missing.stderr).contains("none.md: No such file"),
-        "{}",
-        text(&missing.stderr)
-    );
+    assert!(text(&missing.stderr).contains("none.md: No such file"), "{}", text(&missing.stderr));
 
     let mut before = String::new();
     for (number, length) in [(7, 1), (-3, 2), (7, 3)] {
@@ -213,30 +179,31 @@ fn the_exit_code_and_the_problem_say_what_went_wrong() {
         (&["task", "retry", done], 5, "PLG-2020"),
         (&["status", "--url", "http://127.0.0.1:1"], 6, "PLG-2031"),
         (&["task", "run", "sleeper", "60000", "--wait=50ms"], 7, "PLG-3005"),
-        (
-            &["agent", "ask", "sleeper", "60000", "--timeout", "50ms"],
-            7,
-            "PLG-2025",
-        ),
+        (&["agent", "ask", "sleeper", "60000", "--timeout", "50ms"], 7, "PLG-2025"),
     ] {
         let shown = node.run(command);
         assert_eq!(code(&shown), exit, "{command:?}: {}", text(&shown.stderr));
         let expected = format!("error[{problem}]: ");
-        assert!(
-            text(&shown.stderr).contains(&expected),
-            "{command:?}: {}",
-            text(&shown.stderr)
-        );
+        assert!(text(&shown.stderr).contains(&expected), "{command:?}: {}", text(&shown.stderr));
 
         let shown = node.run(command.iter().copied().chain(["-o", "json"]));
         assert_eq!(code(&shown), exit, "{command:?} -o json");
         let told: Value = serde_json::from_slice(&shown.stderr)
             .unwrap_or_else(|_| panic!("{command:?}: stderr is no JSON: {}", text(&shown.stderr)));
-        assert_eq!(
-            (&told["kind"], &told["code"]),
-            (&json!("Problem"), &json!(problem)),
-            "{command:?}"
-        );
+        assert_eq!((&told["kind"], &told["code"]), (&json!("Problem"), &json!(problem)), "{command:?}");
+    }
+}
+
+#[test]
+fn a_command_cut_short_shows_its_help_with_or_without_variables() {
+    for words in [&[][..], &["task"], &["-o", "text", "task"]] {
+        for variable in [None, Some(("PELAGO_OUTPUT", "text"))] {
+            let shown = pelago(words).envs(variable).output().expect("the binary runs");
+            let told = text(&shown.stderr);
+            assert_eq!((code(&shown), text(&shown.stdout)), (2, ""), "{words:?}: {told}");
+            assert!(told.contains("Commands:\n"), "{words:?}: {told}");
+            assert!(told.contains("error[PLG-3001]: a command is missing"), "{words:?}: {told}");
+        }
     }
 }
 
@@ -256,10 +223,7 @@ fn lists_that_are_empty_or_cut_short_say_what_to_do() {
     assert!(text(&cut.stderr).contains("--all"), "{}", text(&cut.stderr));
     let first = node.json(["agent", "ls", "--limit", "2"]);
     let next = first["next"].as_str().expect("there is more");
-    assert_eq!(
-        node.json(["agent", "ls", "--cursor", next])["items"][0]["agent"],
-        "counter:c"
-    );
+    assert_eq!(node.json(["agent", "ls", "--cursor", next])["items"][0]["agent"], "counter:c");
     assert_eq!(node.text(["agent", "ls", "--all"]).lines().count(), 4);
 }
 
@@ -293,11 +257,7 @@ fn a_second_process_on_a_data_directory_is_refused() {
     assert_eq!((code(&refused), text(&refused.stdout)), (1, ""));
     let told = text(&refused.stderr);
     assert!(told.contains("error") && told.contains("another process"), "{told}");
-    assert_eq!(
-        node.text(["agent", "ask", "counter:a", "1"]),
-        "1\n",
-        "the first one is unharmed"
-    );
+    assert_eq!(node.text(["agent", "ask", "counter:a", "1"]), "1\n", "the first one is unharmed");
 }
 
 #[test]
@@ -317,21 +277,11 @@ fn after_kill_9_the_counter_goes_on_and_the_tasks_are_there() {
 
     let node = home.start();
     assert_eq!(node.text(["agent", "ask", "counter:a", "1"]), "21\n");
-    assert_eq!(
-        node.text(["task", "wait", running.trim(), "--timeout", "30s"]),
-        "1000\n"
-    );
+    assert_eq!(node.text(["task", "wait", running.trim(), "--timeout", "30s"]), "1000\n");
     assert!(node.text(["task", "show", running.trim()]).contains("attempts   2 of "));
-    assert!(
-        node.text(["task", "show", waiting.trim()])
-            .contains("state      queued\n")
-    );
+    assert!(node.text(["task", "show", waiting.trim()]).contains("state      queued\n"));
     let again = node.run(["task", "run", "echo", "[1]", "--key", "done", "--wait"]);
-    assert!(
-        text(&again.stderr).contains("an earlier request had this key"),
-        "{}",
-        text(&again.stderr)
-    );
+    assert!(text(&again.stderr).contains("an earlier request had this key"), "{}", text(&again.stderr));
 }
 
 /// How long anything may take that a node does on its own.
@@ -350,16 +300,7 @@ impl Home {
     }
 
     fn serve(&self) -> Command {
-        let mut command = pelago([
-            "serve",
-            "--found",
-            "--name",
-            "n1",
-            "--port",
-            "0",
-            "--print-addr",
-            "json",
-        ]);
+        let mut command = pelago(["serve", "--found", "--name", "n1", "--port", "0", "--print-addr", "json"]);
         command.current_dir(self.path());
         command
     }
@@ -382,11 +323,7 @@ impl Home {
         let addresses: Value = serde_json::from_str(&line).expect("the line is JSON");
         assert_eq!(addresses["pid"], json!(process.id()));
         let http = addresses["http"].as_str().expect("the node serves HTTP");
-        Node {
-            home: self,
-            process: Some(process),
-            url: format!("http://{http}"),
-        }
+        Node { home: self, process: Some(process), url: format!("http://{http}") }
     }
 
     fn log_path(&self) -> std::path::PathBuf {
@@ -424,10 +361,7 @@ impl Node<'_> {
 
     fn text_given(&self, words: impl IntoIterator<Item = impl AsRef<OsStr>>, stdin: &str) -> String {
         let mut command = self.command(words);
-        let command = command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("the binary runs");
         let mut pipe = process.stdin.take().expect("stdin is a pipe");
         pipe.write_all(stdin.as_bytes()).expect("the command reads stdin");
@@ -436,13 +370,7 @@ impl Node<'_> {
     }
 
     fn succeeded(&self, shown: Output) -> String {
-        assert_eq!(
-            code(&shown),
-            0,
-            "{}\nlog of the node:\n{}",
-            text(&shown.stderr),
-            self.home.log()
-        );
+        assert_eq!(code(&shown), 0, "{}\nlog of the node:\n{}", text(&shown.stderr), self.home.log());
         text(&shown.stdout).to_owned()
     }
 
@@ -472,11 +400,7 @@ impl Node<'_> {
             if is_wanted(text(&shown.stdout)) {
                 return;
             }
-            assert!(
-                start.elapsed() < PATIENCE,
-                "{words:?} shows {shown:?}\n{}",
-                self.home.log()
-            );
+            assert!(start.elapsed() < PATIENCE, "{words:?} shows {shown:?}\n{}", self.home.log());
         }
     }
 

@@ -34,7 +34,8 @@ fn the_demo_loses_its_node_and_nothing_else() {
     assert!(number(&table, "failover_ms") > 0, "{table:#}");
 
     let report = fs::read_to_string(&report).expect("the report was written");
-    for part in ["### `crlf.txt`", "### `deep/er/unicode.md`", "### `empty`", "### `text 15.md`", "- `binary`: binary"] {
+    for part in ["### `crlf.txt`", "### `deep/er/unicode.md`", "### `empty`", "### `text 15.md`", "- `binary`: binary"]
+    {
         assert_eq!(report.matches(part).count(), 1, "{part} is not once in {report}");
     }
     fs::remove_file(place.path().join("report.md")).expect("it was written");

@@ -293,7 +293,14 @@ mod tests {
 
     fn parse(text: &str) -> Result<String, &'static str> {
         Address::parse(&Name::default_namespace(), text)
-            .map(|a| format!("{:?} {} {:?}", a.node.as_ref().map(Name::as_str), a.agent.name, a.agent.key.as_ref().map(Key::as_str)))
+            .map(|a| {
+                format!(
+                    "{:?} {} {:?}",
+                    a.node.as_ref().map(Name::as_str),
+                    a.agent.name,
+                    a.agent.key.as_ref().map(Key::as_str)
+                )
+            })
             .map_err(|e| e.why)
     }
 

@@ -42,11 +42,7 @@ fn cell(rows: &[Vec<usize>], a: &[char], b: &[char], i: usize, j: usize) -> usiz
     let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
     let best = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
     let swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-    if swapped {
-        best.min(rows[i - 2][j - 2] + 1)
-    } else {
-        best
-    }
+    if swapped { best.min(rows[i - 2][j - 2] + 1) } else { best }
 }
 
 #[cfg(test)]

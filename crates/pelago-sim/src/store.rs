@@ -181,9 +181,8 @@ impl Rows for MapRows {
     }
 
     fn tasks_ended(&self, before: LogTime, keyed: bool, rows_max: u32) -> Result<Vec<TaskId>, Infallible> {
-        let ended = |task: &&Task| {
-            task.state.is_ended() && task.changed < before && task.idempotency.is_some() == keyed
-        };
+        let ended =
+            |task: &&Task| task.state.is_ended() && task.changed < before && task.idempotency.is_some() == keyed;
         let mut ended: Vec<_> = self.tasks.values().filter(ended).map(|task| (task.changed, task.id)).collect();
         ended.sort_unstable();
         Ok(ended.into_iter().take(rows_max as usize).map(|(_, id)| id).collect())

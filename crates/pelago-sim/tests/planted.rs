@@ -82,7 +82,7 @@ fn package(directory: &Path, bug: &str) -> PathBuf {
         "[package]\nname = {bug:?}\nedition = \"2024\"\n\n[workspace]\n\n\
          [[bin]]\nname = {bug:?}\npath = {:?}\n\n\
          [dependencies]\npelago-sim = {{ path = {simulator:?} }}\n\n\
-         [profile.dev]\nopt-level = 1\ndebug = false\n",
+         [profile.dev]\ndebug = false\n",
         simulator.join("examples/sim.rs"),
     );
     fs::copy(simulator.join("../../Cargo.lock"), directory.join("Cargo.lock")).expect("the lock file can be copied");

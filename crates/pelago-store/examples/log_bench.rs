@@ -16,9 +16,7 @@ const PAYLOAD_BYTES: usize = 100;
 const TIME_PER_ROW: Duration = Duration::from_secs(2);
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let home = std::env::args_os()
-        .nth(1)
-        .map_or_else(std::env::temp_dir, PathBuf::from);
+    let home = std::env::args_os().nth(1).map_or_else(std::env::temp_dir, PathBuf::from);
     let home = tempfile::tempdir_in(home)?;
     let directory = Arc::new(OsDirectory::open(home.path())?);
     let mut out = std::io::stdout();
@@ -34,11 +32,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let start = Instant::now();
     let log = Log::open(directory.clone(), Config::new(1))?;
     let (time, entries) = (start.elapsed().as_millis(), log.reader().range()?.end);
-    writeln!(
-        out,
-        "opening {entries} entries in {} segments: {time} ms",
-        directory.names()?.len()
-    )?;
+    writeln!(out, "opening {entries} entries in {} segments: {time} ms", directory.names()?.len())?;
     log.close()?;
     Ok(())
 }
@@ -57,10 +51,7 @@ fn bare(directory: &dyn Directory, bytes: usize) -> Result<String, Box<dyn Error
         times.push(start.elapsed());
     }
     directory.remove("bare")?;
-    Ok(format!(
-        "bare write and fdatasync, {bytes} B: {}",
-        percentiles(&mut times)
-    ))
+    Ok(format!("bare write and fdatasync, {bytes} B: {}", percentiles(&mut times)))
 }
 
 /// Keeps `in_flight` appends waiting for their flush.
@@ -95,17 +86,9 @@ fn append(log: &Log, index: &mut u64, entries: usize, answer: mpsc::Sender<Answe
     let payload = Bytes::from_static(&[7; PAYLOAD_BYTES]);
     let from = *index;
     *index += entries as u64;
-    let entries = (from..*index)
-        .map(|index| Entry {
-            index,
-            payload: payload.clone(),
-        })
-        .collect();
+    let entries = (from..*index).map(|index| Entry { index, payload: payload.clone() }).collect();
     let start = Instant::now();
-    log.append(
-        entries,
-        Box::new(move |result| answer.send((start, result)).expect("the loop waits")),
-    )?;
+    log.append(entries, Box::new(move |result| answer.send((start, result)).expect("the loop waits")))?;
     Ok(())
 }
 

@@ -1,6 +1,9 @@
-use std::time::Instant;
 use rusqlite::{Connection, params};
-fn cpu() -> f64 { let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime); t.tv_sec as f64 + t.tv_nsec as f64 / 1e9 }
+use std::time::Instant;
+fn cpu() -> f64 {
+    let t = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    t.tv_sec as f64 + t.tv_nsec as f64 / 1e9
+}
 fn main() {
     let d = tempfile::TempDir::new().unwrap();
     let c = Connection::open(d.path().join("x.db")).unwrap();
@@ -17,7 +20,12 @@ fn main() {
     let mut id = 0i64;
     while b.elapsed().as_secs() < 3 {
         c.execute_batch("BEGIN").unwrap();
-        for _ in 0..500 { id += 1; ins.execute(params![id, id, 1, &payload[..]]).unwrap(); lease.execute(params![id, 1, 2]).unwrap(); done.execute(params![id]).unwrap(); }
+        for _ in 0..500 {
+            id += 1;
+            ins.execute(params![id, id, 1, &payload[..]]).unwrap();
+            lease.execute(params![id, 1, 2]).unwrap();
+            done.execute(params![id]).unwrap();
+        }
         c.execute_batch("COMMIT").unwrap();
     }
     println!("raw task (3 stmts): {:.0}/s {:.0}/cpu-s", id as f64 / b.elapsed().as_secs_f64(), id as f64 / (cpu() - k));
@@ -25,7 +33,10 @@ fn main() {
     let mut n = 0u128;
     while b.elapsed().as_secs() < 3 {
         c.execute_batch("BEGIN").unwrap();
-        for _ in 0..500 { n += 1; blob.execute(params![n.to_be_bytes(), &payload[..]]).unwrap(); }
+        for _ in 0..500 {
+            n += 1;
+            blob.execute(params![n.to_be_bytes(), &payload[..]]).unwrap();
+        }
         c.execute_batch("COMMIT").unwrap();
     }
     println!("raw blob insert: {:.0}/s {:.0}/cpu-s", n as f64 / b.elapsed().as_secs_f64(), n as f64 / (cpu() - k));

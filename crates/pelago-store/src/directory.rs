@@ -99,27 +99,15 @@ impl Directory {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => {
-                return Err(Error::Io {
-                    what: "read",
-                    path: file,
-                    source,
-                });
+                return Err(Error::Io { what: "read", path: file, source });
             }
         };
         let lock = lock(path)?;
         let identity = read(path, &file, &text)?;
         if let Some(wanted) = name.filter(|name| **name != identity.node) {
-            return Err(Error::OtherNode {
-                path: path.into(),
-                found: identity.node,
-                wanted: wanted.clone(),
-            });
+            return Err(Error::OtherNode { path: path.into(), found: identity.node, wanted: wanted.clone() });
         }
-        Ok(Some(Self {
-            path: path.into(),
-            identity,
-            _lock: lock,
-        }))
+        Ok(Some(Self { path: path.into(), identity, _lock: lock }))
     }
 
     /// Makes a directory for a new node.
@@ -127,32 +115,16 @@ impl Directory {
     /// # Errors
     /// See [`Error`]. A directory that was made meanwhile is left alone.
     pub fn create(path: &Path, identity: Identity) -> Result<Self, Error> {
-        fs::create_dir_all(path).map_err(|source| Error::Io {
-            what: "create",
-            path: path.into(),
-            source,
-        })?;
+        fs::create_dir_all(path).map_err(|source| Error::Io { what: "create", path: path.into(), source })?;
         let lock = lock(path)?;
         let file = path.join(IDENTITY);
         if file.exists() {
             return Err(Error::InUse { path: path.into() });
         }
         let log = path.join(LOG);
-        fs::create_dir_all(&log).map_err(|source| Error::Io {
-            what: "create",
-            path: log,
-            source,
-        })?;
-        write(path, &file, &identity).map_err(|source| Error::Io {
-            what: "write",
-            path: file,
-            source,
-        })?;
-        Ok(Self {
-            path: path.into(),
-            identity,
-            _lock: lock,
-        })
+        fs::create_dir_all(&log).map_err(|source| Error::Io { what: "create", path: log, source })?;
+        write(path, &file, &identity).map_err(|source| Error::Io { what: "write", path: file, source })?;
+        Ok(Self { path: path.into(), identity, _lock: lock })
     }
 
     /// Whose directory it is.
@@ -182,17 +154,8 @@ impl Directory {
 
 fn lock(path: &Path) -> Result<File, Error> {
     let file = path.join(LOCK);
-    let io = |what, source| Error::Io {
-        what,
-        path: file.clone(),
-        source,
-    };
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&file)
-        .map_err(|e| io("open", e))?;
+    let io = |what, source| Error::Io { what, path: file.clone(), source };
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&file).map_err(|e| io("open", e))?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(Error::InUse { path: path.into() }),
@@ -204,22 +167,13 @@ fn lock(path: &Path) -> Result<File, Error> {
 fn read(path: &Path, file: &Path, text: &str) -> Result<Identity, Error> {
     let value = |word: &str| {
         let mut lines = text.lines().filter_map(|line| line.split_once(' '));
-        lines
-            .find(|(first, _)| *first == word)
-            .map(|(_, value)| value)
-            .ok_or_else(|| format!("it has no {word}"))
+        lines.find(|(first, _)| *first == word).map(|(_, value)| value).ok_or_else(|| format!("it has no {word}"))
     };
     let bad = |why: String| Error::Bad { path: file.into(), why };
     let invalid = |invalid: Invalid| bad(invalid.to_string());
-    let found = value("format")
-        .map_err(bad)?
-        .parse()
-        .map_err(|_| bad("its format is not a number".into()))?;
+    let found = value("format").map_err(bad)?.parse().map_err(|_| bad("its format is not a number".into()))?;
     if found > FORMAT {
-        return Err(Error::Newer {
-            path: path.into(),
-            found,
-        });
+        return Err(Error::Newer { path: path.into(), found });
     }
     Ok(Identity {
         mesh: value("mesh").map_err(bad)?.parse().map_err(invalid)?,
@@ -233,10 +187,7 @@ fn write(path: &Path, file: &Path, identity: &Identity) -> io::Result<()> {
     let Identity { mesh, directory, node } = identity;
     let beside = file.with_extension("new");
     let mut out = File::create(&beside)?;
-    write!(
-        out,
-        "format {FORMAT}\nmesh {mesh}\ndirectory {directory}\nnode {node}\n"
-    )?;
+    write!(out, "format {FORMAT}\nmesh {mesh}\ndirectory {directory}\nnode {node}\n")?;
     out.sync_all()?;
     fs::rename(&beside, file)?;
     File::open(path)?.sync_all()
@@ -247,11 +198,7 @@ mod tests {
     use super::*;
 
     fn identity(node: &str) -> Identity {
-        Identity {
-            mesh: MeshId(1),
-            directory: DirectoryId(2),
-            node: Name::new(node).expect("valid"),
-        }
+        Identity { mesh: MeshId(1), directory: DirectoryId(2), node: Name::new(node).expect("valid") }
     }
 
     #[test]
@@ -276,18 +223,10 @@ mod tests {
         let temp = tempfile::tempdir().expect("a temporary directory can be made");
         drop(Directory::create(temp.path(), identity("n1")).expect("created"));
         let other = Name::new("n2").expect("valid");
-        assert!(matches!(
-            Directory::open(temp.path(), Some(&other)),
-            Err(Error::OtherNode { .. })
-        ));
+        assert!(matches!(Directory::open(temp.path(), Some(&other)), Err(Error::OtherNode { .. })));
         let file = temp.path().join(IDENTITY);
-        let newer = fs::read_to_string(&file)
-            .expect("readable")
-            .replace("format 1", "format 9");
+        let newer = fs::read_to_string(&file).expect("readable").replace("format 1", "format 9");
         fs::write(&file, newer).expect("writable");
-        assert!(matches!(
-            Directory::open(temp.path(), None),
-            Err(Error::Newer { found: 9, .. })
-        ));
+        assert!(matches!(Directory::open(temp.path(), None), Err(Error::Newer { found: 9, .. })));
     }
 }

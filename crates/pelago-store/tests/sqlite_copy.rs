@@ -102,7 +102,8 @@ fn a_restore_leaves_nothing_of_the_database_before() {
     let path = image.path().join("machine.db");
     restore(&path, MESH, dumped(&ahead).as_slice()).expect("the dump is whole");
     assert!(dumped(&path) == dumped(&ahead));
-    let names: Vec<_> = fs::read_dir(image.path()).expect("a directory").map(|file| file.expect("a file").file_name()).collect();
+    let names: Vec<_> =
+        fs::read_dir(image.path()).expect("a directory").map(|file| file.expect("a file").file_name()).collect();
     assert_eq!(names, ["machine.db"]);
 }
 

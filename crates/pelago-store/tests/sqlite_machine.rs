@@ -67,7 +67,8 @@ fn a_batch_that_fails_midway_leaves_nothing() {
     let (before, applied) = (dumped(&path), machine.applied().clone());
 
     let saboteur = Connection::open(&path).expect("anyone may open the file");
-    let trap = "CREATE TRIGGER trap BEFORE INSERT ON task_events WHEN new.kind = 'done' BEGIN SELECT RAISE(FAIL, 'no'); END";
+    let trap =
+        "CREATE TRIGGER trap BEFORE INSERT ON task_events WHEN new.kind = 'done' BEGIN SELECT RAISE(FAIL, 'no'); END";
     saboteur.execute_batch(trap).expect("the trap is set");
     // Whole entries before the failing item, and items of its own entry, were written by then.
     let rest = log(30).split_off(5);
@@ -155,7 +156,11 @@ fn a_file_that_is_not_this_meshs_is_refused_and_left_alone() {
     assert!(matches!(refused(&foreign, MESH), Error::Foreign { .. }));
 
     let text = directory.path().join("text.db");
-    std::fs::write(&text, "not a database, only some text that is long enough for a header of one hundred bytes, more or less").expect("a file");
+    std::fs::write(
+        &text,
+        "not a database, only some text that is long enough for a header of one hundred bytes, more or less",
+    )
+    .expect("a file");
     assert!(matches!(refused(&text, MESH), Error::Corrupt(_)));
 }
 

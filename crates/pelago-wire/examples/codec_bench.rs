@@ -20,20 +20,15 @@ const ROUNDS: usize = 300;
 
 fn main() -> io::Result<()> {
     let mut out = io::stdout().lock();
-    for (name, op) in [
-        ("turn", Op::Turn(turn())),
-        ("enqueue", Op::Enqueue(enqueue())),
-        ("finish", Op::Finish(finish())),
-    ] {
+    for (name, op) in
+        [("turn", Op::Turn(turn())), ("enqueue", Op::Enqueue(enqueue())), ("finish", Op::Finish(finish()))]
+    {
         let ops = vec![op; ITEMS_MAX];
         let bytes = encode_entry(LogTime::ZERO, &ops);
         let encode = nanos_per_op(|| drop(black_box(encode_entry(LogTime::ZERO, black_box(&ops)))));
         let decode = nanos_per_op(|| drop(black_box(decode_entry(black_box(bytes.clone())))));
         let size = bytes.len() / ITEMS_MAX;
-        writeln!(
-            out,
-            "{name:8} {size:4} bytes/op  encode {encode:5.0} ns/op  decode {decode:5.0} ns/op"
-        )?;
+        writeln!(out, "{name:8} {size:4} bytes/op  encode {encode:5.0} ns/op  decode {decode:5.0} ns/op")?;
     }
     Ok(())
 }
@@ -54,37 +49,22 @@ fn turn() -> Turn {
     Turn {
         agent: agent(),
         epoch: Epoch(3),
-        holder: Holder {
-            node: NodeId(1),
-            incarnation: Incarnation(40_000),
-        },
+        holder: Holder { node: NodeId(1), incarnation: Incarnation(40_000) },
         version: Version(1_000),
         turns: 1,
         turn: TurnId(u128::MAX / 3),
         state: Some(Bytes::from(vec![7; 256])),
-        consumed: vec![MessageId {
-            sender: Sender::Agent(agent()),
-            generation: 9_000,
-            seq: 1 << 20,
-        }],
+        consumed: vec![MessageId { sender: Sender::Agent(agent()), generation: 9_000, seq: 1 << 20 }],
         buried: Vec::new(),
         replies: Vec::new(),
         finishes: Vec::new(),
-        sends: vec![MessageBody {
-            to: agent(),
-            payload: Bytes::from(vec![7; 64]),
-        }],
+        sends: vec![MessageBody { to: agent(), payload: Bytes::from(vec![7; 64]) }],
         enqueues: Vec::new(),
     }
 }
 
 fn enqueue() -> Enqueue {
-    let policy = RetryPolicy {
-        attempts_max: 5,
-        attempt_ms_max: 30_000,
-        backoff_ms: 100,
-        backoff_ms_max: 10_000,
-    };
+    let policy = RetryPolicy { attempts_max: 5, attempt_ms_max: 30_000, backoff_ms: 100, backoff_ms_max: 10_000 };
     let task = NewTask {
         id: TaskId(u128::MAX / 5),
         agent: agent(),
@@ -97,22 +77,13 @@ fn enqueue() -> Enqueue {
         idempotency: None,
         body: BodyHash([9; 16]),
     };
-    Enqueue {
-        task,
-        assign: Some(Holder {
-            node: NodeId(1),
-            incarnation: Incarnation(40_000),
-        }),
-    }
+    Enqueue { task, assign: Some(Holder { node: NodeId(1), incarnation: Incarnation(40_000) }) }
 }
 
 fn finish() -> Finish {
     Finish {
         task: TaskId(u128::MAX / 5),
-        token: FencingToken {
-            index: 1_000_000,
-            item: 17,
-        },
+        token: FencingToken { index: 1_000_000, item: 17 },
         verdict: Verdict::Done(Bytes::from(vec![7; 128])),
         sends: Vec::new(),
         enqueues: Vec::new(),

@@ -117,10 +117,7 @@ pub struct Encoder {
 impl Encoder {
     /// Begins a dump.
     pub fn begin(out: &mut Vec<u8>) -> Self {
-        let mut dump = Self {
-            hasher: blake3::Hasher::new(),
-            rows: 0,
-        };
+        let mut dump = Self { hasher: blake3::Hasher::new(), rows: 0 };
         let start = out.len();
         out.put_slice(&MAGIC);
         out.put_u32_le(VERSION);
@@ -170,10 +167,7 @@ impl Encoder {
         out.put_u8(kind);
         body(out);
         let bytes = out.len() - start - LENGTH_BYTES;
-        assert!(
-            bytes <= RECORD_BYTES_MAX,
-            "a row fits a record, since its values are bounded"
-        );
+        assert!(bytes <= RECORD_BYTES_MAX, "a row fits a record, since its values are bounded");
         out[start..start + LENGTH_BYTES].copy_from_slice(&(bytes as u32).to_le_bytes());
         self.hasher.update(&out[start..]);
     }
@@ -288,9 +282,7 @@ fn table<'a>(body: &mut &'a [u8]) -> Result<Record<'a>, Flaw> {
 
 fn row<'a>(body: &mut &'a [u8]) -> Result<Record<'a>, Flaw> {
     let values = body.try_get_u16_le().map_err(|_| Flaw::Record)?;
-    Ok(Record::Row(
-        (0..values).map(|_| take_value(body)).collect::<Result<_, _>>()?,
-    ))
+    Ok(Record::Row((0..values).map(|_| take_value(body)).collect::<Result<_, _>>()?))
 }
 
 fn take_value<'a>(body: &mut &'a [u8]) -> Result<Value<'a>, Flaw> {
@@ -326,10 +318,7 @@ mod tests {
         let mut out = Vec::new();
         let mut dump = Encoder::begin(&mut out);
         dump.table("nodes", &["id", "name", "boot"], &mut out);
-        dump.row(
-            [Value::Integer(-1), Value::Text("n1"), Value::Blob(&[7, 8])].into_iter(),
-            &mut out,
-        );
+        dump.row([Value::Integer(-1), Value::Text("n1"), Value::Blob(&[7, 8])].into_iter(), &mut out);
         dump.row([Value::Integer(2), Value::Text(""), Value::Null].into_iter(), &mut out);
         dump.end(&mut out);
         out

@@ -275,9 +275,10 @@ impl Cutter {
 fn interpret(header: Header, mut payload: Bytes) -> Result<Frame, Flaw> {
     let Header { length, lane, form, kind, number } = header;
     let request = RequestId(number);
+    // A field without a meaning is 0, so that a later version can give it one that no older reader overlooks.
     let form = match form {
-        form::ONE_WAY => Form::OneWay,
-        form::REPLY => Form::Reply(request),
+        form::ONE_WAY if number == 0 => Form::OneWay,
+        form::REPLY if kind == 0 => Form::Reply(request),
         form::REQUEST => {
             let wait = payload.try_get_u32_le().map_err(|_| Flaw::Malformed)?;
             Form::Request { id: request, wait: Duration::from_millis(u64::from(wait)) }
@@ -300,19 +301,22 @@ fn no_reply(kind: u16) -> Result<NoReply, Flaw> {
 }
 
 fn control(header: Header, payload: &[u8]) -> Result<Control, Flaw> {
-    let Header { lane, form, number, .. } = header;
-    match (form, payload) {
-        (form::HELLO, _) => Ok(Control::Hello(Box::new(hello(payload)?))),
-        (form::REFUSE, _) => Ok(Control::Refuse(refusal(payload)?)),
-        (form::GOODBYE, _) => Ok(Control::Goodbye(goodbye(payload)?)),
-        (form::PING, []) => Ok(Control::Ping(number)),
-        (form::PONG, []) => Ok(Control::Pong(number)),
-        (form::CREDIT, []) => {
+    let Header { lane, form, kind, number, .. } = header;
+    if kind != 0 {
+        return Err(Flaw::Malformed);
+    }
+    match (form, lane, number, payload) {
+        (form::HELLO, Lane::Control, 0, _) => Ok(Control::Hello(Box::new(hello(payload)?))),
+        (form::REFUSE, Lane::Control, 0, _) => Ok(Control::Refuse(refusal(payload)?)),
+        (form::GOODBYE, Lane::Control, 0, _) => Ok(Control::Goodbye(goodbye(payload)?)),
+        (form::PING, Lane::Control, _, []) => Ok(Control::Ping(number)),
+        (form::PONG, Lane::Control, _, []) => Ok(Control::Pong(number)),
+        (form::CREDIT, _, _, []) => {
             let bytes = u32::try_from(number).map_err(|_| Flaw::Malformed)?;
             Ok(Control::Credit { lane, bytes })
         }
-        (form::CANCEL, []) => Ok(Control::Cancel { lane, request: RequestId(number) }),
-        (_, _) => Err(Flaw::Malformed),
+        (form::CANCEL, _, _, []) => Ok(Control::Cancel { lane, request: RequestId(number) }),
+        (_, _, _, _) => Err(Flaw::Malformed),
     }
 }
 

@@ -5,9 +5,9 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
-pub mod raft;
 pub mod dump;
 pub mod frame;
+pub mod raft;
 pub mod record;
 pub mod segment;
 

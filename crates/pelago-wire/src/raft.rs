@@ -46,17 +46,10 @@ mod tests {
 
     #[test]
     fn what_the_first_release_wrote_is_read_and_written_alike() {
-        let entry = Entry {
-            term: 7,
-            payload: Some(entry::Payload::Ops(Bytes::from_static(b"ops"))),
-        };
+        let entry = Entry { term: 7, payload: Some(entry::Payload::Ops(Bytes::from_static(b"ops"))) };
         assert_eq!(encode(&entry)[..], ENTRY);
         assert_eq!(decode::<Entry>("entry", Bytes::from_static(&ENTRY)), Ok(entry));
-        let vote = Vote {
-            term: 3,
-            voter: 2,
-            committed: true,
-        };
+        let vote = Vote { term: 3, voter: 2, committed: true };
         assert_eq!(encode(&vote)[..], VOTE);
         assert_eq!(decode::<Vote>("vote", Bytes::from_static(&VOTE)), Ok(vote));
     }

@@ -206,15 +206,7 @@ impl Seed {
             return Err(Flaw::PayloadChecksum);
         }
         let kind = head.kind()?;
-        Ok((
-            Record {
-                kind,
-                index: head.index,
-                synced: head.synced,
-                payload,
-            },
-            head.chain,
-        ))
+        Ok((Record { kind, index: head.index, synced: head.synced, payload }, head.chain))
     }
 
     /// The checksum of a record header: over the segment's seed, the record's offset and the header.
@@ -369,9 +361,7 @@ impl Head {
 
     fn kind(&self) -> Result<Kind, Flaw> {
         if self.version != RECORD_VERSION {
-            return Err(Flaw::UnknownVersion {
-                found: u32::from(self.version),
-            });
+            return Err(Flaw::UnknownVersion { found: u32::from(self.version) });
         }
         Kind::decode(self.kind)
     }
@@ -393,36 +383,11 @@ mod tests {
     };
 
     const RECORDS: [Record<'static>; 5] = [
-        Record {
-            kind: Kind::Vote,
-            index: 0,
-            synced: 64,
-            payload: b"vote",
-        },
-        Record {
-            kind: Kind::Purge,
-            index: 40,
-            synced: 64,
-            payload: b"log id",
-        },
-        Record {
-            kind: Kind::Entry,
-            index: 42,
-            synced: 138,
-            payload: b"an entry",
-        },
-        Record {
-            kind: Kind::Truncate,
-            index: 42,
-            synced: 178,
-            payload: b"",
-        },
-        Record {
-            kind: Kind::Mark,
-            index: 0,
-            synced: 210,
-            payload: b"",
-        },
+        Record { kind: Kind::Vote, index: 0, synced: 64, payload: b"vote" },
+        Record { kind: Kind::Purge, index: 40, synced: 64, payload: b"log id" },
+        Record { kind: Kind::Entry, index: 42, synced: 138, payload: b"an entry" },
+        Record { kind: Kind::Truncate, index: 42, synced: 178, payload: b"" },
+        Record { kind: Kind::Mark, index: 0, synced: 210, payload: b"" },
     ];
 
     #[test]
@@ -504,8 +469,6 @@ mod tests {
     }
 
     fn hex(bytes: &[u8]) -> String {
-        bytes
-            .iter()
-            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+        bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
     }
 }

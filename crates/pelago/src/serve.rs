@@ -108,18 +108,11 @@ pub fn serve(args: &ServeArgs, kinds: Vec<Kind>) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             let usage = matches!(error, Error::Config(_) | Error::NoKind { .. } | Error::NoLinks);
-            let text = if let Error::Config(problems) = error {
-                problems.to_string()
-            } else {
-                format!("error: {error}")
-            };
+            let text =
+                if let Error::Config(problems) = error { problems.to_string() } else { format!("error: {error}") };
             // Without stderr there is nobody to tell.
             let _unheard = writeln!(io::stderr(), "{}", text.trim_end());
-            if usage {
-                ExitCode::from(USAGE)
-            } else {
-                ExitCode::FAILURE
-            }
+            if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -131,10 +124,7 @@ fn try_serve(args: &ServeArgs, kinds: Vec<Kind>) -> Result<ExitCode, Error> {
     }
     let kinds = declare(&config, kinds)?;
     logging::start(&config.logging);
-    let runtime = runtime::Builder::new_multi_thread()
-        .thread_name("pelago-data")
-        .enable_all()
-        .build()?;
+    let runtime = runtime::Builder::new_multi_thread().thread_name("pelago-data").enable_all().build()?;
     let ended = runtime.block_on(live(args, config, kinds));
     runtime.shutdown_background();
     ended
@@ -144,21 +134,13 @@ fn try_serve(args: &ServeArgs, kinds: Vec<Kind>) -> Result<ExitCode, Error> {
 async fn live(args: &ServeArgs, config: Config, kinds: Vec<Kind>) -> Result<ExitCode, Error> {
     let mut signals = Signals::new()?;
     let listener = listen(&config).await?;
-    let http = listener
-        .as_ref()
-        .map(TcpListener::local_addr)
-        .transpose()?
-        .map(|address| address.to_string());
-    let mut node = Node::start(node_config(&config, http.as_deref()), kinds)
-        .await
-        .map_err(Error::Start)?;
+    let http = listener.as_ref().map(TcpListener::local_addr).transpose()?.map(|address| address.to_string());
+    let mut node = Node::start(node_config(&config, http.as_deref()), kinds).await.map_err(Error::Start)?;
     let stop_answering = CancellationToken::new();
     let api = match listener {
-        Some(listener) => tokio::spawn(pelago_api::http::serve(
-            listener,
-            node.handle().clone(),
-            stop_answering.clone(),
-        )),
+        Some(listener) => {
+            tokio::spawn(pelago_api::http::serve(listener, node.handle().clone(), stop_answering.clone()))
+        }
         None => tokio::spawn(std::future::pending()),
     };
     announce(args, &node, http.as_deref())?;
@@ -190,10 +172,7 @@ async fn listen(config: &Config) -> Result<Option<TcpListener>, Error> {
         return Ok(None);
     }
     let address = config.server.listen_addr().get();
-    let failed = |source| Error::Listen {
-        address: address.to_string(),
-        source,
-    };
+    let failed = |source| Error::Listen { address: address.to_string(), source };
     TcpListener::bind(address).await.map(Some).map_err(failed)
 }
 
@@ -212,25 +191,13 @@ fn announce(args: &ServeArgs, node: &Node, http: Option<&str>) -> io::Result<()>
 }
 
 fn node_config(config: &Config, http: Option<&str>) -> pelago_node::Config {
-    let Config {
-        server: _,
-        mesh,
-        store,
-        agents: _,
-        tasks,
-        logging: _,
-        shutdown,
-    } = config;
+    let Config { server: _, mesh, store, agents: _, tasks, logging: _, shutdown } = config;
     pelago_node::Config {
         directory: store.dir.clone(),
         mesh_name: mesh.name.clone(),
         name: mesh.node_id.clone(),
         found: mesh.found,
-        labels: mesh
-            .labels
-            .iter()
-            .map(|(label, value)| (label.to_string(), value.clone()))
-            .collect(),
+        labels: mesh.labels.iter().map(|(label, value)| (label.to_string(), value.clone())).collect(),
         http_address: http.unwrap_or_default().to_owned(),
         mesh_address: String::new(),
         policy: RetryPolicy {
@@ -249,32 +216,14 @@ fn node_config(config: &Config, http: Option<&str>) -> pelago_node::Config {
 /// The kinds as the configuration names and bounds them. Those it does not name keep their own names.
 fn declare(config: &Config, kinds: Vec<Kind>) -> Result<Vec<Kind>, Error> {
     let find = |name: &Name, agent: &AgentConfig| {
-        let known = || {
-            kinds
-                .iter()
-                .map(|kind| kind.name().to_string())
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
-        let no_kind = || Error::NoKind {
-            name: name.clone(),
-            kind: agent.kind.clone(),
-            known: known(),
-        };
+        let known = || kinds.iter().map(|kind| kind.name().to_string()).collect::<Vec<_>>().join(", ");
+        let no_kind = || Error::NoKind { name: name.clone(), kind: agent.kind.clone(), known: known() };
         kinds.iter().find(|kind| *kind.name() == agent.kind).ok_or_else(no_kind)
     };
     let mut declared = Vec::new();
     for (name, agent) in &config.agents {
-        let AgentConfig {
-            kind: _,
-            node_affinity,
-            concurrency,
-            turn_max,
-        } = agent;
-        let mut kind = find(name, agent)?
-            .clone()
-            .named(name.clone())
-            .only_on(node_affinity.clone());
+        let AgentConfig { kind: _, node_affinity, concurrency, turn_max } = agent;
+        let mut kind = find(name, agent)?.clone().named(name.clone()).only_on(node_affinity.clone());
         if kind.is_pool() {
             kind = kind.at_most(*concurrency);
         }
@@ -288,33 +237,14 @@ fn declare(config: &Config, kinds: Vec<Kind>) -> Result<Vec<Kind>, Error> {
 impl ServeArgs {
     /// The flags that were given, as settings.
     fn flags(&self) -> Vec<Flag> {
-        let Self {
-            config: _,
-            name,
-            found,
-            data_dir,
-            port,
-            host,
-            labels,
-            log_level,
-            log_format,
-            print_addr: _,
-        } = self;
+        let Self { config: _, name, found, data_dir, port, host, labels, log_level, log_format, print_addr: _ } = self;
         let mut flags = Vec::new();
         let mut set = |name: &str, key: &str, value: Option<String>| {
-            flags.extend(value.map(|value| Flag {
-                name: name.into(),
-                key: key.into(),
-                value,
-            }));
+            flags.extend(value.map(|value| Flag { name: name.into(), key: key.into(), value }));
         };
         set("--name", "mesh.node_id", name.clone());
         set("--found", "mesh.found", found.then(|| "true".into()));
-        set(
-            "--data-dir",
-            "store.dir",
-            data_dir.as_ref().map(|dir| dir.display().to_string()),
-        );
+        set("--data-dir", "store.dir", data_dir.as_ref().map(|dir| dir.display().to_string()));
         set("--port", "server.port", port.map(|port| port.to_string()));
         set("--host", "server.host", host.clone());
         set("--log-level", "logging.level", log_level.clone());
@@ -335,10 +265,7 @@ struct Signals {
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
 
     async fn next(&mut self) {

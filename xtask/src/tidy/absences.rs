@@ -29,21 +29,17 @@ const WITHOUT_CLOCK: &[&str] = &["crates/pelago-core/", "crates/pelago-wire/"];
 pub(super) fn check(repository: &Repository) -> Vec<Finding> {
     let rules = [loops_elsewhere, openraft_elsewhere, locks_in_signatures, clocks];
     let files = repository.rust_files_under("crates/");
-    files
-        .flat_map(|file| rules.iter().flat_map(move |rule| rule(file)))
-        .collect()
+    files.flat_map(|file| rules.iter().flat_map(move |rule| rule(file))).collect()
 }
 
 /// The lines that start a loop or a thread: calls of `spawn` with an argument. A process starts without one.
 pub(super) fn spawn_lines(file: &File) -> Vec<usize> {
     let code = &file.production;
     let calls = ["spawn", "spawn_local", "spawn_on"].into_iter().flat_map(|name| {
-        places_of(code, name)
-            .filter(|&at| !code[..at].trim_end().ends_with("fn"))
-            .filter(move |at| {
-                let arguments = code[at + name.len()..].strip_prefix('(');
-                arguments.is_some_and(|arguments| !arguments.trim_start().starts_with(')'))
-            })
+        places_of(code, name).filter(|&at| !code[..at].trim_end().ends_with("fn")).filter(move |at| {
+            let arguments = code[at + name.len()..].strip_prefix('(');
+            arguments.is_some_and(|arguments| !arguments.trim_start().starts_with(')'))
+        })
     });
     calls.map(|at| line_of(code, at)).collect()
 }
@@ -53,10 +49,7 @@ fn loops_elsewhere(file: &File) -> Vec<Finding> {
         return Vec::new();
     }
     let message = "a loop starts here: loops start only in the modules of the loop map";
-    spawn_lines(file)
-        .into_iter()
-        .map(|line| Finding::new(&file.path, line, message))
-        .collect()
+    spawn_lines(file).into_iter().map(|line| Finding::new(&file.path, line, message)).collect()
 }
 
 fn openraft_elsewhere(file: &File) -> Vec<Finding> {
@@ -64,9 +57,7 @@ fn openraft_elsewhere(file: &File) -> Vec<Finding> {
         return Vec::new();
     }
     let places = places_of(&file.rust.code, "openraft").map(|at| line_of(&file.rust.code, at));
-    places
-        .map(|line| Finding::new(&file.path, line, "openraft's types stay in node/raft"))
-        .collect()
+    places.map(|line| Finding::new(&file.path, line, "openraft's types stay in node/raft")).collect()
 }
 
 fn locks_in_signatures(file: &File) -> Vec<Finding> {
@@ -84,10 +75,7 @@ fn locks_in_signatures(file: &File) -> Vec<Finding> {
     lines.sort_unstable();
     lines.dedup();
     let message = "a shared lock in a signature: give the state an owner and a handle";
-    lines
-        .into_iter()
-        .map(|line| Finding::new(&file.path, line, message))
-        .collect()
+    lines.into_iter().map(|line| Finding::new(&file.path, line, message)).collect()
 }
 
 /// An item up to its body.
@@ -114,18 +102,13 @@ fn clocks(file: &File) -> Vec<Finding> {
     identifiers(&file.rust.code)
         .filter(|(_, word)| matches!(*word, "Instant" | "SystemTime"))
         .map(|(line, word)| {
-            Finding::new(
-                &file.path,
-                line,
-                format!("`{word}`: this crate has no clock, it is told the time"),
-            )
+            Finding::new(&file.path, line, format!("`{word}`: this crate has no clock, it is told the time"))
         })
         .collect()
 }
 
 fn is_in_module(path: &str, module: &str) -> bool {
-    path.strip_prefix(module)
-        .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+    path.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -135,10 +118,7 @@ mod tests {
     const NONE: [usize; 0] = [];
 
     fn lines(path: &str, text: &str) -> Vec<usize> {
-        check(&Repository::of(&[(path, text)]))
-            .into_iter()
-            .map(|finding| finding.line)
-            .collect()
+        check(&Repository::of(&[(path, text)])).into_iter().map(|finding| finding.line).collect()
     }
 
     #[test]
@@ -155,10 +135,7 @@ mod tests {
         let text = "// tokio::spawn(a)\nfn spawn(a: u8) { Command::new(\"a\").spawn(); }\n\
                     #[cfg(test)]\nmod tests { fn b() { tokio::spawn(c()); } }";
         assert_eq!(lines("crates/pelago-cli/src/demo.rs", text), NONE);
-        assert_eq!(
-            lines("crates/pelago-cli/tests/demo.rs", "fn a() { tokio::spawn(b()); }"),
-            NONE
-        );
+        assert_eq!(lines("crates/pelago-cli/tests/demo.rs", "fn a() { tokio::spawn(b()); }"), NONE);
     }
 
     #[test]

@@ -20,7 +20,7 @@ const FLOORS: &[&[&str]] = &[
 const BESIDE: &[(&str, &[&str])] = &[("pelago-sim", &["pelago-core", "pelago-node"]), ("xtask", &[])];
 
 /// What the tests of a crate may use besides: the simulator's rows pass the suite that every store passes.
-const IN_TESTS: &[(&str, &str)] = &[("pelago-sim", "pelago-store")];
+const IN_TESTS: &[(&str, &str)] = &[("pelago-store", "pelago-sim")];
 
 /// Libraries, with those named after them, and the one crate that may use each.
 const HOMES: &[(&str, &str)] = &[
@@ -38,11 +38,7 @@ pub(super) fn check(repository: &Repository) -> Vec<Finding> {
     let mut findings = Vec::new();
     for package in &repository.metadata.packages {
         let path = repository.relative(&package.manifest_path);
-        findings.extend(
-            check_package(package)
-                .into_iter()
-                .map(|message| Finding::new(&path, 1, message)),
-        );
+        findings.extend(check_package(package).into_iter().map(|message| Finding::new(&path, 1, message)));
     }
     findings
 }
@@ -50,15 +46,10 @@ pub(super) fn check(repository: &Repository) -> Vec<Finding> {
 /// What is wrong with the dependencies of one package.
 fn check_package(package: &Package) -> Vec<String> {
     if !is_ours(&package.name) {
-        return vec![format!(
-            "{} has no place in the house of xtask's arrows check",
-            package.name
-        )];
+        return vec![format!("{} has no place in the house of xtask's arrows check", package.name)];
     }
     let dependencies = package.dependencies.iter();
-    dependencies
-        .filter_map(|dependency| check_dependency(package, dependency))
-        .collect()
+    dependencies.filter_map(|dependency| check_dependency(package, dependency)).collect()
 }
 
 fn check_dependency(package: &Package, dependency: &Dependency) -> Option<String> {
@@ -92,10 +83,7 @@ fn floor(name: &str) -> Option<usize> {
 }
 
 fn beside(name: &str) -> Option<&'static [&'static str]> {
-    BESIDE
-        .iter()
-        .find(|(crate_name, _)| *crate_name == name)
-        .map(|(_, allowed)| *allowed)
+    BESIDE.iter().find(|(crate_name, _)| *crate_name == name).map(|(_, allowed)| *allowed)
 }
 
 /// The only crate that may use this dependency, if that is another one. Tests may use what they like.
@@ -108,8 +96,7 @@ fn foreign_home(package: &Package, dependency: &Dependency) -> Option<&'static s
 }
 
 fn belongs(name: &str, family: &str) -> bool {
-    name.strip_prefix(family)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
+    name.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with(['-', '_']))
 }
 
 #[cfg(test)]
@@ -117,23 +104,16 @@ mod tests {
     use super::*;
 
     fn findings(package: &str, dependency: &str, kind: Option<&str>) -> usize {
-        let dependency = Dependency {
-            name: dependency.to_owned(),
-            kind: kind.map(str::to_owned),
-        };
-        let package = Package {
-            name: package.to_owned(),
-            dependencies: vec![dependency],
-            ..Package::default()
-        };
+        let dependency = Dependency { name: dependency.to_owned(), kind: kind.map(str::to_owned) };
+        let package = Package { name: package.to_owned(), dependencies: vec![dependency], ..Package::default() };
         check_package(&package).len()
     }
 
     #[test]
-    fn the_simulator_uses_the_store_in_tests_only() {
-        assert_eq!(findings("pelago-sim", "pelago-store", Some("dev")), 0);
-        assert_eq!(findings("pelago-sim", "pelago-store", None), 1);
-        assert_eq!(findings("pelago-core", "pelago-store", Some("dev")), 1);
+    fn the_store_uses_the_simulator_in_tests_only() {
+        assert_eq!(findings("pelago-store", "pelago-sim", Some("dev")), 0);
+        assert_eq!(findings("pelago-store", "pelago-sim", None), 1);
+        assert_eq!(findings("pelago-core", "pelago-sim", Some("dev")), 1);
     }
 
     #[test]

@@ -15,24 +15,13 @@ pub(super) fn check(repository: &Repository) -> Vec<Finding> {
         return vec![Finding::new(MAP, 1, "is missing, and with it the loop map")];
     };
     let Some((line, table)) = between_marks(&map.text) else {
-        return vec![Finding::new(
-            MAP,
-            1,
-            format!("has no loop map between `{BEGIN}` and `{END}`"),
-        )];
+        return vec![Finding::new(MAP, 1, format!("has no loop map between `{BEGIN}` and `{END}`"))];
     };
     let named = files_named(table);
     let starting = files_that_start_loops(repository);
-    let missing = starting
-        .difference(&named)
-        .map(|path| format!("the loop map does not name {path}"));
-    let stale = named
-        .difference(&starting)
-        .map(|path| format!("the loop map names {path}, which starts no loop"));
-    missing
-        .chain(stale)
-        .map(|message| Finding::new(MAP, line, message))
-        .collect()
+    let missing = starting.difference(&named).map(|path| format!("the loop map does not name {path}"));
+    let stale = named.difference(&starting).map(|path| format!("the loop map names {path}, which starts no loop"));
+    missing.chain(stale).map(|message| Finding::new(MAP, line, message)).collect()
 }
 
 fn between_marks(text: &str) -> Option<(usize, &str)> {
@@ -43,20 +32,12 @@ fn between_marks(text: &str) -> Option<(usize, &str)> {
 
 /// The paths of Rust files between backticks.
 fn files_named(table: &str) -> BTreeSet<&str> {
-    table
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .filter(|word| word.ends_with(".rs"))
-        .collect()
+    table.split('`').skip(1).step_by(2).filter(|word| word.ends_with(".rs")).collect()
 }
 
 fn files_that_start_loops(repository: &Repository) -> BTreeSet<&str> {
     let files = repository.rust_files_under("crates/");
-    files
-        .filter(|file| !absences::spawn_lines(file).is_empty())
-        .map(|file| file.path.as_str())
-        .collect()
+    files.filter(|file| !absences::spawn_lines(file).is_empty()).map(|file| file.path.as_str()).collect()
 }
 
 #[cfg(test)]
@@ -66,10 +47,7 @@ mod tests {
     const LOOPS: (&str, &str) = ("crates/pelago-node/src/loops.rs", "fn a() { set.spawn(b()); }");
 
     fn messages(map: &str) -> Vec<String> {
-        check(&Repository::of(&[(MAP, map), LOOPS]))
-            .into_iter()
-            .map(|finding| finding.message)
-            .collect()
+        check(&Repository::of(&[(MAP, map), LOOPS])).into_iter().map(|finding| finding.message).collect()
     }
 
     #[test]

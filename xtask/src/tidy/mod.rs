@@ -24,46 +24,14 @@ struct Check {
 }
 
 const CHECKS: &[Check] = &[
-    Check {
-        name: "arrows",
-        rule: "crates depend only downwards",
-        find: arrows::check,
-    },
-    Check {
-        name: "words",
-        rule: "one word for one thing",
-        find: words::check,
-    },
-    Check {
-        name: "leftovers",
-        rule: "nothing is left half done",
-        find: leftovers::check,
-    },
-    Check {
-        name: "absences",
-        rule: "what a crate must not do, it does not",
-        find: absences::check,
-    },
-    Check {
-        name: "loop map",
-        rule: "ARCHITECTURE.md names every loop",
-        find: loop_map::check,
-    },
-    Check {
-        name: "unsafe code",
-        rule: "every crate forbids it",
-        find: unsafe_code::check,
-    },
-    Check {
-        name: "outside",
-        rule: "nothing points out of the repository",
-        find: outside::check,
-    },
-    Check {
-        name: "promises",
-        rule: "every promise once, every kept one tested",
-        find: promises::check,
-    },
+    Check { name: "arrows", rule: "crates depend only downwards", find: arrows::check },
+    Check { name: "words", rule: "one word for one thing", find: words::check },
+    Check { name: "leftovers", rule: "nothing is left half done", find: leftovers::check },
+    Check { name: "absences", rule: "what a crate must not do, it does not", find: absences::check },
+    Check { name: "loop map", rule: "ARCHITECTURE.md names every loop", find: loop_map::check },
+    Check { name: "unsafe code", rule: "every crate forbids it", find: unsafe_code::check },
+    Check { name: "outside", rule: "nothing points out of the repository", find: outside::check },
+    Check { name: "promises", rule: "every promise once, every kept one tested", find: promises::check },
 ];
 
 /// A place that breaks a rule.
@@ -76,11 +44,7 @@ struct Finding {
 
 impl Finding {
     fn new(path: &str, line: usize, message: impl Into<String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            line,
-            message: message.into(),
-        }
+        Self { path: path.to_owned(), line, message: message.into() }
     }
 }
 

@@ -21,18 +21,13 @@ const BESIDE: &str = concat!("..", "/shared");
 const FOREIGN_DIRECTORY: &str = concat!("/wo", "rk");
 
 pub(super) fn check(repository: &Repository) -> Vec<Finding> {
-    let files = repository
-        .files
-        .iter()
-        .filter(|file| !EXCEPTIONS.contains(&file.path.as_str()));
+    let files = repository.files.iter().filter(|file| !EXCEPTIONS.contains(&file.path.as_str()));
     files.flat_map(check_file).collect()
 }
 
 fn check_file(file: &File) -> Vec<Finding> {
     let lines = file.text.lines().zip(1..);
-    lines
-        .filter_map(|(line, number)| Some(Finding::new(&file.path, number, points_outside(line)?)))
-        .collect()
+    lines.filter_map(|(line, number)| Some(Finding::new(&file.path, number, points_outside(line)?))).collect()
 }
 
 fn points_outside(line: &str) -> Option<String> {
@@ -73,23 +68,13 @@ mod tests {
     #[test]
     fn paths_out_of_the_clone_are_found() {
         assert_eq!(findings("README.md", &format!("see `{BESIDE}/DESIGN.md`")), 1);
-        assert_eq!(
-            findings(
-                "README.md",
-                &format!("see `{FOREIGN_DIRECTORY}/main`\nand {FOREIGN_DIRECTORY}")
-            ),
-            2
-        );
+        assert_eq!(findings("README.md", &format!("see `{FOREIGN_DIRECTORY}/main`\nand {FOREIGN_DIRECTORY}")), 2);
     }
 
     #[test]
     fn a_directory_of_that_name_elsewhere_is_fine() {
         for place in ["src", ".", "{root}"] {
-            assert_eq!(
-                findings("README.md", &format!("{place}{FOREIGN_DIRECTORY}/main")),
-                0,
-                "{place}"
-            );
+            assert_eq!(findings("README.md", &format!("{place}{FOREIGN_DIRECTORY}/main")), 0, "{place}");
         }
         assert_eq!(findings("README.md", &format!("{FOREIGN_DIRECTORY}er/main")), 0);
     }

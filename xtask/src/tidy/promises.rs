@@ -22,12 +22,7 @@ pub(super) fn check(repository: &Repository) -> Vec<Finding> {
     let Some(table) = repository.file(TABLE) else {
         return vec![Finding::new(TABLE, 1, "is missing")];
     };
-    let rows: Vec<Row<'_>> = table
-        .text
-        .lines()
-        .zip(1..)
-        .filter_map(|(text, line)| row(text, line))
-        .collect();
+    let rows: Vec<Row<'_>> = table.text.lines().zip(1..).filter_map(|(text, line)| row(text, line)).collect();
     let functions = functions_of(repository);
     let mut findings = check_ids(&rows);
     findings.extend(rows.iter().flat_map(|row| check_row(row, &functions)));
@@ -39,12 +34,7 @@ pub(super) fn check(repository: &Repository) -> Vec<Finding> {
 fn row(text: &str, line: usize) -> Option<Row<'_>> {
     let cells: Vec<&str> = text.split('|').map(str::trim).collect();
     match cells.as_slice() {
-        ["", id, _, .., state, shown_by, ""] if id.starts_with('S') => Some(Row {
-            line,
-            id,
-            state,
-            shown_by,
-        }),
+        ["", id, _, .., state, shown_by, ""] if id.starts_with('S') => Some(Row { line, id, state, shown_by }),
         _ => None,
     }
 }
@@ -65,40 +55,21 @@ fn check_ids(rows: &[Row<'_>]) -> Vec<Finding> {
 }
 
 fn all_ids() -> impl Iterator<Item = String> {
-    DESIGNS
-        .iter()
-        .flat_map(|(design, count)| (1..=*count).map(move |number| format!("{design}-{number:02}")))
+    DESIGNS.iter().flat_map(|(design, count)| (1..=*count).map(move |number| format!("{design}-{number:02}")))
 }
 
 fn check_row(row: &Row<'_>, functions: &BTreeSet<&str>) -> Vec<Finding> {
-    let named: Vec<&str> = row
-        .shown_by
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .filter(|name| is_test_name(name))
-        .collect();
+    let named: Vec<&str> = row.shown_by.split('`').skip(1).step_by(2).filter(|name| is_test_name(name)).collect();
     let mut findings = Vec::new();
     if !matches!(row.state, "kept" | "partly" | "not yet") {
-        let message = format!(
-            "{}: the state is `kept`, `partly` or `not yet`, not `{}`",
-            row.id, row.state
-        );
+        let message = format!("{}: the state is `kept`, `partly` or `not yet`, not `{}`", row.id, row.state);
         findings.push(Finding::new(TABLE, row.line, message));
     }
     if row.state == "kept" && named.is_empty() {
-        findings.push(Finding::new(
-            TABLE,
-            row.line,
-            format!("{} is kept, but no test shows it", row.id),
-        ));
+        findings.push(Finding::new(TABLE, row.line, format!("{} is kept, but no test shows it", row.id)));
     }
     for name in named.into_iter().filter(|name| !functions.contains(last_part(name))) {
-        findings.push(Finding::new(
-            TABLE,
-            row.line,
-            format!("{}: there is no test `{name}`", row.id),
-        ));
+        findings.push(Finding::new(TABLE, row.line, format!("{}: there is no test `{name}`", row.id)));
     }
     findings
 }
@@ -114,9 +85,7 @@ fn last_part(name: &str) -> &str {
 
 /// The names of all functions. Those of a conformance suite are no tests by themselves, but they are what shows.
 fn functions_of(repository: &Repository) -> BTreeSet<&str> {
-    let files = repository
-        .rust_files_under("crates/")
-        .chain(repository.rust_files_under("xtask/"));
+    let files = repository.rust_files_under("crates/").chain(repository.rust_files_under("xtask/"));
     let mut names = BTreeSet::new();
     for file in files {
         let mut previous = "";
@@ -146,26 +115,14 @@ mod tests {
     #[test]
     fn a_whole_table_with_its_tests_is_fine() {
         assert_eq!(messages("| S0-01 | a | not yet | |"), Vec::<String>::new());
-        assert_eq!(
-            messages("| S0-01 | a | kept | `core::a_thing_holds`, `docs/a.md` |"),
-            Vec::<String>::new()
-        );
+        assert_eq!(messages("| S0-01 | a | kept | `core::a_thing_holds`, `docs/a.md` |"), Vec::<String>::new());
     }
 
     #[test]
     fn a_kept_promise_names_a_test_that_exists() {
-        assert_eq!(
-            messages("| S0-01 | a | kept | |"),
-            ["S0-01 is kept, but no test shows it"]
-        );
-        assert_eq!(
-            messages("| S0-01 | a | kept | `a_thing_held` |"),
-            ["S0-01: there is no test `a_thing_held`"]
-        );
-        assert_eq!(
-            messages("| S0-01 | a | partly | `gone` |"),
-            ["S0-01: there is no test `gone`"]
-        );
+        assert_eq!(messages("| S0-01 | a | kept | |"), ["S0-01 is kept, but no test shows it"]);
+        assert_eq!(messages("| S0-01 | a | kept | `a_thing_held` |"), ["S0-01: there is no test `a_thing_held`"]);
+        assert_eq!(messages("| S0-01 | a | partly | `gone` |"), ["S0-01: there is no test `gone`"]);
     }
 
     #[test]
@@ -179,13 +136,7 @@ mod tests {
     #[test]
     fn every_id_stands_there_once() {
         assert_eq!(messages(""), ["S0-01 is missing"]);
-        assert_eq!(
-            messages("| S0-02 | a | not yet | |"),
-            ["S0-02 stands here twice", "S0-01 is missing"]
-        );
-        assert_eq!(
-            messages("| S9-01 | a | not yet | |"),
-            ["S9-01 is no promise", "S0-01 is missing"]
-        );
+        assert_eq!(messages("| S0-02 | a | not yet | |"), ["S0-02 stands here twice", "S0-01 is missing"]);
+        assert_eq!(messages("| S9-01 | a | not yet | |"), ["S9-01 is no promise", "S0-01 is missing"]);
     }
 }

@@ -7,9 +7,7 @@ use crate::repository::Repository;
 const LINES_MAX: usize = 500;
 
 pub(super) fn long_files(repository: &Repository) -> Vec<Finding> {
-    let files = repository
-        .rust_files_under("crates/")
-        .chain(repository.rust_files_under("xtask/"));
+    let files = repository.rust_files_under("crates/").chain(repository.rust_files_under("xtask/"));
     files
         .map(|file| (file, file.text.lines().count()))
         .filter(|(_, lines)| *lines > LINES_MAX)

@@ -14,29 +14,17 @@ pub(super) fn check(repository: &Repository) -> Vec<Finding> {
 
 /// The libraries and binaries of a package.
 fn roots(package: &Package) -> impl Iterator<Item = &Target> {
-    package
-        .targets
-        .iter()
-        .filter(|target| target.kind.iter().any(|kind| kind == "lib" || kind == "bin"))
+    package.targets.iter().filter(|target| target.kind.iter().any(|kind| kind == "lib" || kind == "bin"))
 }
 
 fn check_root(repository: &Repository, target: &Target) -> Option<Finding> {
-    let path = target
-        .src_path
-        .strip_prefix(&repository.root)
-        .unwrap_or(&target.src_path);
+    let path = target.src_path.strip_prefix(&repository.root).unwrap_or(&target.src_path);
     let path = path.to_string_lossy().replace('\\', "/");
-    let forbids = repository
-        .file(&path)
-        .is_some_and(|file| file.rust.code.contains("#![forbid(unsafe_code)]"));
+    let forbids = repository.file(&path).is_some_and(|file| file.rust.code.contains("#![forbid(unsafe_code)]"));
     if forbids || EXCEPTIONS.contains(&path.as_str()) {
         return None;
     }
-    Some(Finding::new(
-        &path,
-        1,
-        "the crate does not say `#![forbid(unsafe_code)]`",
-    ))
+    Some(Finding::new(&path, 1, "the crate does not say `#![forbid(unsafe_code)]`"))
 }
 
 #[cfg(test)]
@@ -46,14 +34,8 @@ mod tests {
     fn findings(text: &str) -> usize {
         let mut repository = Repository::of(&[("crates/a/src/lib.rs", text)]);
         repository.root = "/checkout".into();
-        let root = Target {
-            kind: vec!["lib".to_owned()],
-            src_path: "/checkout/crates/a/src/lib.rs".into(),
-        };
-        let package = Package {
-            targets: vec![root],
-            ..Package::default()
-        };
+        let root = Target { kind: vec!["lib".to_owned()], src_path: "/checkout/crates/a/src/lib.rs".into() };
+        let package = Package { targets: vec![root], ..Package::default() };
         repository.metadata.packages.push(package);
         check(&repository).len()
     }

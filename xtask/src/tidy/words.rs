@@ -26,24 +26,12 @@ struct Allowed {
 
 const ALLOWED: &[Allowed] = &[
     // An HTTP server is what everybody calls it.
-    Allowed {
-        phrase: "http server",
-        place: "",
-    },
+    Allowed { phrase: "http server", place: "" },
     // The method of sockets that returns the address of the other side.
-    Allowed {
-        phrase: "peer addr",
-        place: "",
-    },
+    Allowed { phrase: "peer addr", place: "" },
     // Keys of configuration files, as written: `[mesh] peers = […]`, `[[mesh.peers]]`, `[server]`.
-    Allowed {
-        phrase: "peers",
-        place: "config",
-    },
-    Allowed {
-        phrase: "server",
-        place: "config",
-    },
+    Allowed { phrase: "peers", place: "config" },
+    Allowed { phrase: "server", place: "config" },
     Allowed { phrase: "peers", place: "crates/pelago/src/serve.rs" },
     Allowed { phrase: "server", place: "crates/pelago/src/serve.rs" },
     // A module of hyper.
@@ -51,18 +39,11 @@ const ALLOWED: &[Allowed] = &[
     // A setting of openraft.
     Allowed { phrase: "cluster name", place: "crates/pelago-node/src/raft/" },
     // A field of `/health`, as written.
-    Allowed {
-        phrase: "connected peers",
-        place: "crates/pelago-api/",
-    },
+    Allowed { phrase: "connected peers", place: "crates/pelago-api/" },
 ];
 
 pub(super) fn check(repository: &Repository) -> Vec<Finding> {
-    let ours = |path: &str| {
-        ["crates/", "xtask/", "proto/", "examples/"]
-            .iter()
-            .any(|place| path.starts_with(place))
-    };
+    let ours = |path: &str| ["crates/", "xtask/", "proto/", "examples/"].iter().any(|place| path.starts_with(place));
     let files = repository.files.iter().filter(|file| ours(&file.path));
     files.flat_map(|file| check_code(&file.path, &file.rust.code)).collect()
 }
@@ -71,11 +52,7 @@ fn check_code(path: &str, code: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (line, identifier) in identifiers(code) {
         if let Some((banned, word)) = synonym_in(path, identifier) {
-            findings.push(Finding::new(
-                path,
-                line,
-                format!("`{identifier}`: say {word}, not {banned}"),
-            ));
+            findings.push(Finding::new(path, line, format!("`{identifier}`: say {word}, not {banned}")));
         }
     }
     findings
@@ -86,11 +63,7 @@ fn synonym_in(path: &str, identifier: &str) -> Option<(&'static str, &'static st
     for allowed in ALLOWED.iter().filter(|allowed| path.contains(allowed.place)) {
         words = words.replace(allowed.phrase, "");
     }
-    let is_in = |banned: &str| {
-        words
-            .split(' ')
-            .any(|word| word == banned || word.strip_suffix('s') == Some(banned))
-    };
+    let is_in = |banned: &str| words.split(' ').any(|word| word == banned || word.strip_suffix('s') == Some(banned));
     BANNED.iter().copied().find(|(banned, _)| is_in(banned))
 }
 
@@ -119,37 +92,17 @@ mod tests {
 
     #[test]
     fn synonyms_are_found_in_every_spelling() {
-        for (identifier, banned) in [
-            ("peer", "peer"),
-            ("PeerId", "peer"),
-            ("MAX_PEERS", "peer"),
-            ("run_job", "job"),
-            ("TCPServer", "server"),
-        ] {
-            assert_eq!(
-                synonym("crates/pelago-node/src/lib.rs", identifier),
-                Some(banned),
-                "{identifier}"
-            );
+        for (identifier, banned) in
+            [("peer", "peer"), ("PeerId", "peer"), ("MAX_PEERS", "peer"), ("run_job", "job"), ("TCPServer", "server")]
+        {
+            assert_eq!(synonym("crates/pelago-node/src/lib.rs", identifier), Some(banned), "{identifier}");
         }
     }
 
     #[test]
     fn words_that_only_contain_a_synonym_are_fine() {
-        for identifier in [
-            "observer",
-            "Instant",
-            "factor",
-            "serve",
-            "HttpServer",
-            "http_server",
-            "peer_addr",
-        ] {
-            assert_eq!(
-                synonym("crates/pelago-node/src/lib.rs", identifier),
-                None,
-                "{identifier}"
-            );
+        for identifier in ["observer", "Instant", "factor", "serve", "HttpServer", "http_server", "peer_addr"] {
+            assert_eq!(synonym("crates/pelago-node/src/lib.rs", identifier), None, "{identifier}");
         }
     }
 
@@ -161,10 +114,7 @@ mod tests {
 
     #[test]
     fn prose_is_free() {
-        let files = [(
-            "crates/pelago-core/src/lib.rs",
-            "/// Like a cluster.\nfn a() { b(\"job\"); }\nstruct Job;",
-        )];
+        let files = [("crates/pelago-core/src/lib.rs", "/// Like a cluster.\nfn a() { b(\"job\"); }\nstruct Job;")];
         let findings = check(&Repository::of(&files));
         assert_eq!(findings.len(), 1, "{findings:?}");
         assert_eq!(findings[0].line, 3);

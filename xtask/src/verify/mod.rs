@@ -47,28 +47,17 @@ fn lints(cargo: &Cargo) -> Result<Counts, Error> {
     if !cargo.has("clippy") {
         return Ok(missing_component("clippy"));
     }
-    Ok(Counts::of_check(
-        cargo.succeeds("clippy", &["--workspace", "--all-targets", "--locked"])?,
-    ))
+    Ok(Counts::of_check(cargo.succeeds("clippy", &["--workspace", "--all-targets", "--locked"])?))
 }
 
 /// Licences, bans and sources. The advisories change overnight and need the network: `cargo deny check` is for them.
 fn dependencies(cargo: &Cargo) -> Result<Counts, Error> {
-    let arguments = [
-        "--locked",
-        "check",
-        "--hide-inclusion-graph",
-        "bans",
-        "licenses",
-        "sources",
-    ];
+    let arguments = ["--locked", "check", "--hide-inclusion-graph", "bans", "licenses", "sources"];
     Ok(Counts::of_check(cargo.succeeds("deny", &arguments)?))
 }
 
 fn build(cargo: &Cargo) -> Result<Counts, Error> {
-    Ok(Counts::of_ground(
-        cargo.succeeds("test", &["--workspace", "--locked", "--no-run"])?,
-    ))
+    Ok(Counts::of_ground(cargo.succeeds("test", &["--workspace", "--locked", "--no-run"])?))
 }
 
 fn missing_component(name: &str) -> Counts {
@@ -125,11 +114,7 @@ fn is_sound(counts: Counts, strict: bool) -> bool {
 
 /// A step without counts of its own is just done.
 fn verdict(counts: Counts) -> String {
-    if counts == Counts::default() {
-        "done".to_owned()
-    } else {
-        counts.to_string()
-    }
+    if counts == Counts::default() { "done".to_owned() } else { counts.to_string() }
 }
 
 #[cfg(test)]
@@ -141,24 +126,13 @@ mod tests {
         let mut report = Report::default();
         assert!(!report.step("first", || Err(Error::Usage("broken".to_owned()))));
         assert!(report.step("second", || Ok(Counts::of_check(true))));
-        assert_eq!(
-            report.counts,
-            Counts {
-                passed: 1,
-                failed: 1,
-                skipped: 0
-            }
-        );
+        assert_eq!(report.counts, Counts { passed: 1, failed: 1, skipped: 0 });
         assert!(!report.finish(false));
     }
 
     #[test]
     fn a_skipped_test_fails_on_a_build_machine_only() {
-        let counts = Counts {
-            passed: 3,
-            failed: 0,
-            skipped: 1,
-        };
+        let counts = Counts { passed: 3, failed: 0, skipped: 1 };
         assert!(is_sound(counts, is_strict(None)));
         assert!(!is_sound(counts, is_strict(Some("true"))));
     }

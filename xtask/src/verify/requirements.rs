@@ -85,10 +85,7 @@ mod tests {
     #[test]
     fn what_is_missing_is_said_with_the_way_to_get_it() {
         assert!(!ABSENT.is_there());
-        assert_eq!(
-            ABSENT.advice(),
-            "missing: `no-such-program`, nothing\n  Debian: `apt-get install a b`; macOS: `c`"
-        );
+        assert_eq!(ABSENT.advice(), "missing: `no-such-program`, nothing\n  Debian: `apt-get install a b`; macOS: `c`");
     }
 
     #[test]

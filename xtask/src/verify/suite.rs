@@ -12,19 +12,11 @@ use crate::counts::Counts;
 
 pub(super) fn run(cargo: &Cargo) -> Result<Counts, Error> {
     if !cargo.has("nextest") {
-        return counted(
-            cargo.command("test", &["--workspace", "--locked", "--no-fail-fast"]),
-            &Output::Standard,
-        );
+        return counted(cargo.command("test", &["--workspace", "--locked", "--no-fail-fast"]), &Output::Standard);
     }
-    let mut counts = counted(
-        cargo.command("nextest", &["run", "--workspace", "--locked"]),
-        &Output::Errors,
-    )?;
-    counts += counted(
-        cargo.command("test", &["--workspace", "--locked", "--no-fail-fast", "--doc"]),
-        &Output::Standard,
-    )?;
+    let mut counts = counted(cargo.command("nextest", &["run", "--workspace", "--locked"]), &Output::Errors)?;
+    counts +=
+        counted(cargo.command("test", &["--workspace", "--locked", "--no-fail-fast", "--doc"]), &Output::Standard)?;
     Ok(counts)
 }
 
@@ -122,11 +114,7 @@ mod tests {
     use super::*;
 
     fn counts(passed: usize, failed: usize, skipped: usize) -> Counts {
-        Counts {
-            passed,
-            failed,
-            skipped,
-        }
+        Counts { passed, failed, skipped }
     }
 
     #[test]
@@ -134,14 +122,8 @@ mod tests {
         let line = "     Summary [   1.2s] 9/10 tests run: 4 passed (1 slow, 1 flaky), 1 failed, 1 exec failed, \
                     3 timed out, 2 skipped\n";
         assert_eq!(of_nextest(line), Some(counts(4, 5, 2)));
-        assert_eq!(
-            of_nextest("     Summary [   0.01s] 1 test run: 1 passed, 0 skipped"),
-            Some(counts(1, 0, 0))
-        );
-        assert_eq!(
-            of_nextest("        PASS [   0.01s] xtask counts::tests::a_passed_test"),
-            None
-        );
+        assert_eq!(of_nextest("     Summary [   0.01s] 1 test run: 1 passed, 0 skipped"), Some(counts(1, 0, 0)));
+        assert_eq!(of_nextest("        PASS [   0.01s] xtask counts::tests::a_passed_test"), None);
     }
 
     #[test]

@@ -33,10 +33,7 @@ impl Agent for Append {
         let next = chain(&self.hash, number);
         let before = std::mem::replace(&mut self.hash, next);
         self.length += 1;
-        Ok(Appended {
-            length: self.length,
-            before,
-        })
+        Ok(Appended { length: self.length, before })
     }
 }
 

@@ -25,9 +25,8 @@ impl Agent for Flaky {
     type Output = Survived;
 
     async fn handle(&mut self, failures: u64, turn: &mut Turn) -> Result<Survived, Fault> {
-        let task = turn
-            .task()
-            .ok_or_else(|| Fault::hopeless("only a task has attempts; try `pelago task run flaky 2`"))?;
+        let task =
+            turn.task().ok_or_else(|| Fault::hopeless("only a task has attempts; try `pelago task run flaky 2`"))?;
         let attempts: u64 = turn.ask(&format!("counter:flaky-{task}"), &1).await?;
         if attempts <= failures {
             return Err(Fault::new(format!("failure {attempts} of the {failures} asked for")));

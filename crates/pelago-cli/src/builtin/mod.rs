@@ -15,14 +15,7 @@ use pelago::Kind;
 
 /// All of them.
 pub(crate) fn kinds() -> Vec<Kind> {
-    let mut kinds = vec![
-        append::kind(),
-        counter::kind(),
-        echo::kind(),
-        flaky::kind(),
-        reader::kind(),
-        sleeper::kind(),
-    ];
+    let mut kinds = vec![append::kind(), counter::kind(), echo::kind(), flaky::kind(), reader::kind(), sleeper::kind()];
     kinds.extend(crew::kinds());
     kinds
 }

@@ -38,20 +38,12 @@ impl Agent for Reader {
 }
 
 fn read(path: &Path) -> Result<Reading, Fault> {
-    let whole = path
-        .canonicalize()
-        .map_err(|error| Fault::hopeless(format!("{}: {error}", path.display())))?;
+    let whole = path.canonicalize().map_err(|error| Fault::hopeless(format!("{}: {error}", path.display())))?;
     let (Some(folder), Some(name)) = (whole.parent(), whole.file_name().and_then(|name| name.to_str())) else {
-        return Err(Fault::hopeless(format!(
-            "{} is no file with a name in UTF-8",
-            path.display()
-        )));
+        return Err(Fault::hopeless(format!("{} is no file with a name in UTF-8", path.display())));
     };
     match files::study(folder, name) {
-        Outcome::Read(reading) => Ok(Reading {
-            path: path.display().to_string(),
-            ..reading
-        }),
+        Outcome::Read(reading) => Ok(Reading { path: path.display().to_string(), ..reading }),
         Outcome::Skipped(skipped) => Err(Fault::hopeless(format!("{}: {}", path.display(), skipped.reason))),
     }
 }

@@ -29,10 +29,7 @@ impl Agent for Sleeper {
     async fn handle(&mut self, ms: u64, turn: &mut Turn) -> Result<u64, Fault> {
         for report in 1..=REPORTS {
             tokio::time::sleep(Duration::from_millis(ms) / REPORTS).await;
-            turn.progress(&Progress {
-                percent: 100 * report / REPORTS,
-            })
-            .await?;
+            turn.progress(&Progress { percent: 100 * report / REPORTS }).await?;
         }
         Ok(ms)
     }

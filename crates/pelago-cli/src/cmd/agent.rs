@@ -127,19 +127,13 @@ async fn ls(args: LsArgs, client: &Client, output: Output) -> Result<(), Error> 
     let LsArgs { name, paging } = args;
     let (items, next) = paging
         .gather(async |cursor, limit| {
-            let query = AgentQuery {
-                name: name.clone(),
-                cursor,
-                limit: Some(limit),
-            };
+            let query = AgentQuery { name: name.clone(), cursor, limit: Some(limit) };
             let AgentList { items, next } = client.agents(&query).await?;
             Ok((items, next))
         })
         .await?;
     let list = AgentList { items, next };
-    output.document(&list, |list| {
-        columns(["AGENT", "STATE", "NODE", "EPOCH", "TURNS"], list.items.iter().map(row))
-    })?;
+    output.document(&list, |list| columns(["AGENT", "STATE", "NODE", "EPOCH", "TURNS"], list.items.iter().map(row)))?;
     match (&list.next, list.items.is_empty(), name) {
         (Some(_), _, _) => output.note("there are more; see them with --all"),
         (None, true, Some(name)) => output.note(&format!("no agent of the name {name} has had a turn yet")),
@@ -153,7 +147,7 @@ fn row(agent: &Agent) -> [String; 5] {
     [
         agent.agent.clone(),
         words::phase::as_str(agent.phase).to_owned(),
-        agent.node.clone().unwrap_or_else(|| "-".to_owned()),
+        agent.node.clone().unwrap_or_default(),
         agent.epoch.to_string(),
         agent.version.to_string(),
     ]
@@ -161,9 +155,7 @@ fn row(agent: &Agent) -> [String; 5] {
 
 async fn state(args: &StateArgs, client: &Client, output: Output) -> Result<(), Error> {
     let agent = client.agent(&args.address).await?;
-    output.document(&agent, |agent| {
-        agent.state.as_ref().map_or("null", Payload::json).to_owned()
-    })?;
+    output.document(&agent, |agent| agent.state.as_ref().map_or("null", Payload::json).to_owned())?;
     let node = agent.node.as_deref().unwrap_or("a node that is gone");
     output.note(&match agent.version {
         1 => format!("after 1 turn, epoch {} on {node}", agent.epoch),
@@ -186,13 +178,8 @@ impl Document for Reply<'_> {
 async fn ask(args: &AskArgs, client: &Client, output: Output) -> Result<(), Error> {
     let AskArgs { message, timeout } = args;
     let question = read_input(message, output)?;
-    let reply = client
-        .ask(&message.address, question, Some(*timeout), message.key.as_deref())
-        .await?;
-    let reply = Reply {
-        agent: &message.address,
-        reply,
-    };
+    let reply = client.ask(&message.address, question, Some(*timeout), message.key.as_deref()).await?;
+    let reply = Reply { agent: &message.address, reply };
     output.document(&reply, |reply| reply.reply.json().to_owned())
 }
 

@@ -38,7 +38,5 @@ pub(crate) fn find<'w>(words: impl IntoIterator<Item = &'w str>) -> Option<clap:
     let mut command = CommandLine::command();
     // Tells each command its full name, which its help begins with.
     command.build();
-    words
-        .into_iter()
-        .try_fold(command, |command, word| command.find_subcommand(word).cloned())
+    words.into_iter().try_fold(command, |command, word| command.find_subcommand(word).cloned())
 }

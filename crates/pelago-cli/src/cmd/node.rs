@@ -32,26 +32,19 @@ pub(super) async fn run(command: NodeCommand, client: &Client, output: Output) -
 }
 
 fn text(list: &NodeList) -> String {
-    columns(
-        ["NODE", "STATE", "ROLE", "HTTP", "MESH", "LABELS", "AGENTS"],
-        list.items.iter().map(row),
-    )
+    columns(["NODE", "STATE", "ROLE", "HTTP", "MESH", "LABELS", "AGENTS"], list.items.iter().map(row))
 }
 
 fn row(node: &Node) -> [String; 7] {
-    let labels: Vec<String> = node
-        .labels
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
+    let labels: Vec<String> = node.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let agents: Vec<&str> = node.offers.keys().map(String::as_str).collect();
     [
         node.name.clone(),
         words::node_state::as_str(node.state).to_owned(),
         role(node).to_owned(),
-        or_none(node.http_address.clone().unwrap_or_default()),
-        or_none(node.mesh_address.clone()),
-        if labels.is_empty() { none() } else { labels.join(",") },
+        node.http_address.clone().unwrap_or_default(),
+        node.mesh_address.clone(),
+        labels.join(","),
         agents.join(","),
     ]
 }
@@ -63,9 +56,4 @@ fn role(node: &Node) -> &'static str {
         (false, true) => "voter",
         (false, false) => "host",
     }
-}
-
-/// What a column shows for nothing, so that a program that splits at blanks still counts right.
-fn none() -> String {
-    "-".to_owned()
 }

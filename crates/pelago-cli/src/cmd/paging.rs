@@ -60,27 +60,14 @@ mod tests {
     }
 
     fn paging(limit: u32, all: bool, cursor: Option<&str>) -> Paging {
-        Paging {
-            limit,
-            all,
-            cursor: cursor.map(str::to_owned),
-        }
+        Paging { limit, all, cursor: cursor.map(str::to_owned) }
     }
 
     #[tokio::test]
     async fn a_list_is_gathered_up_to_its_limit_and_no_further() {
-        assert_eq!(
-            gathered(&paging(100, false, None)).await,
-            (100, Some("100".into()), vec![100])
-        );
-        assert_eq!(
-            gathered(&paging(1_500, false, None)).await,
-            (1_500, Some("1500".into()), vec![1_000, 500])
-        );
-        assert_eq!(
-            gathered(&paging(100, true, None)).await,
-            (2_500, None, vec![1_000, 1_000, 1_000])
-        );
+        assert_eq!(gathered(&paging(100, false, None)).await, (100, Some("100".into()), vec![100]));
+        assert_eq!(gathered(&paging(1_500, false, None)).await, (1_500, Some("1500".into()), vec![1_000, 500]));
+        assert_eq!(gathered(&paging(100, true, None)).await, (2_500, None, vec![1_000, 1_000, 1_000]));
         assert_eq!(gathered(&paging(100, false, Some("2450"))).await, (50, None, vec![100]));
     }
 }

@@ -85,12 +85,7 @@ fn nodes(status: &Status) -> String {
 }
 
 fn agents(status: &Status) -> String {
-    let Status {
-        agents_active,
-        turns,
-        messages_waiting,
-        ..
-    } = status;
+    let Status { agents_active, turns, messages_waiting, .. } = status;
     format!("{agents_active} active here, {turns} turns, {messages_waiting} messages waiting")
 }
 
@@ -178,9 +173,6 @@ log     90 of 90 entries applied here
         });
         assert_eq!(problems(&lonely), Vec::<String>::new());
         let fragile = status(|status| status["can_lose"] = 0.into());
-        assert_eq!(
-            problems(&fragile),
-            ["no further node may be lost, or nothing can be written"]
-        );
+        assert_eq!(problems(&fragile), ["no further node may be lost, or nothing can be written"]);
     }
 }

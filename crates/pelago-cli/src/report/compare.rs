@@ -28,16 +28,10 @@ pub(crate) fn compare(expected: &Report, found: &Report) -> Vec<Difference> {
     for (path, said) in &expected_said {
         match found_said.remove(path) {
             Some(other) => differences.extend(said.differences(path, &other)),
-            None => differences.push(Difference::Missing {
-                path: (*path).to_owned(),
-            }),
+            None => differences.push(Difference::Missing { path: (*path).to_owned() }),
         }
     }
-    differences.extend(
-        found_said
-            .into_keys()
-            .map(|path| Difference::Unexpected { path: path.to_owned() }),
-    );
+    differences.extend(found_said.into_keys().map(|path| Difference::Unexpected { path: path.to_owned() }));
     differences.extend(differences_of_summary(expected, found));
     differences
 }
@@ -74,21 +68,12 @@ impl<'a> Said<'a> {
         let path = path.to_owned();
         // A folder in which one entry cannot be read may be skipped more than once, so the expected number counts.
         if found.times() > self.times() {
-            return vec![Difference::Doubled {
-                path,
-                times: found.times(),
-            }];
+            return vec![Difference::Doubled { path, times: found.times() }];
         }
         if found.times() < self.times() {
             return vec![Difference::Missing { path }];
         }
-        self.changes(found)
-            .into_iter()
-            .map(|what| Difference::Changed {
-                path: path.clone(),
-                what,
-            })
-            .collect()
+        self.changes(found).into_iter().map(|what| Difference::Changed { path: path.clone(), what }).collect()
     }
 
     fn changes(&self, found: &Self) -> Vec<&'static str> {
@@ -104,14 +89,7 @@ impl<'a> Said<'a> {
 }
 
 fn changes_of_entry(expected: &Entry, found: &Entry) -> Vec<&'static str> {
-    let Entry {
-        path: _,
-        size,
-        terms_distinct,
-        outline,
-        top_terms,
-        key_sentences,
-    } = expected;
+    let Entry { path: _, size, terms_distinct, outline, top_terms, key_sentences } = expected;
     let changed = [
         ("its size", *size != found.size),
         ("its number of terms", *terms_distinct != found.terms_distinct),
@@ -119,32 +97,18 @@ fn changes_of_entry(expected: &Entry, found: &Entry) -> Vec<&'static str> {
         ("its top terms", *top_terms != found.top_terms),
         ("its key sentences", *key_sentences != found.key_sentences),
     ];
-    changed
-        .into_iter()
-        .filter(|(_, changed)| *changed)
-        .map(|(what, _)| what)
-        .collect()
+    changed.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| what).collect()
 }
 
 fn differences_of_summary(expected: &Report, found: &Report) -> Vec<Difference> {
     let changed = [
         ("its totals", expected.summary.totals != found.summary.totals),
-        (
-            "its number of sections",
-            expected.summary.sections != found.summary.sections,
-        ),
+        ("its number of sections", expected.summary.sections != found.summary.sections),
         ("its number of terms", expected.summary.terms != found.summary.terms),
         ("its top terms", expected.summary.top_terms != found.summary.top_terms),
-        (
-            "the folders passed over",
-            expected.folders_passed_over != found.folders_passed_over,
-        ),
+        ("the folders passed over", expected.folders_passed_over != found.folders_passed_over),
     ];
-    changed
-        .into_iter()
-        .filter(|(_, changed)| *changed)
-        .map(|(what, _)| Difference::Summary { what })
-        .collect()
+    changed.into_iter().filter(|(_, changed)| *changed).map(|(what, _)| Difference::Summary { what }).collect()
 }
 
 #[cfg(test)]
@@ -158,12 +122,7 @@ mod tests {
 
     fn report() -> Report {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        for (name, text) in [
-            ("a.md", "# Wolf\n"),
-            ("b.md", "# Raven\n"),
-            ("c.md", "# Lake\n"),
-            ("d.bin", "\0"),
-        ] {
+        for (name, text) in [("a.md", "# Wolf\n"), ("b.md", "# Raven\n"), ("c.md", "# Lake\n"), ("d.bin", "\0")] {
             fs::write(folder.path().join(name), text).expect("a file");
         }
         report_of(Some(folder.path()), Path::new("/")).expect("a folder can be listed")
@@ -195,10 +154,7 @@ mod tests {
 
     #[test]
     fn a_doubled_file_is_found_in_its_page_in_another_and_in_what_its_section_tells() {
-        let doubled = [Difference::Doubled {
-            path: path("a.md"),
-            times: 2,
-        }];
+        let doubled = [Difference::Doubled { path: path("a.md"), times: 2 }];
         let in_its_page = |report: &mut Report| {
             let entry = report.pages[0].entries[0].clone();
             report.pages[0].entries.push(entry);
@@ -210,10 +166,7 @@ mod tests {
             report.pages.push(page);
         };
         assert_eq!(differences(in_another), doubled);
-        assert_eq!(
-            differences(|report| report.pages[0].repeated.push(path("a.md"))),
-            doubled
-        );
+        assert_eq!(differences(|report| report.pages[0].repeated.push(path("a.md"))), doubled);
     }
 
     #[test]
@@ -223,10 +176,7 @@ mod tests {
             entry.size.words += 1;
             entry.key_sentences.clear();
         });
-        let changed = |what| Difference::Changed {
-            path: path("c.md"),
-            what,
-        };
+        let changed = |what| Difference::Changed { path: path("c.md"), what };
         assert_eq!(found, [changed("its size"), changed("its key sentences")]);
     }
 
@@ -234,18 +184,9 @@ mod tests {
     fn a_file_that_was_skipped_where_it_should_be_read_is_changed() {
         let found = differences(|report| {
             let entry = report.pages[0].entries.remove(0);
-            report.skipped.push(Skipped {
-                path: entry.path,
-                reason: Reason::Binary,
-            });
+            report.skipped.push(Skipped { path: entry.path, reason: Reason::Binary });
         });
-        assert_eq!(
-            found,
-            [Difference::Changed {
-                path: path("a.md"),
-                what: "whether and why it is skipped"
-            }]
-        );
+        assert_eq!(found, [Difference::Changed { path: path("a.md"), what: "whether and why it is skipped" }]);
     }
 
     #[test]

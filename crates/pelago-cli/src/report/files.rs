@@ -44,11 +44,7 @@ pub(crate) enum Error {
     NeitherFolderNorFile { path: PathBuf },
     /// The folder is larger than one report.
     #[error("{} holds more than {max} {what}; name a smaller folder", root.display())]
-    TooLarge {
-        root: PathBuf,
-        max: usize,
-        what: &'static str,
-    },
+    TooLarge { root: PathBuf, max: usize, what: &'static str },
 }
 
 /// Why a file has no reading.
@@ -110,10 +106,7 @@ pub(crate) fn list(path: Option<&Path>, here: &Path) -> Result<Listing, Error> {
     };
     let title = path.to_string_lossy().into_owned();
     let found = absolute(&here.join(path))?;
-    let metadata = fs::metadata(&found).map_err(|cause| Error::Unreadable {
-        path: path.to_owned(),
-        cause,
-    })?;
+    let metadata = fs::metadata(&found).map_err(|cause| Error::Unreadable { path: path.to_owned(), cause })?;
     if metadata.is_dir() {
         return Walk::new(title, found).folder();
     }
@@ -131,10 +124,7 @@ pub(crate) fn list(path: Option<&Path>, here: &Path) -> Result<Listing, Error> {
 pub(crate) fn study(root: &Path, path: &str) -> Outcome {
     match read(root, path) {
         Ok(bytes) => Outcome::Read(Reading::of(path, &bytes)),
-        Err(reason) => Outcome::Skipped(Skipped {
-            path: path.to_owned(),
-            reason,
-        }),
+        Err(reason) => Outcome::Skipped(Skipped { path: path.to_owned(), reason }),
     }
 }
 
@@ -157,10 +147,7 @@ fn clone_around(here: &Path) -> Option<&Path> {
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Error> {
-    path.canonicalize().map_err(|cause| Error::Unreadable {
-        path: path.to_owned(),
-        cause,
-    })
+    path.canonicalize().map_err(|cause| Error::Unreadable { path: path.to_owned(), cause })
 }
 
 /// One walk over a root.
@@ -173,26 +160,13 @@ struct Walk {
 
 impl Walk {
     fn new(title: String, root: PathBuf) -> Self {
-        let listing = Listing {
-            title,
-            root,
-            files: Vec::new(),
-            skipped: Vec::new(),
-            folders_passed_over: Vec::new(),
-        };
-        Self {
-            listing,
-            folders: Vec::new(),
-            entries: 0,
-        }
+        let listing = Listing { title, root, files: Vec::new(), skipped: Vec::new(), folders_passed_over: Vec::new() };
+        Self { listing, folders: Vec::new(), entries: 0 }
     }
 
     fn folder(mut self) -> Result<Listing, Error> {
         let root = fs::read_dir(&self.listing.root);
-        let root = root.map_err(|cause| Error::Unreadable {
-            path: self.listing.root.clone(),
-            cause,
-        })?;
+        let root = root.map_err(|cause| Error::Unreadable { path: self.listing.root.clone(), cause })?;
         self.enter("", root)?;
         while let Some(folder) = self.folders.pop() {
             match fs::read_dir(self.listing.root.join(&folder)) {
@@ -239,11 +213,7 @@ impl Walk {
     }
 
     fn file(&mut self, path: &str, name_is_utf8: bool, metadata: &Metadata) -> Result<(), Error> {
-        let checked = if name_is_utf8 {
-            self.text(path, metadata)
-        } else {
-            Err(Reason::NameNotUtf8)
-        };
+        let checked = if name_is_utf8 { self.text(path, metadata) } else { Err(Reason::NameNotUtf8) };
         match checked {
             Ok(()) => self.listing.files.push(path.to_owned()),
             Err(reason) => self.skip(path, reason),
@@ -262,19 +232,12 @@ impl Walk {
     }
 
     fn skip(&mut self, path: &str, reason: Reason) {
-        self.listing.skipped.push(Skipped {
-            path: path.to_owned(),
-            reason,
-        });
+        self.listing.skipped.push(Skipped { path: path.to_owned(), reason });
     }
 
     fn check(&self, count: usize, max: usize, what: &'static str) -> Result<(), Error> {
         if count > max {
-            return Err(Error::TooLarge {
-                root: self.listing.root.clone(),
-                max,
-                what,
-            });
+            return Err(Error::TooLarge { root: self.listing.root.clone(), max, what });
         }
         Ok(())
     }
@@ -282,10 +245,7 @@ impl Walk {
 
 /// Reads a text file whole. `path` comes with a task, so it is not trusted to stay below `root`.
 fn read(root: &Path, path: &str) -> Result<Vec<u8>, Reason> {
-    if !Path::new(path)
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)))
-    {
+    if !Path::new(path).components().all(|part| matches!(part, Component::Normal(_))) {
         return Err(Reason::Outside);
     }
     let full = root.join(path);
@@ -326,17 +286,13 @@ fn check_head(bytes: &[u8]) -> Result<(), Reason> {
 
 fn read_at_most(file: File, bytes_max: u64) -> Result<Vec<u8>, Reason> {
     let mut bytes = Vec::new();
-    file.take(bytes_max)
-        .read_to_end(&mut bytes)
-        .map_err(|cause| unreadable(&cause))?;
+    file.take(bytes_max).read_to_end(&mut bytes).map_err(|cause| unreadable(&cause))?;
     Ok(bytes)
 }
 
 /// The kind of the failure only: the whole text differs between systems, and reports are compared.
 fn unreadable(cause: &io::Error) -> Reason {
-    Reason::Unreadable {
-        cause: cause.kind().to_string(),
-    }
+    Reason::Unreadable { cause: cause.kind().to_string() }
 }
 
 #[cfg(test)]
@@ -359,14 +315,7 @@ mod tests {
 
     #[test]
     fn files_are_listed_by_the_bytes_of_their_paths() {
-        let folder = folder(&[
-            ("b/x", b""),
-            ("b-c", b""),
-            ("a", b""),
-            ("Z", b""),
-            ("ü", b""),
-            (".hidden", b""),
-        ]);
+        let folder = folder(&[("b/x", b""), ("b-c", b""), ("a", b""), ("Z", b""), ("ü", b""), (".hidden", b"")]);
         assert_eq!(list_all(&folder).files, [".hidden", "Z", "a", "b-c", "b/x", "ü"]);
     }
 
@@ -379,21 +328,9 @@ mod tests {
         let folder = folder(&[("early", &early), ("late", &late), ("latin", b"caf\xe9")]);
         let listing = list_all(&folder);
         assert_eq!(listing.files, ["late", "latin"]);
-        assert_eq!(
-            listing.skipped,
-            [Skipped {
-                path: "early".to_owned(),
-                reason: Reason::Binary
-            }]
-        );
+        assert_eq!(listing.skipped, [Skipped { path: "early".to_owned(), reason: Reason::Binary }]);
         assert!(matches!(study(&listing.root, "late"), Outcome::Read(_)));
-        assert!(matches!(
-            study(&listing.root, "early"),
-            Outcome::Skipped(Skipped {
-                reason: Reason::Binary,
-                ..
-            })
-        ));
+        assert!(matches!(study(&listing.root, "early"), Outcome::Skipped(Skipped { reason: Reason::Binary, .. })));
     }
 
     #[test]
@@ -407,10 +344,7 @@ mod tests {
         ]);
         let listing = list_all(&folder);
         assert_eq!(listing.files, ["x/a"]);
-        assert_eq!(
-            listing.folders_passed_over,
-            [".git/", "x/.pelago/", "x/node_modules/", "x/target/"]
-        );
+        assert_eq!(listing.folders_passed_over, [".git/", "x/.pelago/", "x/node_modules/", "x/target/"]);
     }
 
     #[test]
@@ -421,13 +355,7 @@ mod tests {
         }
         let listing = list_all(&folder);
         assert_eq!(listing.files, ["at"]);
-        assert_eq!(
-            listing.skipped,
-            [Skipped {
-                path: "above".to_owned(),
-                reason: Reason::TooLarge
-            }]
-        );
+        assert_eq!(listing.skipped, [Skipped { path: "above".to_owned(), reason: Reason::TooLarge }]);
     }
 
     #[cfg(unix)]
@@ -439,25 +367,15 @@ mod tests {
         std::os::unix::fs::symlink(outside.path().join("secret"), inside.path().join("file")).expect("a link");
         let listing = list_all(&inside);
         assert_eq!(listing.files, ["a"]);
-        let reasons: Vec<_> = listing
-            .skipped
-            .iter()
-            .map(|skipped| (skipped.path.as_str(), &skipped.reason))
-            .collect();
-        assert_eq!(
-            reasons,
-            [("file", &Reason::SymbolicLink), ("folder", &Reason::SymbolicLink)]
-        );
+        let reasons: Vec<_> = listing.skipped.iter().map(|skipped| (skipped.path.as_str(), &skipped.reason)).collect();
+        assert_eq!(reasons, [("file", &Reason::SymbolicLink), ("folder", &Reason::SymbolicLink)]);
         for (path, reason) in [
             ("file", Reason::SymbolicLink),
             ("folder/secret", Reason::Outside),
             ("../secret", Reason::Outside),
             ("/etc/hostname", Reason::Outside),
         ] {
-            let expected = Outcome::Skipped(Skipped {
-                path: path.to_owned(),
-                reason,
-            });
+            let expected = Outcome::Skipped(Skipped { path: path.to_owned(), reason });
             assert_eq!(study(&listing.root, path), expected);
         }
     }
@@ -470,40 +388,24 @@ mod tests {
         fs::write(folder.path().join(std::ffi::OsStr::from_bytes(b"b\xff")), "").expect("a file");
         let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket")).expect("a socket");
         let listing = list_all(&folder);
-        let reasons: Vec<_> = listing
-            .skipped
-            .iter()
-            .map(|skipped| (skipped.path.as_str(), &skipped.reason))
-            .collect();
-        assert_eq!(
-            reasons,
-            [("b\u{fffd}", &Reason::NameNotUtf8), ("socket", &Reason::NotRegular)]
-        );
+        let reasons: Vec<_> = listing.skipped.iter().map(|skipped| (skipped.path.as_str(), &skipped.reason)).collect();
+        assert_eq!(reasons, [("b\u{fffd}", &Reason::NameNotUtf8), ("socket", &Reason::NotRegular)]);
     }
 
     #[test]
     fn the_path_may_be_one_file() {
         let folder = folder(&[("x/a.md", b"# A\n"), ("x/b.md", b"")]);
         let listing = list(Some(Path::new("x/a.md")), folder.path()).expect("a file can be listed");
-        assert_eq!(
-            (listing.title.as_str(), listing.files.as_slice()),
-            ("x/a.md", ["a.md".to_owned()].as_slice())
-        );
+        assert_eq!((listing.title.as_str(), listing.files.as_slice()), ("x/a.md", ["a.md".to_owned()].as_slice()));
         assert!(matches!(study(&listing.root, "a.md"), Outcome::Read(_)));
     }
 
     #[test]
     fn without_a_path_the_clone_around_is_listed_and_outside_of_one_the_error_says_so() {
-        let clone = folder(&[
-            ("Cargo.toml", b"[workspace]\n"),
-            ("crates/pelago-cli/src/main.rs", b""),
-            ("docs/a.md", b""),
-        ]);
+        let clone =
+            folder(&[("Cargo.toml", b"[workspace]\n"), ("crates/pelago-cli/src/main.rs", b""), ("docs/a.md", b"")]);
         let listing = list(None, &clone.path().join("docs")).expect("the clone is found");
-        assert_eq!(
-            listing.files,
-            ["Cargo.toml", "crates/pelago-cli/src/main.rs", "docs/a.md"]
-        );
+        assert_eq!(listing.files, ["Cargo.toml", "crates/pelago-cli/src/main.rs", "docs/a.md"]);
 
         let elsewhere = folder(&[("Cargo.toml", b"[workspace]\n")]);
         let error = list(None, elsewhere.path()).expect_err("there is no clone");
@@ -519,11 +421,6 @@ mod tests {
             File::create(folder.path().join(number.to_string())).expect("a file");
         }
         let error = list(Some(folder.path()), Path::new("/")).expect_err("one too many");
-        assert!(
-            error
-                .to_string()
-                .ends_with("holds more than 8192 text files; name a smaller folder"),
-            "{error}"
-        );
+        assert!(error.to_string().ends_with("holds more than 8192 text files; name a smaller folder"), "{error}");
     }
 }

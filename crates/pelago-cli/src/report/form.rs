@@ -63,16 +63,8 @@ mod tests {
 
     #[test]
     fn the_name_tells_the_form() {
-        let forms = [
-            "docs/README.MD",
-            "src/lib.rs",
-            "a/Makefile",
-            "q.sql",
-            "Cargo.lock",
-            "LICENSE",
-            "notes.txt",
-        ]
-        .map(Form::of);
+        let forms =
+            ["docs/README.MD", "src/lib.rs", "a/Makefile", "q.sql", "Cargo.lock", "LICENSE", "notes.txt"].map(Form::of);
         let expected = [
             Form::Markdown,
             Form::Source(SLASHES),

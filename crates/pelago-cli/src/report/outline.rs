@@ -131,9 +131,8 @@ fn item(line: &str) -> Option<&str> {
 
 /// Splits off a leading word of letters, digits, `_` and `!`. A line that begins otherwise begins no item.
 fn first_word(line: &str) -> Option<(&str, &str)> {
-    let end = line
-        .find(|letter: char| !(letter.is_ascii_alphanumeric() || "_!".contains(letter)))
-        .unwrap_or(line.len());
+    let end =
+        line.find(|letter: char| !(letter.is_ascii_alphanumeric() || "_!".contains(letter))).unwrap_or(line.len());
     (end > 0).then(|| line.split_at(end))
 }
 
@@ -160,9 +159,7 @@ fn is_table_header(line: &str) -> bool {
     let line = line.trim_end();
     line.starts_with('[')
         && line.ends_with(']')
-        && line
-            .chars()
-            .all(|letter| letter.is_alphanumeric() || "[]._-\"'".contains(letter))
+        && line.chars().all(|letter| letter.is_alphanumeric() || "[]._-\"'".contains(letter))
 }
 
 #[cfg(test)]
@@ -184,22 +181,11 @@ mod tests {
         let rust = "//! fn no\npub(crate) async fn run(self) -> u8 {\n    fn inner() {}\nimpl<T> A for B<T> {\npub const X: u8 = 1;\nextern \"C\" fn c();\nfn_name();\nmod tests;\n";
         assert_eq!(
             lines("a.rs", rust),
-            [
-                "pub(crate) async fn run(self) -> u8",
-                "impl<T> A for B<T>",
-                "extern \"C\" fn c()",
-                "mod tests"
-            ]
+            ["pub(crate) async fn run(self) -> u8", "impl<T> A for B<T>", "extern \"C\" fn c()", "mod tests"]
         );
-        assert_eq!(
-            lines("a.py", "class A(B):\n  def no(self):\ndef f(x):\ndefault = 1\n"),
-            ["class A(B)", "def f(x)"]
-        );
+        assert_eq!(lines("a.py", "class A(B):\n  def no(self):\ndef f(x):\ndefault = 1\n"), ["class A(B)", "def f(x)"]);
         assert_eq!(lines("a.sh", "start() {\n[ -f x ]\n"), ["start()"]);
-        assert_eq!(
-            lines("a.toml", "[package]\n[[bin]]\nkeys = [\n]\n"),
-            ["[package]", "[[bin]]"]
-        );
+        assert_eq!(lines("a.toml", "[package]\n[[bin]]\nkeys = [\n]\n"), ["[package]", "[[bin]]"]);
     }
 
     #[test]
@@ -208,11 +194,6 @@ mod tests {
         let outline = Outline::of(&text, Form::Markdown);
         assert_eq!(outline.lines.len(), OUTLINE_LINES_MAX);
         assert_eq!(outline.more, 1_000 - OUTLINE_LINES_MAX as u64);
-        assert!(
-            outline
-                .lines
-                .iter()
-                .all(|line| line.chars().count() == OUTLINE_LETTERS_MAX)
-        );
+        assert!(outline.lines.iter().all(|line| line.chars().count() == OUTLINE_LETTERS_MAX));
     }
 }

@@ -32,13 +32,7 @@ impl Report {
         skipped.extend(pages.iter().flat_map(|page| page.skipped.iter().cloned()));
         skipped.sort_unstable();
         let folders_passed_over = listing.folders_passed_over.clone();
-        Self {
-            title: listing.title.clone(),
-            summary,
-            folders_passed_over,
-            skipped,
-            pages,
-        }
+        Self { title: listing.title.clone(), summary, folders_passed_over, skipped, pages }
     }
 }
 
@@ -82,11 +76,7 @@ impl Entry {
         let mut top_terms = Vec::with_capacity(reading.terms.len());
         for TermCount { term, count } in &reading.terms {
             let score = score(share(*count, reading.terms_total), rarity(term)?);
-            top_terms.push(Scored {
-                term: term.clone(),
-                score,
-                count: *count,
-            });
+            top_terms.push(Scored { term: term.clone(), score, count: *count });
         }
         keep_best(&mut top_terms, FILE_TERMS_SHOWN);
         Ok(Self {
@@ -113,16 +103,8 @@ pub(crate) struct Totals {
 impl Totals {
     pub(crate) fn of(outcome: &Outcome) -> Self {
         match outcome {
-            Outcome::Read(reading) => Self {
-                files: 1,
-                files_skipped: 0,
-                size: reading.size,
-            },
-            Outcome::Skipped(_) => Self {
-                files: 0,
-                files_skipped: 1,
-                size: Size::default(),
-            },
+            Outcome::Read(reading) => Self { files: 1, files_skipped: 0, size: reading.size },
+            Outcome::Skipped(_) => Self { files: 0, files_skipped: 1, size: Size::default() },
         }
     }
 

@@ -49,14 +49,8 @@ impl Reading {
         let form = Form::of(path);
         let words = words_of(text);
         let counts = Counts::of(&words, form.words_left_out());
-        let terms: Vec<TermCount> = counts
-            .top(TERMS_MAX)
-            .into_iter()
-            .map(|(term, count)| TermCount {
-                term: term.to_owned(),
-                count,
-            })
-            .collect();
+        let terms: Vec<TermCount> =
+            counts.top(TERMS_MAX).into_iter().map(|(term, count)| TermCount { term: term.to_owned(), count }).collect();
         Self {
             path: path.to_owned(),
             size: Size::of(text, bytes.len()),
@@ -71,11 +65,7 @@ impl Reading {
 
 impl Size {
     fn of(text: &str, bytes: usize) -> Self {
-        Self {
-            bytes: bytes as u64,
-            lines: text.lines().count() as u64,
-            words: text.split_whitespace().count() as u64,
-        }
+        Self { bytes: bytes as u64, lines: text.lines().count() as u64, words: text.split_whitespace().count() as u64 }
     }
 
     /// Adds `other`, as a sum over files does.
@@ -96,10 +86,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_file_is_read_whole() {
-        let reading = Reading::of(
-            "a.md",
-            b"# Wolves\nThe wolf runs over the hill. Wolf and raven meet again there.\n",
-        );
+        let reading = Reading::of("a.md", b"# Wolves\nThe wolf runs over the hill. Wolf and raven meet again there.\n");
         let json = serde_json::to_value(&reading).expect("a reading is plain data");
         let expected = serde_json::json!({
             "path": "a.md",
@@ -135,14 +122,7 @@ pub(crate) mod tests {
     fn invalid_utf8_is_replaced_and_a_byte_order_mark_is_no_text() {
         let reading = Reading::of("a.md", b"\xef\xbb\xbf# Wolf\xff runs\n");
         assert_eq!(reading.outline.lines, ["# Wolf\u{fffd} runs"]);
-        assert_eq!(
-            reading
-                .terms
-                .iter()
-                .map(|entry| entry.term.as_str())
-                .collect::<Vec<_>>(),
-            ["runs", "wolf"]
-        );
+        assert_eq!(reading.terms.iter().map(|entry| entry.term.as_str()).collect::<Vec<_>>(), ["runs", "wolf"]);
     }
 
     /// Texts that press against each bound at once: names, headings and sentences of the widest letters.
@@ -174,11 +154,7 @@ pub(crate) mod tests {
                 let reading = Reading::of(path, text.as_bytes());
                 assert!(reading.terms.len() <= TERMS_MAX, "text {number}");
                 assert!(reading.key_sentences.len() <= KEY_SENTENCES_MAX, "text {number}");
-                let longest = reading
-                    .key_sentences
-                    .iter()
-                    .map(|sentence| sentence.chars().count())
-                    .max();
+                let longest = reading.key_sentences.iter().map(|sentence| sentence.chars().count()).max();
                 assert!(longest <= Some(SENTENCE_LETTERS_MAX), "text {number}");
                 let bytes = serde_json::to_vec(&reading).expect("a reading is plain data").len();
                 assert!(bytes <= READING_BYTES_MAX, "text {number} as {path}: {bytes} bytes");
@@ -192,10 +168,6 @@ pub(crate) mod tests {
         assert_eq!(reading.terms.len(), TERMS_MAX);
         // The numbered words, and the one word of the first sentence that is short enough.
         assert_eq!(reading.terms_distinct, 40_000 + 1);
-        assert!(
-            reading
-                .terms
-                .is_sorted_by(|a, b| (b.count, &a.term) <= (a.count, &b.term))
-        );
+        assert!(reading.terms.is_sorted_by(|a, b| (b.count, &a.term) <= (a.count, &b.term)));
     }
 }

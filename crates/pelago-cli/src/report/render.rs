@@ -35,9 +35,7 @@ pub(crate) fn short_view(report: &Report) -> String {
     }
     lines.extend(largest_files(report));
     lines.extend(skipped_in_short(report));
-    lines
-        .iter()
-        .fold(String::new(), |text, line| text + &shortened(line) + "\n")
+    lines.iter().fold(String::new(), |text, line| text + &shortened(line) + "\n")
 }
 
 fn totals(report: &Report) -> String {
@@ -58,22 +56,10 @@ fn largest_files(report: &Report) -> Vec<String> {
     entries.sort_by(|a, b| b.size.words.cmp(&a.size.words).then_with(|| a.path.cmp(&b.path)));
     let more = entries.len().saturating_sub(FILES_IN_SHORT_VIEW);
     entries.truncate(FILES_IN_SHORT_VIEW);
-    let title = format!(
-        "Largest files{}",
-        if more > 0 {
-            format!(", of {more} more")
-        } else {
-            String::new()
-        }
-    );
+    let title = format!("Largest files{}", if more > 0 { format!(", of {more} more") } else { String::new() });
     let lines = entries.into_iter().map(|entry| {
         let terms: Vec<&str> = entry.top_terms.iter().take(3).map(|term| term.term.as_str()).collect();
-        format!(
-            "  {:>9} words  {}: {}",
-            grouped(entry.size.words),
-            printable(&entry.path),
-            terms.join(", ")
-        )
+        format!("  {:>9} words  {}: {}", grouped(entry.size.words), printable(&entry.path), terms.join(", "))
     });
     [String::new(), title].into_iter().chain(lines).collect()
 }
@@ -86,13 +72,7 @@ fn skipped_in_short(report: &Report) -> Vec<String> {
         .map(|Skipped { path, reason }| format!("  {}: {reason}", printable(path)))
         .collect();
     if !lines.is_empty() {
-        lines.splice(
-            0..0,
-            [
-                String::new(),
-                format!("Skipped, {}", counted(report.skipped.len() as u64, "file")),
-            ],
-        );
+        lines.splice(0..0, [String::new(), format!("Skipped, {}", counted(report.skipped.len() as u64, "file"))]);
     }
     lines
 }
@@ -108,12 +88,7 @@ fn shortened(line: &str) -> String {
 
 fn write_report(text: &mut impl Write, report: &Report) -> fmt::Result {
     writeln!(text, "# Report on {}\n", code(&report.title))?;
-    writeln!(
-        text,
-        "{}; {} kept.\n",
-        totals(report),
-        counted(report.summary.terms, "different term")
-    )?;
+    writeln!(text, "{}; {} kept.\n", totals(report), counted(report.summary.terms, "different term"))?;
     write_top_terms(text, &report.summary.top_terms)?;
     write_skipped(text, report)?;
     report.pages.iter().try_for_each(|page| write_page(text, page))
@@ -122,13 +97,7 @@ fn write_report(text: &mut impl Write, report: &Report) -> fmt::Result {
 fn write_top_terms(text: &mut impl Write, terms: &[Scored]) -> fmt::Result {
     writeln!(text, "## Top terms\n\n| | term | score | count |\n|--:|:--|--:|--:|")?;
     for (place, term) in (1..).zip(terms) {
-        writeln!(
-            text,
-            "| {place} | {} | {} | {} |",
-            code(&term.term),
-            term.score,
-            grouped(term.count)
-        )?;
+        writeln!(text, "| {place} | {} | {} | {} |", code(&term.term), term.score, grouped(term.count))?;
     }
     writeln!(
         text,
@@ -168,44 +137,26 @@ fn write_page(text: &mut impl Write, page: &Page) -> fmt::Result {
 fn write_entry(text: &mut impl Write, entry: &Entry) -> fmt::Result {
     writeln!(text, "### {}\n", code(&entry.path))?;
     let size = entry.size;
-    let sizes = [
-        (size.bytes, "byte"),
-        (size.lines, "line"),
-        (size.words, "word"),
-        (entry.terms_distinct, "different term"),
-    ];
-    writeln!(
-        text,
-        "{}\n",
-        sizes.map(|(count, what)| counted(count, what)).join(" · ")
-    )?;
+    let sizes =
+        [(size.bytes, "byte"), (size.lines, "line"), (size.words, "word"), (entry.terms_distinct, "different term")];
+    writeln!(text, "{}\n", sizes.map(|(count, what)| counted(count, what)).join(" · "))?;
     write_terms(text, &entry.top_terms)?;
     if !entry.outline.lines.is_empty() {
         writeln!(text, "Outline\n")?;
-        entry
-            .outline
-            .lines
-            .iter()
-            .try_for_each(|line| writeln!(text, "- {}", code(line)))?;
+        entry.outline.lines.iter().try_for_each(|line| writeln!(text, "- {}", code(line)))?;
         if entry.outline.more > 0 {
             writeln!(text, "- … and {} more", grouped(entry.outline.more))?;
         }
         writeln!(text)?;
     }
-    entry
-        .key_sentences
-        .iter()
-        .try_for_each(|sentence| writeln!(text, "> {}\n", escaped(sentence)))
+    entry.key_sentences.iter().try_for_each(|sentence| writeln!(text, "> {}\n", escaped(sentence)))
 }
 
 fn write_terms(text: &mut impl Write, terms: &[Scored]) -> fmt::Result {
     if terms.is_empty() {
         return Ok(());
     }
-    let terms: Vec<String> = terms
-        .iter()
-        .map(|term| format!("{} {}", code(&term.term), term.score))
-        .collect();
+    let terms: Vec<String> = terms.iter().map(|term| format!("{} {}", code(&term.term), term.score)).collect();
     writeln!(text, "Terms: {}\n", terms.join(" · "))
 }
 
@@ -284,11 +235,8 @@ mod tests {
 
     #[test]
     fn a_report_reads_like_this() {
-        let report = report(&[
-            ("a.md", "# Wolves\nThe wolf runs over the <hill>.\n"),
-            ("b.md", "A raven.\n"),
-            ("c", "\0"),
-        ]);
+        let report =
+            report(&[("a.md", "# Wolves\nThe wolf runs over the <hill>.\n"), ("b.md", "A raven.\n"), ("c", "\0")]);
         let expected = "\
 # Report on `docs`
 
@@ -341,32 +289,19 @@ Terms: `raven` 1.585
 
     #[test]
     fn the_short_view_fits_a_terminal_whatever_the_names() {
-        let names: Vec<String> = (0..40)
-            .map(|number| format!("{number}{}\n\u{1b}[2J", "long".repeat(40)))
-            .collect();
-        let texts: Vec<String> = (0..40_u8)
-            .map(|number| char::from(b'a' + number % 26).to_string().repeat(20))
-            .collect();
-        let mut files: Vec<(&str, &str)> = names
-            .iter()
-            .map(String::as_str)
-            .zip(texts.iter().map(String::as_str))
-            .collect();
+        let names: Vec<String> = (0..40).map(|number| format!("{number}{}\n\u{1b}[2J", "long".repeat(40))).collect();
+        let texts: Vec<String> =
+            (0..40_u8).map(|number| char::from(b'a' + number % 26).to_string().repeat(20)).collect();
+        let mut files: Vec<(&str, &str)> =
+            names.iter().map(String::as_str).zip(texts.iter().map(String::as_str)).collect();
         files.extend([("x", "\0"), ("y", "\0"), ("z", "\0"), ("zz", "\0")]);
         let view = short_view(&report(&files));
         assert!(view.lines().count() <= SHORT_VIEW_LINES_MAX, "{view}");
-        assert!(
-            view.lines().all(|line| line.chars().count() <= SHORT_VIEW_LETTERS_MAX),
-            "{view}"
-        );
+        assert!(view.lines().all(|line| line.chars().count() <= SHORT_VIEW_LETTERS_MAX), "{view}");
         assert!(!view.contains('\u{1b}'), "{view}");
-        for part in [
-            "Report on docs",
-            "40 files in 3 sections, 4 skipped",
-            "Top terms",
-            ", of 32 more",
-            "Skipped, 4 files",
-        ] {
+        for part in
+            ["Report on docs", "40 files in 3 sections, 4 skipped", "Top terms", ", of 32 more", "Skipped, 4 files"]
+        {
             assert!(view.contains(part), "{part} is not in {view}");
         }
     }
@@ -376,10 +311,7 @@ Terms: `raven` 1.585
         assert_eq!(code("a"), "`a`");
         assert_eq!(code("a`b``c"), "``` a`b``c ```");
         assert_eq!(code("a\nb"), "`a\\nb`");
-        assert_eq!(
-            escaped("<b> *x* [y](z) | a-b #1."),
-            "\\<b> \\*x\\* \\[y\\](z) \\| a-b #1."
-        );
+        assert_eq!(escaped("<b> *x* [y](z) | a-b #1."), "\\<b> \\*x\\* \\[y\\](z) \\| a-b #1.");
         assert_eq!(
             ["# a", "- a", "1. a", "2024 a. b", "&lt;"].map(escaped),
             ["\\# a", "\\- a", "1\\. a", "2024 a. b", "\\&lt;"]
@@ -388,13 +320,7 @@ Terms: `raven` 1.585
 
     #[test]
     fn numbers_are_grouped() {
-        assert_eq!(
-            [0, 999, 1_000, 12_345_678].map(grouped),
-            ["0", "999", "1,000", "12,345,678"]
-        );
-        assert_eq!(
-            (counted(1, "file"), counted(2, "file")),
-            ("1 file".to_owned(), "2 files".to_owned())
-        );
+        assert_eq!([0, 999, 1_000, 12_345_678].map(grouped), ["0", "999", "1,000", "12,345,678"]);
+        assert_eq!((counted(1, "file"), counted(2, "file")), ("1 file".to_owned(), "2 files".to_owned()));
     }
 }

@@ -38,10 +38,7 @@ pub(crate) fn dampened(count: u64) -> Micro {
 /// Returns how much it says that a term is in `files_with` of `files` files: log₂((files + 1) / files_with). It is
 /// above zero even for a term of every file, so that a single file has an order of terms too.
 pub(crate) fn rarity(files: u64, files_with: u64) -> Micro {
-    assert!(
-        (1..=files).contains(&files_with),
-        "a term is in at least one file and in no more than there are"
-    );
+    assert!((1..=files).contains(&files_with), "a term is in at least one file and in no more than there are");
     let log = log2(files + 1) - log2(files_with);
     Micro((log * MILLION) >> LOG_BITS)
 }
@@ -59,10 +56,7 @@ pub(crate) fn keep_best(terms: &mut Vec<Scored>, most: usize) {
 }
 
 fn best_first(a: &Scored, b: &Scored) -> Ordering {
-    b.score
-        .cmp(&a.score)
-        .then(b.count.cmp(&a.count))
-        .then_with(|| a.term.cmp(&b.term))
+    b.score.cmp(&a.score).then(b.count.cmp(&a.count)).then_with(|| a.term.cmp(&b.term))
 }
 
 /// The binary logarithm with [`LOG_BITS`] digits after the point, cut. Squaring a number of [1, 2) tells its next
@@ -113,18 +107,9 @@ mod tests {
 
     #[test]
     fn ties_break_by_count_and_then_by_the_alphabet() {
-        let scored = |term: &str, score, count| Scored {
-            term: term.to_owned(),
-            score: Micro(score),
-            count,
-        };
-        let mut terms = vec![
-            scored("c", 5, 1),
-            scored("a", 5, 1),
-            scored("d", 5, 2),
-            scored("b", 9, 1),
-            scored("e", 4, 9),
-        ];
+        let scored = |term: &str, score, count| Scored { term: term.to_owned(), score: Micro(score), count };
+        let mut terms =
+            vec![scored("c", 5, 1), scored("a", 5, 1), scored("d", 5, 2), scored("b", 9, 1), scored("e", 4, 9)];
         keep_best(&mut terms, 4);
         let order: Vec<_> = terms.iter().map(|scored| scored.term.as_str()).collect();
         assert_eq!(order, ["b", "d", "a", "c"]);
@@ -132,10 +117,7 @@ mod tests {
 
     #[test]
     fn many_occurrences_in_one_file_weigh_less_than_as_many_in_several() {
-        assert_eq!(
-            [1, 2, 9].map(dampened),
-            [Micro(1_000_000), Micro(1_414_213), Micro(3_000_000)]
-        );
+        assert_eq!([1, 2, 9].map(dampened), [Micro(1_000_000), Micro(1_414_213), Micro(3_000_000)]);
     }
 
     #[test]

@@ -35,10 +35,7 @@ fn fill_with_lines(text: &str, terms: &[(&str, u64)], sentences: &mut Vec<String
     for line in text.lines() {
         let line = tidy(line, SENTENCE_LETTERS_MAX);
         // A line of a sentence that was chosen, or the one that holds it, says nothing new.
-        if !sentences
-            .iter()
-            .any(|sentence| sentence.contains(&line) || line.contains(sentence))
-        {
+        if !sentences.iter().any(|sentence| sentence.contains(&line) || line.contains(sentence)) {
             chosen.offer(line);
         }
     }
@@ -55,11 +52,7 @@ struct Choice<'a> {
 
 impl<'a> Choice<'a> {
     fn new(terms: &'a [(&'a str, u64)], words_min: usize) -> Self {
-        Self {
-            terms,
-            words_min,
-            best: Vec::new(),
-        }
+        Self { terms, words_min, best: Vec::new() }
     }
 
     /// Takes `sentence` if it is better than the worst so far. The same sentence counts once.
@@ -126,9 +119,7 @@ fn prose_of(line: &str, form: Form) -> Option<&str> {
         Form::Source(marks) => {
             let line = line.trim_start();
             let mark = marks.iter().find(|mark| line.starts_with(**mark))?;
-            let comment = line[mark.len()..]
-                .trim_start_matches(['/', '!', '*', '#', '-'])
-                .trim_start();
+            let comment = line[mark.len()..].trim_start_matches(['/', '!', '*', '#', '-']).trim_start();
             // `#!/bin/sh` and `#[derive]` begin with the mark of a comment and are none.
             (!line.starts_with("#!") && !line.starts_with("#[")).then(|| comment.trim_end_matches("*/"))
         }
@@ -147,15 +138,8 @@ fn is_apart(prose: &str) -> bool {
 
 fn without_list_mark(prose: &str) -> &str {
     let unnumbered = prose.trim_start_matches(|digit: char| digit.is_ascii_digit());
-    let marks: &[&str] = if unnumbered.len() < prose.len() {
-        &[". ", ") "]
-    } else {
-        &["- ", "* ", "+ "]
-    };
-    marks
-        .iter()
-        .find_map(|mark| unnumbered.strip_prefix(mark))
-        .unwrap_or(prose)
+    let marks: &[&str] = if unnumbered.len() < prose.len() { &[". ", ") "] } else { &["- ", "* ", "+ "] };
+    marks.iter().find_map(|mark| unnumbered.strip_prefix(mark)).unwrap_or(prose)
 }
 
 /// Splits a paragraph where a full stop, `!` or `?` is followed by a space and something that can begin a sentence.
@@ -179,11 +163,7 @@ fn ends_sentence(letter: char, after: &str) -> bool {
         '.' | '!' | '?' if after.is_empty() => true,
         '.' | '!' | '?' => {
             after.starts_with(char::is_whitespace)
-                && after
-                    .trim_start()
-                    .chars()
-                    .next()
-                    .is_none_or(|next| !next.is_lowercase())
+                && after.trim_start().chars().next().is_none_or(|next| !next.is_lowercase())
         }
         _ => false,
     }
@@ -248,36 +228,22 @@ mod tests {
     }
 
     fn key(path: &str, text: &str, terms: &[(&str, u64)]) -> Vec<String> {
-        let top: Vec<_> = terms
-            .iter()
-            .map(|(term, count)| TermCount {
-                term: (*term).to_owned(),
-                count: *count,
-            })
-            .collect();
+        let top: Vec<_> =
+            terms.iter().map(|(term, count)| TermCount { term: (*term).to_owned(), count: *count }).collect();
         key_sentences(text, Form::of(path), &top)
     }
 
     #[test]
     fn prose_is_split_into_sentences_across_lines() {
         let text = "# Title\r\nOne line\r\ngoes on, e.g. here. Next!\r\n\r\n- an entry\r\n1. another\r\n| a | b |\r\n```\r\ncode. Here\r\n```\r\nlast";
-        assert_eq!(
-            sentences("a.md", text),
-            ["One line goes on, e.g. here.", "Next!", "an entry", "another", "last"]
-        );
+        assert_eq!(sentences("a.md", text), ["One line goes on, e.g. here.", "Next!", "an entry", "another", "last"]);
     }
 
     #[test]
     fn the_prose_of_a_source_is_its_comments() {
         let rust = "//! Says what it is.\n//! And goes\n//! on.\n\nfn a() {} // not here\n    /// Inner words.\n#[derive(Debug)]\n";
-        assert_eq!(
-            sentences("a.rs", rust),
-            ["Says what it is.", "And goes on.", "Inner words."]
-        );
-        assert_eq!(
-            sentences("a.sh", "#!/bin/sh\n# Begins the thing.\nrun\n"),
-            ["Begins the thing."]
-        );
+        assert_eq!(sentences("a.rs", rust), ["Says what it is.", "And goes on.", "Inner words."]);
+        assert_eq!(sentences("a.sh", "#!/bin/sh\n# Begins the thing.\nrun\n"), ["Begins the thing."]);
     }
 
     #[test]
@@ -286,11 +252,7 @@ mod tests {
                     The wolf runs here third. The wolf runs here fourth.";
         assert_eq!(
             key("a.txt", text, &[("wolf", 5)]),
-            [
-                "The wolf runs here first.",
-                "The wolf runs here second.",
-                "The wolf runs here third."
-            ]
+            ["The wolf runs here first.", "The wolf runs here second.", "The wolf runs here third."]
         );
     }
 
@@ -299,11 +261,7 @@ mod tests {
         let text = "The wolf runs here first. The wolf runs here second. The wolf runs here third. The wolf meets a raven here.";
         assert_eq!(
             key("a.txt", text, &[("raven", 9), ("wolf", 5)]),
-            [
-                "The wolf runs here first.",
-                "The wolf runs here second.",
-                "The wolf meets a raven here."
-            ]
+            ["The wolf runs here first.", "The wolf runs here second.", "The wolf meets a raven here."]
         );
     }
 

@@ -18,15 +18,9 @@ pub(crate) fn report_of_listing(listing: &Listing) -> Report {
     let mut totals = Totals::default();
     outcomes.iter().for_each(|outcome| totals.add(Totals::of(outcome)));
     let pages = (1..).zip(outcomes.chunks(SECTION_FILES_MAX));
-    let pages: Vec<Page> = pages
-        .map(|(section, outcomes)| page(section, outcomes, &terms))
-        .collect();
-    let summary = Summary {
-        totals,
-        sections: pages.len() as u64,
-        terms: terms.counts.len() as u64,
-        top_terms: terms.top(),
-    };
+    let pages: Vec<Page> = pages.map(|(section, outcomes)| page(section, outcomes, &terms)).collect();
+    let summary =
+        Summary { totals, sections: pages.len() as u64, terms: terms.counts.len() as u64, top_terms: terms.top() };
     Report::assemble(listing, summary, pages)
 }
 
@@ -68,10 +62,7 @@ impl<'a> Terms<'a> {
         for entry in readings.iter().flat_map(|reading| &reading.terms) {
             counts.entry(&entry.term).or_default().push(entry.count);
         }
-        Self {
-            files: readings.len() as u64,
-            counts,
-        }
+        Self { files: readings.len() as u64, counts }
     }
 
     fn rarity(&self, term: &str) -> Micro {
@@ -82,11 +73,7 @@ impl<'a> Terms<'a> {
         let scored = |(term, counts): (&&str, &Vec<u64>)| {
             let frequency = Micro(counts.iter().map(|count| dampened(*count).0).sum());
             let count = counts.iter().sum();
-            Scored {
-                term: (*term).to_owned(),
-                score: score(frequency, self.rarity(term)),
-                count,
-            }
+            Scored { term: (*term).to_owned(), score: score(frequency, self.rarity(term)), count }
         };
         let mut top = self.counts.iter().map(scored).collect();
         keep_best(&mut top, TOP_TERMS_SHOWN);
@@ -119,15 +106,8 @@ pub(crate) mod tests {
             }
         }
         let mut vocabulary = Vocabulary::default();
-        sections
-            .iter()
-            .rev()
-            .for_each(|section| assert!(vocabulary.add(&section.terms())));
-        let page = |section: &Section| {
-            section
-                .page(&vocabulary.weights_for(&section.terms()))
-                .expect("fresh weights")
-        };
+        sections.iter().rev().for_each(|section| assert!(vocabulary.add(&section.terms())));
+        let page = |section: &Section| section.page(&vocabulary.weights_for(&section.terms())).expect("fresh weights");
         Report::assemble(listing, vocabulary.summary(), sections.iter().rev().map(page).collect())
     }
 

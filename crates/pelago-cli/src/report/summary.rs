@@ -31,12 +31,7 @@ pub(crate) struct Assignment {
 /// Splits the text files of a listing into sections, in order.
 pub(crate) fn split(listing: &Listing) -> Vec<Assignment> {
     let chunks = (1..).zip(listing.files.chunks(SECTION_FILES_MAX));
-    chunks
-        .map(|(section, files)| Assignment {
-            section,
-            files: files.to_vec(),
-        })
-        .collect()
+    chunks.map(|(section, files)| Assignment { section, files: files.to_vec() }).collect()
 }
 
 /// What has come in of a section.
@@ -99,11 +94,7 @@ impl Section {
 
     /// Returns the section's part of the vocabulary.
     pub(crate) fn terms(&self) -> SectionTerms {
-        let mut terms = SectionTerms {
-            section: self.number,
-            totals: Totals::default(),
-            terms: BTreeMap::new(),
-        };
+        let mut terms = SectionTerms { section: self.number, totals: Totals::default(), terms: BTreeMap::new() };
         for outcome in self.outcomes.values() {
             terms.totals.add(Totals::of(outcome));
             if let Outcome::Read(reading) = outcome {
@@ -173,11 +164,7 @@ pub(crate) struct SectionTerms {
 impl SectionTerms {
     fn add(&mut self, reading: &Reading) {
         for entry in &reading.terms {
-            let usage = Use {
-                files: 1,
-                count: entry.count,
-                frequency: dampened(entry.count),
-            };
+            let usage = Use { files: 1, count: entry.count, frequency: dampened(entry.count) };
             self.terms.entry(entry.term.clone()).or_default().add(usage);
         }
     }
@@ -223,12 +210,7 @@ impl Vocabulary {
         };
         let mut top_terms = self.terms.iter().map(scored).collect();
         keep_best(&mut top_terms, TOP_TERMS_SHOWN);
-        Summary {
-            totals: self.totals,
-            sections: self.sections.len() as u64,
-            terms: self.terms.len() as u64,
-            top_terms,
-        }
+        Summary { totals: self.totals, sections: self.sections.len() as u64, terms: self.terms.len() as u64, top_terms }
     }
 
     fn rarity(&self, usage: &Use) -> Micro {
@@ -244,10 +226,7 @@ impl Weights {
     fn entry(&self, section: u32, reading: &Reading) -> Result<Entry, StaleWeights> {
         let weight = |term: &str| {
             let weight = self.0.get(term).copied();
-            weight.ok_or_else(|| StaleWeights {
-                section,
-                term: term.to_owned(),
-            })
+            weight.ok_or_else(|| StaleWeights { section, term: term.to_owned() })
         };
         Entry::of(reading, weight)
     }
@@ -275,11 +254,7 @@ mod tests {
 
     fn outcomes(count: usize) -> Vec<Outcome> {
         let text = |number: usize| {
-            format!(
-                "wolf {} raven {}",
-                "wolf ".repeat(number % 5),
-                ["hill", "lake", "moor"][number % 3]
-            )
+            format!("wolf {} raven {}", "wolf ".repeat(number % 5), ["hill", "lake", "moor"][number % 3])
         };
         let reading = |number| Reading::of(&format!("file {number:04}"), text(number).as_bytes());
         (0..count).map(|number| Outcome::Read(reading(number))).collect()
@@ -308,11 +283,7 @@ mod tests {
             assert!(vocabulary.add(&section.terms()));
         }
         assert_eq!(vocabulary.sections.len(), sections.len());
-        let page = |section: &Section| {
-            section
-                .page(&vocabulary.weights_for(&section.terms()))
-                .expect("fresh weights")
-        };
+        let page = |section: &Section| section.page(&vocabulary.weights_for(&section.terms())).expect("fresh weights");
         let pages = sections.iter().map(page).collect();
         Report::assemble(&listing, vocabulary.summary(), pages)
     }
@@ -329,43 +300,28 @@ mod tests {
     #[test]
     fn an_outcome_that_comes_twice_is_told_and_not_counted_twice() {
         let outcome = outcomes(1).remove(0);
-        let assignment = Assignment {
-            section: 1,
-            files: vec![outcome.path().to_owned(), "other".to_owned()],
-        };
+        let assignment = Assignment { section: 1, files: vec![outcome.path().to_owned(), "other".to_owned()] };
         let mut section = Section::new(assignment);
         assert_eq!(section.collect(outcome.clone()), Collected::New);
         assert!(!section.is_complete() && section.awaited.iter().eq(["other"]));
         let before = section.terms();
         assert_eq!(section.collect(outcome.clone()), Collected::Repeated);
         assert_eq!(section.terms(), before);
-        let strange = Outcome::Skipped(Skipped {
-            path: "strange".to_owned(),
-            reason: Reason::Binary,
-        });
+        let strange = Outcome::Skipped(Skipped { path: "strange".to_owned(), reason: Reason::Binary });
         assert_eq!(section.collect(strange), Collected::NotMine);
 
         let mut vocabulary = Vocabulary::default();
         assert!(vocabulary.add(&before) && !vocabulary.add(&before));
         let page = section.page(&vocabulary.weights_for(&before)).expect("fresh weights");
-        assert_eq!(
-            (page.missing, page.repeated),
-            (vec!["other".to_owned()], vec![outcome.path().to_owned()])
-        );
+        assert_eq!((page.missing, page.repeated), (vec!["other".to_owned()], vec![outcome.path().to_owned()]));
     }
 
     #[test]
     fn of_two_outcomes_of_a_file_the_same_one_stays_in_any_order() {
         let one = Outcome::Read(Reading::of("a", b"wolf"));
-        let other = Outcome::Skipped(Skipped {
-            path: "a".to_owned(),
-            reason: Reason::Binary,
-        });
+        let other = Outcome::Skipped(Skipped { path: "a".to_owned(), reason: Reason::Binary });
         let collected = |outcomes: [&Outcome; 2]| {
-            let mut section = Section::new(Assignment {
-                section: 1,
-                files: vec!["a".to_owned()],
-            });
+            let mut section = Section::new(Assignment { section: 1, files: vec!["a".to_owned()] });
             for outcome in outcomes {
                 section.collect(outcome.clone());
             }
@@ -384,10 +340,7 @@ mod tests {
         let weights = vocabulary.weights_for(&section.terms());
         section.collect(Outcome::Read(Reading::of("b", b"raven")));
         let error = section.page(&weights).expect_err("the raven has no weight");
-        assert_eq!(
-            error.to_string(),
-            "section 7 has come to hold \"raven\" since its weights were made"
-        );
+        assert_eq!(error.to_string(), "section 7 has come to hold \"raven\" since its weights were made");
     }
 
     #[test]
@@ -395,19 +348,11 @@ mod tests {
         let texts = ["wolf raven", "wolf lake", "wolf moor"];
         let read = |(number, text): (usize, &&str)| Outcome::Read(Reading::of(&number.to_string(), text.as_bytes()));
         let report = report(&texts.iter().enumerate().map(read).collect::<Vec<_>>(), false);
-        let top: Vec<_> = report.pages[0].entries[0]
-            .top_terms
-            .iter()
-            .map(|term| (term.term.as_str(), term.score.0))
-            .collect();
+        let top: Vec<_> =
+            report.pages[0].entries[0].top_terms.iter().map(|term| (term.term.as_str(), term.score.0)).collect();
         // Half of the file's terms each; log2(4/1) and log2(4/3).
         assert_eq!(top, [("raven", 1_000_000), ("wolf", 207_519)]);
-        let all: Vec<_> = report
-            .summary
-            .top_terms
-            .iter()
-            .map(|term| (term.term.as_str(), term.count))
-            .collect();
+        let all: Vec<_> = report.summary.top_terms.iter().map(|term| (term.term.as_str(), term.count)).collect();
         assert_eq!(all, [("lake", 1), ("moor", 1), ("raven", 1), ("wolf", 3)]);
     }
 
@@ -437,10 +382,8 @@ mod tests {
     #[test]
     fn no_record_outgrows_its_bound_whatever_the_files_hold() {
         let outcomes = worst_outcomes();
-        let assignment = Assignment {
-            section: u32::MAX,
-            files: outcomes.iter().map(|outcome| outcome.path().to_owned()).collect(),
-        };
+        let assignment =
+            Assignment { section: u32::MAX, files: outcomes.iter().map(|outcome| outcome.path().to_owned()).collect() };
         assert!(assignment.files.iter().all(|path| path.len() == PATH_BYTES_MAX));
         assert!(json_bytes(&assignment) <= RECORD_BYTES_MAX);
         let mut section = Section::new(assignment);
@@ -453,23 +396,14 @@ mod tests {
         vocabulary.add(&terms);
         let weights = vocabulary.weights_for(&terms);
         let page = section.page(&weights).expect("fresh weights");
-        let sizes = [
-            json_bytes(&section),
-            json_bytes(&terms),
-            json_bytes(&weights),
-            json_bytes(&page),
-        ];
+        let sizes = [json_bytes(&section), json_bytes(&terms), json_bytes(&weights), json_bytes(&page)];
         assert!(sizes.iter().all(|bytes| *bytes <= RECORD_BYTES_MAX), "{sizes:?}");
         // A section keeps its terms beside its page.
         assert!(json_bytes(&terms) + json_bytes(&page) <= RECORD_BYTES_MAX, "{sizes:?}");
         assert!(json_bytes(&vocabulary.summary()) <= RECORD_BYTES_MAX);
         // The texts do press against the bound: a section of twice as many files would break it.
         assert!(sizes[0] > RECORD_BYTES_MAX / 2, "{sizes:?}");
-        assert_eq!(
-            terms.terms.len(),
-            SECTION_FILES_MAX * TERMS_MAX,
-            "no two files share a term"
-        );
+        assert_eq!(terms.terms.len(), SECTION_FILES_MAX * TERMS_MAX, "no two files share a term");
     }
 
     #[test]
@@ -477,12 +411,6 @@ mod tests {
         let files: Vec<String> = (0..FILES_MAX).map(|number| format!("{number:05}")).collect();
         let assignments = split(&listing(&files));
         assert_eq!(assignments.len(), FILES_MAX / SECTION_FILES_MAX);
-        assert_eq!(
-            assignments
-                .into_iter()
-                .flat_map(|assignment| assignment.files)
-                .collect::<Vec<_>>(),
-            files
-        );
+        assert_eq!(assignments.into_iter().flat_map(|assignment| assignment.files).collect::<Vec<_>>(), files);
     }
 }

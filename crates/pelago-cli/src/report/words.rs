@@ -186,10 +186,7 @@ mod tests {
             words("readIndex read_index HTTPReadIndex2Go"),
             ["read", "index", "read", "index", "http", "read", "index"]
         );
-        assert_eq!(
-            words("NODE_ID_MAX utf8Text x86asm"),
-            ["node", "max", "utf", "text", "asm"]
-        );
+        assert_eq!(words("NODE_ID_MAX utf8Text x86asm"), ["node", "max", "utf", "text", "asm"]);
     }
 
     #[test]
@@ -202,10 +199,7 @@ mod tests {
 
     #[test]
     fn words_of_any_script_are_terms() {
-        assert_eq!(
-            words("GRÖSSE Größe ДАННЫЕ λόγος"),
-            ["grösse", "größe", "данные", "λόγος"]
-        );
+        assert_eq!(words("GRÖSSE Größe ДАННЫЕ λόγος"), ["grösse", "größe", "данные", "λόγος"]);
     }
 
     #[test]

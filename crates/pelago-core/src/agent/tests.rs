@@ -58,10 +58,7 @@ fn a_commit_that_a_newer_owner_forestalled_can_be_asked_for_there() {
     let mut agent = Agent::committing(&[ask(1, "a")]);
     agent.handle(Input::Deliver(ask(2, "b")));
     let elsewhere = || Err(Failure::Elsewhere(OTHER));
-    assert_eq!(
-        agent.decided(1, fenced(OTHER, 0)),
-        [answered(1, elsewhere()), answered(2, elsewhere()), Effect::Gone]
-    );
+    assert_eq!(agent.decided(1, fenced(OTHER, 0)), [answered(1, elsewhere()), answered(2, elsewhere()), Effect::Gone]);
 }
 
 #[test]

@@ -18,11 +18,7 @@ pub struct Pauses {
 
 impl Default for Pauses {
     fn default() -> Self {
-        Self {
-            first: Duration::from_millis(100),
-            max: Duration::from_secs(5),
-            stable_after: Duration::from_secs(10),
-        }
+        Self { first: Duration::from_millis(100), max: Duration::from_secs(5), stable_after: Duration::from_secs(10) }
     }
 }
 
@@ -80,7 +76,7 @@ mod tests {
         let longest: Vec<_> = (0..6).map(|_| millis(&mut dialer, Time::ZERO, u32::MAX)).collect();
         assert_eq!(longest, [100, 200, 400, 800, 800, 800]);
         assert_eq!(millis(&mut dialer, Time::ZERO, 0), 400);
-        assert_eq!(millis(&mut dialer, Time::ZERO, u32::MAX / 2), 599);
+        assert_eq!(millis(&mut dialer, Time::ZERO, u32::MAX / 2), 600);
     }
 
     #[test]

@@ -98,8 +98,13 @@ pub enum Refusal {
         links_max: u32,
     },
     /// Both ends dialled, and the other connection stays.
-    #[error("another link between the two nodes stays")]
-    Duplicate,
+    #[error("another link between {here} and {there} stays")]
+    Duplicate {
+        /// The node that refuses.
+        here: Name,
+        /// The other one.
+        there: Name,
+    },
     /// A later run of the node has a link.
     #[error("a later run of the same node has a link")]
     OldRun,

@@ -48,7 +48,7 @@ impl Table {
         let key = (other.node_name.clone(), other.role);
         let new = Entry { id, boot: other.boot, incarnation: other.incarnation, dialled: terms.dialled };
         match self.links.get(&key) {
-            Some(old) => new.prevails(old, me.node_name < other.node_name)?,
+            Some(old) => new.prevails(old, me, other)?,
             None if self.links.len() >= self.links_max as usize => {
                 return Err(Refusal::TooManyLinks { links_max: self.links_max });
             }
@@ -80,14 +80,17 @@ impl Table {
 }
 
 impl Entry {
-    /// Whether this connection takes the place of `old`, to the same node; `is_less` if this end's name is less.
-    fn prevails(&self, old: &Self, is_less: bool) -> Result<(), Refusal> {
+    /// Whether this connection takes the place of `old`, with the same node.
+    fn prevails(&self, old: &Self, me: &Hello, other: &Hello) -> Result<(), Refusal> {
         if self.boot != old.boot {
             // A node that has not registered yet is a new run: an old one has no reason to dial.
             let is_older = self.incarnation != Incarnation(0) && self.incarnation < old.incarnation;
             return if is_older { Err(Refusal::OldRun) } else { Ok(()) };
         }
         // An end that dials again has given up its earlier connection.
-        if self.dialled == old.dialled || self.dialled == is_less { Ok(()) } else { Err(Refusal::Duplicate) }
+        if self.dialled == old.dialled || self.dialled == (me.node_name < other.node_name) {
+            return Ok(());
+        }
+        Err(Refusal::Duplicate { here: me.node_name.clone(), there: other.node_name.clone() })
     }
 }

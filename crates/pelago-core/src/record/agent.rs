@@ -251,7 +251,8 @@ pub(super) fn send_all<R: Rows>(
 
 /// How many messages this op itself already put into an inbox: `rows` does not show them.
 fn sent_to(to: &AgentId, writes: &[Write]) -> u64 {
-    let to_it = |write: &&Write| matches!(write, Write::Message(message) if message.to == *to && message.buried.is_none());
+    let to_it =
+        |write: &&Write| matches!(write, Write::Message(message) if message.to == *to && message.buried.is_none());
     writes.iter().filter(to_it).count() as u64
 }
 

@@ -47,12 +47,7 @@ pub(super) fn register<R: Rows>(
 }
 
 /// Gives a run up. One-way: the node must register again.
-pub(super) fn expire<R: Rows>(
-    now: Stamp,
-    op: &Expire,
-    rows: &R,
-    writes: &mut Vec<Write>,
-) -> Result<Outcome, R::Error> {
+pub(super) fn expire<R: Rows>(now: Stamp, op: &Expire, rows: &R, writes: &mut Vec<Write>) -> Result<Outcome, R::Error> {
     let Holder { node, incarnation } = op.holder;
     let freed = match rows.node(node)? {
         Some(row) if row.is_live(incarnation) => {

@@ -12,7 +12,9 @@ use super::{
     op::{BodyHash, RetryPolicy, Sender},
 };
 use crate::{
-    id::{AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Name, NodeId, TaskId, TurnId, Version},
+    id::{
+        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Name, NodeId, TaskId, TurnId, Version,
+    },
     time::LogTime,
 };
 

@@ -73,7 +73,8 @@ use cases;
 /// # Panics
 /// When cases fail, with their names; what each found was printed before.
 pub fn run<S: Subject>(mut make: impl FnMut() -> S) {
-    let groups = [nodes::cases(), agents::cases(), effects::cases(), messages::cases(), tasks::cases(), batches::cases()];
+    let groups =
+        [nodes::cases(), agents::cases(), effects::cases(), messages::cases(), tasks::cases(), batches::cases()];
     let mut failed = Vec::new();
     for (name, case) in groups.into_iter().flatten() {
         let mut world = World::new(make());

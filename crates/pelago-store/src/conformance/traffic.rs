@@ -4,8 +4,8 @@ use bytes::Bytes;
 use pelago_core::{
     id::{AgentId, Epoch, FencingToken, Holder, NodeId, TaskId, TurnId, Version},
     record::{
-        Assign, BodyHash, Cancel, Claim, Expire, Finish, MessageBody, NewTask, Op, Outcome, Placement, Progress, Release,
-        Remember, Retry, RetryPolicy, Send, Sweep, TimeOut, Turn, Verdict,
+        Assign, BodyHash, Cancel, Claim, Expire, Finish, MessageBody, NewTask, Op, Outcome, Placement, Progress,
+        Release, Remember, Retry, RetryPolicy, Send, Sweep, TimeOut, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -64,15 +64,23 @@ impl Traffic {
 
     /// Takes note of the nodes that a batch registered.
     pub fn learn(&mut self, outcomes: &[Outcome]) {
-        self.holders.extend(outcomes.iter().filter_map(|outcome| {
-            if let Outcome::Registered { holder, .. } = outcome { Some(*holder) } else { None }
-        }));
+        self.holders.extend(
+            outcomes.iter().filter_map(|outcome| {
+                if let Outcome::Registered { holder, .. } = outcome { Some(*holder) } else { None }
+            }),
+        );
     }
 
     /// Every agent that this traffic is about.
     #[must_use]
     pub fn agents() -> Vec<AgentId> {
-        vec![agent("reader"), agent("cart"), keyed_agent("cart", "a"), keyed_agent("cart", "b"), keyed_agent("till", "a")]
+        vec![
+            agent("reader"),
+            agent("cart"),
+            keyed_agent("cart", "a"),
+            keyed_agent("cart", "b"),
+            keyed_agent("till", "a"),
+        ]
     }
 
     /// Every node it registered.

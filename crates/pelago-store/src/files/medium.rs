@@ -83,25 +83,15 @@ struct Image {
 impl<'a> Medium<'a> {
     /// A disk that holds these files, all of them durable.
     pub(super) fn new(origin: &BTreeMap<String, Vec<u8>>) -> Self {
-        let images = origin.values().map(|bytes| Image {
-            durable: bytes.clone(),
-            pending: Vec::new(),
-        });
-        Self {
-            images: images.collect(),
-            names: origin.keys().cloned().zip(0..).collect(),
-            name_changes: Vec::new(),
-        }
+        let images = origin.values().map(|bytes| Image { durable: bytes.clone(), pending: Vec::new() });
+        Self { images: images.collect(), names: origin.keys().cloned().zip(0..).collect(), name_changes: Vec::new() }
     }
 
     /// Does the part of a step that fits in so many instants.
     pub(super) fn apply(&mut self, step: &'a Step, instants: usize) {
         match step {
             Step::Create { bytes, .. } => {
-                self.images.push(Image {
-                    durable: Vec::new(),
-                    pending: vec![(0, vec![0; *bytes])],
-                });
+                self.images.push(Image { durable: Vec::new(), pending: vec![(0, vec![0; *bytes])] });
                 self.name_changes.push(step);
             }
             Step::Write { file, offset, bytes } => {
@@ -111,10 +101,7 @@ impl<'a> Medium<'a> {
             // The kernel marks the pages clean: no later sync will write them.
             Step::FailedSync { file } => self.images[*file].pending.clear(),
             Step::Rename { .. } | Step::Remove { .. } => self.name_changes.push(step),
-            Step::SyncNames => self
-                .name_changes
-                .drain(..)
-                .for_each(|change| change.apply_to(&mut self.names)),
+            Step::SyncNames => self.name_changes.drain(..).for_each(|change| change.apply_to(&mut self.names)),
             Step::Note(_) => {}
         }
     }
@@ -132,10 +119,7 @@ impl<'a> Medium<'a> {
             }
         }
         let images = self.images;
-        self.names
-            .into_iter()
-            .map(|(name, file)| (name, images[file].remains(file, survival)))
-            .collect()
+        self.names.into_iter().map(|(name, file)| (name, images[file].remains(file, survival))).collect()
     }
 }
 
@@ -147,10 +131,7 @@ impl Image {
     }
 
     fn written(&self) -> Vec<u8> {
-        let mut written = Self {
-            durable: self.durable.clone(),
-            pending: self.pending.clone(),
-        };
+        let mut written = Self { durable: self.durable.clone(), pending: self.pending.clone() };
         written.sync();
         written.durable
     }

@@ -44,12 +44,7 @@ impl Directory for OsDirectory {
 
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn File>> {
         let path = self.path.join(name);
-        let file = fs::File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&path)?;
+        let file = fs::File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
         if let Err(error) = allocate(&file, bytes) {
             // A failed allocation may keep a part of what it asked for, on a disk that is full.
             fs::remove_file(&path)?;

@@ -50,28 +50,15 @@ impl SimDirectory {
     pub fn holding(files: BTreeMap<String, Vec<u8>>) -> Self {
         let names = files.keys().cloned().zip(0..).collect();
         let contents = files.values().cloned().collect();
-        let disk = Disk {
-            origin: files,
-            names,
-            contents,
-            ..Disk::default()
-        };
-        Self {
-            shared: Arc::new(Shared {
-                disk: Mutex::new(disk),
-                changed: Condvar::new(),
-            }),
-        }
+        let disk = Disk { origin: files, names, contents, ..Disk::default() };
+        Self { shared: Arc::new(Shared { disk: Mutex::new(disk), changed: Condvar::new() }) }
     }
 
     /// A copy of all files as a reader sees them.
     #[must_use]
     pub fn files(&self) -> BTreeMap<String, Vec<u8>> {
         let disk = self.disk();
-        disk.names
-            .iter()
-            .map(|(name, &file)| (name.clone(), disk.contents[file].clone()))
-            .collect()
+        disk.names.iter().map(|(name, &file)| (name.clone(), disk.contents[file].clone())).collect()
     }
 
     /// Flips the bits of `mask` in one byte of a file, behind the back of everyone.
@@ -119,10 +106,7 @@ impl SimDirectory {
     /// If they do not within 10 s.
     pub fn wait_for_syncs(&self, count: u64) {
         let missing = |disk: &mut Disk| disk.syncs < count;
-        let waited = self
-            .shared
-            .changed
-            .wait_timeout_while(self.disk(), Duration::from_secs(10), missing);
+        let waited = self.shared.changed.wait_timeout_while(self.disk(), Duration::from_secs(10), missing);
         let (_disk, waited) = waited.expect(UNPOISONED);
         assert!(!waited.timed_out(), "the log did not begin sync {count}");
     }
@@ -167,10 +151,7 @@ impl SimDirectory {
     }
 
     fn file(&self, file: usize) -> Arc<dyn File> {
-        Arc::new(SimFile {
-            directory: self.clone(),
-            file,
-        })
+        Arc::new(SimFile { directory: self.clone(), file })
     }
 }
 
@@ -199,11 +180,7 @@ impl Directory for SimDirectory {
         let bytes = usize::try_from(bytes).map_err(io::Error::other)?;
         disk.contents.push(vec![0; bytes]);
         disk.names.insert(name.to_owned(), file);
-        disk.journal.push(Step::Create {
-            file,
-            name: name.to_owned(),
-            bytes,
-        });
+        disk.journal.push(Step::Create { file, name: name.to_owned(), bytes });
         Ok(self.file(file))
     }
 
@@ -216,10 +193,7 @@ impl Directory for SimDirectory {
         let mut disk = self.disk();
         let file = disk.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         disk.names.insert(to.to_owned(), file);
-        disk.journal.push(Step::Rename {
-            from: from.to_owned(),
-            to: to.to_owned(),
-        });
+        disk.journal.push(Step::Rename { from: from.to_owned(), to: to.to_owned() });
         Ok(())
     }
 
@@ -258,17 +232,9 @@ impl File for SimFile {
         let mut disk = self.directory.disk();
         let offset = usize::try_from(offset).map_err(io::Error::other)?;
         let fault = disk.write_fault.take();
-        let written = if fault.is_some() {
-            &bytes[..bytes.len() / 2]
-        } else {
-            bytes
-        };
+        let written = if fault.is_some() { &bytes[..bytes.len() / 2] } else { bytes };
         overwrite(&mut disk.contents[self.file], offset, written);
-        disk.journal.push(Step::Write {
-            file: self.file,
-            offset,
-            bytes: written.to_vec(),
-        });
+        disk.journal.push(Step::Write { file: self.file, offset, bytes: written.to_vec() });
         fault.map_or(Ok(()), |kind| Err(kind.into()))
     }
 

@@ -170,18 +170,11 @@ pub enum Problem {
 
 impl Error {
     pub(super) fn io(action: &'static str, path: PathBuf, error: io::Error) -> Self {
-        Self::Io {
-            action,
-            path,
-            source: Arc::new(error),
-        }
+        Self::Io { action, path, source: Arc::new(error) }
     }
 
     pub(super) fn flush(path: PathBuf, error: io::Error) -> Self {
-        Self::FlushFailed {
-            path,
-            source: Arc::new(error),
-        }
+        Self::FlushFailed { path, source: Arc::new(error) }
     }
 
     pub(super) fn damaged(path: PathBuf, offset: u32, problem: Problem) -> Self {

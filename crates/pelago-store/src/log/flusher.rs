@@ -94,11 +94,7 @@ impl Flusher {
 
     fn encode(&mut self, operation: Operation) -> Result<(), Error> {
         match operation {
-            Operation::Append {
-                entries,
-                ticket,
-                on_flushed,
-            } => {
+            Operation::Append { entries, ticket, on_flushed } => {
                 let encoded = self.encode_entries(&entries, ticket);
                 self.group.answers.push(on_flushed);
                 encoded
@@ -128,12 +124,7 @@ impl Flusher {
             let index = entry.index;
             let offset = self.encode_record(Kind::Entry, index, &entry.payload)?;
             let length = u32::try_from(entry.payload.len()).expect("a payload is smaller than a segment");
-            self.group.placed.push(Placed {
-                index,
-                ticket,
-                offset,
-                length,
-            });
+            self.group.placed.push(Placed { index, ticket, offset, length });
             self.tail.last_entry = self.tail.last_entry.max(Some(index));
             self.preamble.next_index = index + 1;
         }
@@ -150,9 +141,7 @@ impl Flusher {
         }
         let synced = self.tail.end;
         let offset = synced + u32::try_from(self.group.bytes.len()).expect("a group fits its segment");
-        self.tail
-            .chain
-            .append(&mut self.group.bytes, offset, &record(kind, index, synced, payload));
+        self.tail.chain.append(&mut self.group.bytes, offset, &record(kind, index, synced, payload));
         self.group.records += 1;
         Ok(offset)
     }
@@ -188,10 +177,7 @@ impl Flusher {
     fn begin_segment(&mut self) -> Result<(), Error> {
         let next = Tail::create(&*self.directory, &self.config, &self.preamble, Some(&self.tail))?;
         let full = mem::replace(&mut self.tail, next);
-        self.sealed.push_back(Sealed {
-            segment: full.segment,
-            last_entry: full.last_entry,
-        });
+        self.sealed.push_back(Sealed { segment: full.segment, last_entry: full.last_entry });
         Ok(())
     }
 
@@ -202,12 +188,8 @@ impl Flusher {
         while let Some(oldest) = self.sealed.pop_front_if(|sealed| sealed.last_entry <= purged) {
             let path = &oldest.segment.path;
             let name = file_name(oldest.segment.sequence);
-            self.directory
-                .remove(&name)
-                .map_err(|error| Error::io("delete", path.clone(), error))?;
-            self.directory
-                .sync()
-                .map_err(|error| Error::flush(self.directory.path().to_owned(), error))?;
+            self.directory.remove(&name).map_err(|error| Error::io("delete", path.clone(), error))?;
+            self.directory.sync().map_err(|error| Error::flush(self.directory.path().to_owned(), error))?;
         }
         Ok(())
     }

@@ -103,20 +103,10 @@ impl Index {
     pub(super) fn check_append(&self, entries: &[Entry]) -> Result<(), Error> {
         let Some(first) = entries.first() else { return Ok(()) };
         if !self.follows(first.index) {
-            return Err(Error::Hole {
-                expected: self.next(),
-                found: first.index,
-            });
+            return Err(Error::Hole { expected: self.next(), found: first.index });
         }
-        match entries
-            .iter()
-            .zip(first.index..)
-            .find(|(entry, due)| entry.index != *due)
-        {
-            Some((entry, expected)) => Err(Error::Hole {
-                expected,
-                found: entry.index,
-            }),
+        match entries.iter().zip(first.index..).find(|(entry, due)| entry.index != *due) {
+            Some((entry, expected)) => Err(Error::Hole { expected, found: entry.index }),
             None => Ok(()),
         }
     }
@@ -190,11 +180,7 @@ impl Index {
             };
             if matches!(slot.place, Place::Queued { ticket } if ticket == placed.ticket) {
                 let (offset, length) = (placed.offset, placed.length);
-                slot.place = Place::Written(Location {
-                    segment: segment.clone(),
-                    offset,
-                    length,
-                });
+                slot.place = Place::Written(Location { segment: segment.clone(), offset, length });
             }
         }
         self.evict();
@@ -223,10 +209,7 @@ impl Index {
             self.first = index;
         }
         self.cached_bytes += payload.len();
-        self.slots.push_back(Slot {
-            payload: Some(payload),
-            place,
-        });
+        self.slots.push_back(Slot { payload: Some(payload), place });
     }
 
     /// Drops the oldest payloads above the bound; those that are not on disk stay.
@@ -259,10 +242,7 @@ impl Slot {
 
     fn piece(&self, index: u64) -> Piece {
         match (&self.payload, &self.place) {
-            (Some(payload), _) => Piece::Cached(Entry {
-                index,
-                payload: payload.clone(),
-            }),
+            (Some(payload), _) => Piece::Cached(Entry { index, payload: payload.clone() }),
             (None, Place::Written(location)) => Piece::OnDisk(index, location.clone()),
             (None, Place::Queued { .. }) => unreachable!("what is not on disk stays in the cache"),
         }

@@ -115,24 +115,14 @@ impl Log {
     /// # Panics
     /// If [`Config::segment_bytes`] is below 512.
     pub fn open(directory: Arc<dyn Directory>, config: Config) -> Result<Self, Error> {
-        assert!(
-            config.segment_bytes >= 512,
-            "a segment must hold its header and a few records"
-        );
+        assert!(config.segment_bytes >= 512, "a segment must hold its header and a few records");
         let recovered = recovery::recover(&directory, &config)?;
         let shared = Arc::new(Shared::new(recovered.index, config.unflushed_bytes_max));
         let payload_bytes_max = config.payload_bytes_max();
         let flusher = Flusher::new(directory.clone(), config, shared.clone(), recovered.end);
-        let thread = thread::Builder::new()
-            .name("pelago-log".to_owned())
-            .spawn(move || flusher.run());
+        let thread = thread::Builder::new().name("pelago-log".to_owned()).spawn(move || flusher.run());
         let thread = thread.map_err(|error| Error::io("start the thread of", directory.path().to_owned(), error))?;
-        Ok(Self {
-            shared,
-            payload_bytes_max,
-            cut: recovered.cut,
-            thread: Some(thread),
-        })
+        Ok(Self { shared, payload_bytes_max, cut: recovered.cut, thread: Some(thread) })
     }
 
     /// The torn tail that was cut when the log was opened.
@@ -155,11 +145,7 @@ impl Log {
         self.shared.submit(|index| {
             index.check_append(&entries)?;
             let ticket = index.append(&entries);
-            Ok(Some(Operation::Append {
-                entries,
-                ticket,
-                on_flushed,
-            }))
+            Ok(Some(Operation::Append { entries, ticket, on_flushed }))
         })
     }
 
@@ -245,11 +231,7 @@ impl Log {
 
     fn check_size(&self, payload: &Bytes) -> Result<(), Error> {
         let (bytes, max_bytes) = (payload.len(), self.payload_bytes_max);
-        if bytes > max_bytes {
-            Err(Error::TooLarge { bytes, max_bytes })
-        } else {
-            Ok(())
-        }
+        if bytes > max_bytes { Err(Error::TooLarge { bytes, max_bytes }) } else { Ok(()) }
     }
 
     fn end_thread(&mut self) {

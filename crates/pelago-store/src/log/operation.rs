@@ -30,10 +30,9 @@ impl Operation {
     /// Bytes it takes on disk.
     pub(super) fn bytes(&self) -> usize {
         match self {
-            Self::Append { entries, .. } => entries
-                .iter()
-                .map(|entry| record_bytes(entry.payload.len()) as usize)
-                .sum(),
+            Self::Append { entries, .. } => {
+                entries.iter().map(|entry| record_bytes(entry.payload.len()) as usize).sum()
+            }
             Self::Vote { vote, .. } => record_bytes(vote.len()) as usize,
             Self::Truncate { .. } => record_bytes(0) as usize,
             Self::Purge { purged } => record_bytes(purged.payload.len()) as usize,

@@ -138,10 +138,7 @@ fn load_block(first: &Location, pieces: &[Piece], entries: &mut Vec<Entry>) -> R
         let record = segment.seed.read(&block[start..], location.offset);
         let record = record.map_err(|flaw| Error::flawed(segment.path.clone(), location.offset, flaw))?;
         assert_eq!(record.index, index, "a record's place is noted with its index");
-        entries.push(Entry {
-            index,
-            payload: block.slice_ref(record.payload),
-        });
+        entries.push(Entry { index, payload: block.slice_ref(record.payload) });
     }
     Ok(())
 }

@@ -55,16 +55,8 @@ pub(super) fn recover(directory: &Arc<dyn Directory>, config: &Config) -> Result
     let Some(first) = sequences.first() else {
         let preamble = Preamble::default();
         let tail = Tail::create(&**directory, config, &preamble, None)?;
-        let end = End {
-            sealed: VecDeque::new(),
-            tail,
-            preamble,
-        };
-        return Ok(Recovered {
-            index: Index::new(0, config.cache_bytes_max),
-            end,
-            cut: None,
-        });
+        let end = End { sealed: VecDeque::new(), tail, preamble };
+        return Ok(Recovered { index: Index::new(0, config.cache_bytes_max), end, cut: None });
     };
     let mut last = Loaded::load(&**directory, config, *first)?;
     let mut replay = Replay::new(&last.header, config);
@@ -73,21 +65,14 @@ pub(super) fn recover(directory: &Arc<dyn Directory>, config: &Config) -> Result
     for next in &sequences[1..] {
         let next = Loaded::load(&**directory, config, *next)?;
         scan.check_seam(&last, &next.header)?;
-        sealed.push_back(Sealed {
-            segment: last.segment,
-            last_entry: scan.last_entry,
-        });
+        sealed.push_back(Sealed { segment: last.segment, last_entry: scan.last_entry });
         scan = replay.scan(&next)?;
         last = next;
     }
     replay.check_complete(&**directory, *first)?;
     let (tail, cut) = scan.settle(last)?;
     let preamble = replay.preamble();
-    Ok(Recovered {
-        index: replay.index,
-        end: End { sealed, tail, preamble },
-        cut,
-    })
+    Ok(Recovered { index: replay.index, end: End { sealed, tail, preamble }, cut })
 }
 
 /// The sequences of all segments, in order and without a hole.
@@ -95,17 +80,12 @@ fn find_segments(directory: &dyn Directory) -> Result<Vec<u64>, Error> {
     let failed = |action| move |error| Error::io(action, directory.path().to_owned(), error);
     let names = directory.names().map_err(failed("list"))?;
     if names.iter().any(|name| name == UNFINISHED) {
-        directory
-            .remove(UNFINISHED)
-            .map_err(failed("remove an unfinished segment in"))?;
+        directory.remove(UNFINISHED).map_err(failed("remove an unfinished segment in"))?;
     }
     let mut sequences: Vec<u64> = names.iter().filter_map(|name| sequence(name)).collect();
     sequences.sort_unstable();
     match sequences.windows(2).find(|pair| pair[1] != pair[0] + 1) {
-        Some(pair) => Err(Error::Missing {
-            directory: directory.path().to_owned(),
-            sequence: pair[0] + 1,
-        }),
+        Some(pair) => Err(Error::Missing { directory: directory.path().to_owned(), sequence: pair[0] + 1 }),
         None => Ok(sequences),
     }
 }
@@ -131,32 +111,16 @@ impl Loaded {
         file.read_at(0, &mut bytes).map_err(failed("read"))?;
         let (header, seed) = Header::decode(&bytes).map_err(|flaw| Error::flawed(path.clone(), 0, flaw))?;
         if header.mesh != config.mesh {
-            return Err(Error::WrongMesh {
-                path,
-                expected: config.mesh,
-                found: header.mesh,
-            });
+            return Err(Error::WrongMesh { path, expected: config.mesh, found: header.mesh });
         }
         if header.sequence != sequence {
             return Err(Error::damaged(path, 0, Problem::Misnamed { found: header.sequence }));
         }
         if u64::from(header.capacity) != length {
-            let problem = Problem::Short {
-                expected: header.capacity,
-                found: length,
-            };
+            let problem = Problem::Short { expected: header.capacity, found: length };
             return Err(Error::damaged(path, header.capacity, problem));
         }
-        Ok(Self {
-            segment: Arc::new(Segment {
-                sequence,
-                path,
-                file,
-                seed,
-            }),
-            header,
-            bytes,
-        })
+        Ok(Self { segment: Arc::new(Segment { sequence, path, file, seed }), header, bytes })
     }
 
     fn damaged(&self, offset: u32, problem: Problem) -> Error {
@@ -171,9 +135,7 @@ struct Replay {
 
 impl Replay {
     fn new(first: &Header, config: &Config) -> Self {
-        Self {
-            index: Index::new(first.first_index, config.cache_bytes_max),
-        }
+        Self { index: Index::new(first.first_index, config.cache_bytes_max) }
     }
 
     /// Replays the valid records of a segment.
@@ -205,33 +167,17 @@ impl Replay {
         let payload = Bytes::copy_from_slice(record.payload);
         match record.kind {
             Kind::Entry if !self.index.follows(record.index) => {
-                let problem = Problem::Gap {
-                    expected: self.index.next(),
-                    found: record.index,
-                };
+                let problem = Problem::Gap { expected: self.index.next(), found: record.index };
                 return Err(loaded.damaged(offset, problem));
             }
             Kind::Entry => {
                 let length = record.bytes() - RECORD_HEADER_BYTES;
-                let location = Location {
-                    segment: loaded.segment.clone(),
-                    offset,
-                    length,
-                };
-                self.index.restore(
-                    Entry {
-                        index: record.index,
-                        payload,
-                    },
-                    location,
-                );
+                let location = Location { segment: loaded.segment.clone(), offset, length };
+                self.index.restore(Entry { index: record.index, payload }, location);
             }
             Kind::Vote => self.index.set_vote(payload),
             Kind::Truncate => self.index.truncate(record.index),
-            Kind::Purge => self.index.purge(Purged {
-                index: record.index,
-                payload,
-            }),
+            Kind::Purge => self.index.purge(Purged { index: record.index, payload }),
             Kind::Mark => {}
         }
         Ok(())
@@ -246,10 +192,7 @@ impl Replay {
         if complete {
             return Ok(());
         }
-        Err(Error::Missing {
-            directory: directory.path().to_owned(),
-            sequence: first - 1,
-        })
+        Err(Error::Missing { directory: directory.path().to_owned(), sequence: first - 1 })
     }
 
     fn preamble(&self) -> Preamble {
@@ -287,10 +230,7 @@ impl Scan {
     fn check_seam(&self, loaded: &Loaded, next: &Header) -> Result<(), Error> {
         if self.end < next.previous_end {
             self.check_version(loaded)?;
-            let problem = Problem::Sealed {
-                flaw: self.flaw,
-                end: next.previous_end,
-            };
+            let problem = Problem::Sealed { flaw: self.flaw, end: next.previous_end };
             return Err(loaded.damaged(self.end, problem));
         }
         if self.end > next.previous_end || self.chain.link() != next.previous_chain {
@@ -364,9 +304,6 @@ fn used_bytes(bytes: &[u8]) -> u32 {
     while end >= PAGE.len() && bytes[end - PAGE.len()..end] == PAGE {
         end -= PAGE.len();
     }
-    let used = bytes[..end]
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .map_or(0, |last| last + 1);
+    let used = bytes[..end].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     u32::try_from(used).expect("a segment is below 4 GiB")
 }

@@ -92,15 +92,7 @@ impl Tail {
         }
         let segment = Segment::create(directory, &header, chain.seed(), &bytes)?;
         let (capacity, end) = (header.capacity, header.synced);
-        Ok(Self {
-            segment: Arc::new(segment),
-            capacity,
-            end,
-            chain,
-            written: 0,
-            last_entry: None,
-            marked: true,
-        })
+        Ok(Self { segment: Arc::new(segment), capacity, end, chain, written: 0, last_entry: None, marked: true })
     }
 
     /// Whether `bytes` more fit.
@@ -115,10 +107,7 @@ impl Tail {
         let segment = &self.segment;
         let failed = |error| write_failed(error, "write", segment.path.clone());
         segment.file.write_at(u64::from(self.end), group).map_err(failed)?;
-        segment
-            .file
-            .sync()
-            .map_err(|error| Error::flush(segment.path.clone(), error))?;
+        segment.file.sync().map_err(|error| Error::flush(segment.path.clone(), error))?;
         self.end += length;
         Ok(())
     }
@@ -145,21 +134,12 @@ impl Segment {
             let path = path.clone();
             move |error| write_failed(error, action, path)
         };
-        let file = directory
-            .create(UNFINISHED, u64::from(header.capacity))
-            .map_err(failed("create"))?;
+        let file = directory.create(UNFINISHED, u64::from(header.capacity)).map_err(failed("create"))?;
         file.write_at(0, bytes).map_err(failed("write"))?;
         file.sync().map_err(|error| Error::flush(path.clone(), error))?;
         directory.rename(UNFINISHED, &name).map_err(failed("name"))?;
-        directory
-            .sync()
-            .map_err(|error| Error::flush(directory.path().to_owned(), error))?;
-        Ok(Self {
-            sequence: header.sequence,
-            path,
-            file,
-            seed,
-        })
+        directory.sync().map_err(|error| Error::flush(directory.path().to_owned(), error))?;
+        Ok(Self { sequence: header.sequence, path, file, seed })
     }
 }
 
@@ -167,21 +147,12 @@ impl Preamble {
     /// The records; they are flushed with the header, which says so.
     fn records(&self) -> impl Iterator<Item = Record<'_>> {
         let vote = self.vote.iter().map(|vote| record(Kind::Vote, 0, 0, vote));
-        vote.chain(
-            self.purged
-                .iter()
-                .map(|purged| record(Kind::Purge, purged.index, 0, &purged.payload)),
-        )
+        vote.chain(self.purged.iter().map(|purged| record(Kind::Purge, purged.index, 0, &purged.payload)))
     }
 }
 
 pub(super) fn record(kind: Kind, index: u64, synced: u32, payload: &[u8]) -> Record<'_> {
-    Record {
-        kind,
-        index,
-        synced,
-        payload,
-    }
+    Record { kind, index, synced, payload }
 }
 
 /// Bytes on disk of a payload of that many bytes.
@@ -193,10 +164,7 @@ pub(super) fn bytes_on_disk(payload_bytes: u32) -> usize {
 pub(super) fn write_failed(error: io::Error, action: &'static str, path: PathBuf) -> Error {
     if is_full(&error) {
         let directory = path.parent().map_or_else(PathBuf::new, PathBuf::from);
-        return Error::Full {
-            directory,
-            source: Arc::new(error),
-        };
+        return Error::Full { directory, source: Arc::new(error) };
     }
     Error::io(action, path, error)
 }

@@ -50,12 +50,7 @@ impl Shared {
             closing: false,
             stopped: None,
         };
-        Self {
-            state: Mutex::new(state),
-            wake: Condvar::new(),
-            counters: Arc::default(),
-            unflushed_bytes_max,
-        }
+        Self { state: Mutex::new(state), wake: Condvar::new(), counters: Arc::default(), unflushed_bytes_max }
     }
 
     /// Applies an operation to the index and queues what `apply` returns, or does neither.
@@ -66,10 +61,7 @@ impl Shared {
         let mut state = self.running()?;
         if state.unflushed_bytes >= self.unflushed_bytes_max {
             let (waiting_bytes, max_bytes) = (state.unflushed_bytes, self.unflushed_bytes_max);
-            return Err(Error::Busy {
-                waiting_bytes,
-                max_bytes,
-            });
+            return Err(Error::Busy { waiting_bytes, max_bytes });
         }
         if let Some(operation) = apply(&mut state.index)? {
             state.unflushed_bytes += operation.bytes();
@@ -117,11 +109,7 @@ impl Shared {
         let idle = |state: &mut State| state.queue.is_empty() && !state.closing;
         let waited = match mark_after {
             None => self.wake.wait_while(self.state(), idle).map_err(drop),
-            Some(time) => self
-                .wake
-                .wait_timeout_while(self.state(), time, idle)
-                .map(|(state, _)| state)
-                .map_err(drop),
+            Some(time) => self.wake.wait_timeout_while(self.state(), time, idle).map(|(state, _)| state).map_err(drop),
         };
         let mut state = waited.expect(UNPOISONED);
         if !state.queue.is_empty() {

@@ -44,5 +44,6 @@ struct Progress {
 }
 
 fn run(connection: &Connection, sql: &str) -> Result<Progress, Error> {
-    Ok(connection.query_row(sql, [], |row| Ok(Progress { busy: row.get(0)?, frames: row.get(1)?, moved: row.get(2)? }))?)
+    Ok(connection
+        .query_row(sql, [], |row| Ok(Progress { busy: row.get(0)?, frames: row.get(1)?, moved: row.get(2)? }))?)
 }

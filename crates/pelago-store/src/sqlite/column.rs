@@ -250,11 +250,8 @@ mod tests {
 
     #[test]
     fn a_sender_survives_its_column() {
-        let agent = |key| AgentId {
-            namespace: Name::default_namespace(),
-            name: Name::new("a.b").expect("a name"),
-            key,
-        };
+        let agent =
+            |key| AgentId { namespace: Name::default_namespace(), name: Name::new("a.b").expect("a name"), key };
         let key = Some(Key::new("x/y:z w").expect("a key"));
         let senders =
             [Sender::Agent(agent(None)), Sender::Agent(agent(key)), Sender::Task(TaskId(7)), Sender::Client(u128::MAX)];

@@ -117,7 +117,10 @@ impl Applied {
     fn follow(&mut self, entry: &Entry) {
         let (index, applied) = (entry.index, self.index);
         // The first entry of a log has index 0.
-        assert!(index > applied || self.log_id.is_empty(), "entry {index} was applied before: the database is at {applied}");
+        assert!(
+            index > applied || self.log_id.is_empty(),
+            "entry {index} was applied before: the database is at {applied}"
+        );
         self.index = index;
         self.log_id.clone_from(&entry.log_id);
         self.time = entry.time.map_or(self.time, |stamp| stamp.max(self.time));

@@ -4,10 +4,13 @@ use std::{collections::BTreeMap, path::Path};
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, MeshId, Name, NodeId, TaskId, TurnId, Version},
+    id::{
+        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, MeshId, Name, NodeId, TaskId,
+        TurnId, Version,
+    },
     record::{
-        BodyHash, Claim, Enqueue, Finish, IdempotencyKey, MessageBody, NewTask, Offer, Op, Placement, Progress, Register,
-        Remember, RetryPolicy, Send, Turn, Verdict,
+        BodyHash, Claim, Enqueue, Finish, IdempotencyKey, MessageBody, NewTask, Offer, Op, Placement, Progress,
+        Register, Remember, RetryPolicy, Send, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -53,7 +56,12 @@ fn mixed(index: u64) -> Vec<Op> {
         Op::Turn(turn(cart, index)),
         Op::Enqueue(Enqueue { task: task(id(1), index), assign: Some(HOLDER) }),
         Op::Enqueue(Enqueue { task: task(id(2), index), assign: None }),
-        Op::Progress(Progress { task: earlier, token: earlier_token, first: 0, notes: vec![Bytes::from_static(b"half")] }),
+        Op::Progress(Progress {
+            task: earlier,
+            token: earlier_token,
+            first: 0,
+            notes: vec![Bytes::from_static(b"half")],
+        }),
         Op::Finish(Finish { task: earlier, token: earlier_token, verdict: result, sends: vec![], enqueues: vec![] }),
         Op::Send(Send { id: u128::from(index), idempotency: None, body: message(index) }),
     ]

@@ -53,10 +53,7 @@ fn a_flipped_bit_before_the_mark_is_written_cuts_at_most_the_last_flush() {
         cuts += usize::from(log.cut().is_some());
         assert!(kept.contains(&observe(&log.reader())), "{name}:{offset}");
     }
-    assert_eq!(
-        cuts,
-        bytes.len() - used(bytes) + "four".len() + RECORD_HEADER_BYTES as usize
-    );
+    assert_eq!(cuts, bytes.len() - used(bytes) + "four".len() + RECORD_HEADER_BYTES as usize);
 }
 
 #[test]
@@ -65,15 +62,9 @@ fn damage_to_what_a_segment_begins_with_refuses_before_anything_follows() {
     let log = open(&disk, config()).expect("an empty directory takes a new log");
     run(&log, &disk, &script()[..6]);
     let begun = (0..disk.instants()).map(|instant| disk.after_power_cut(instant, Survival::Nothing).files());
-    let files = begun
-        .into_iter()
-        .find(|files| files.len() == 2)
-        .expect("the script fills a segment");
+    let files = begun.into_iter().find(|files| files.len() == 2).expect("the script fills a segment");
     let (name, bytes) = files.last_key_value().expect("there are segments");
-    assert!(
-        used(bytes) > 64 + RECORD_HEADER_BYTES as usize,
-        "it begins with the vote"
-    );
+    assert!(used(bytes) > 64 + RECORD_HEADER_BYTES as usize, "it begins with the vote");
     for offset in 0..used(bytes) {
         let disk = SimDirectory::holding(files.clone());
         disk.flip(name, offset, 0x10);
@@ -114,26 +105,11 @@ fn a_lost_or_shortened_segment_refuses() {
         let mut shortened = files.clone();
         shortened.get_mut(name).expect("the segment is there").truncate(512);
         let error = refusal(shortened);
-        assert!(
-            matches!(
-                error,
-                Error::Damaged {
-                    problem: Problem::Short { .. },
-                    ..
-                }
-            ),
-            "{name}: {error}"
-        );
+        assert!(matches!(error, Error::Damaged { problem: Problem::Short { .. }, .. }), "{name}: {error}");
     }
     let mut swapped = files.clone();
     swapped.insert(names[1].clone(), files[&names[2]].clone());
-    assert!(matches!(
-        refusal(swapped),
-        Error::Damaged {
-            problem: Problem::Misnamed { .. },
-            ..
-        }
-    ));
+    assert!(matches!(refusal(swapped), Error::Damaged { problem: Problem::Misnamed { .. }, .. }));
 }
 
 #[test]
@@ -143,12 +119,7 @@ fn a_refusal_says_where_what_and_what_to_do() {
     let (name, offset) = (name.clone(), used(bytes) - 1);
     files.get_mut(&name).expect("the segment is there")[offset] ^= 1;
     let error = refusal(files).to_string();
-    for part in [
-        name.as_str(),
-        "at offset 843",
-        "checksum of the payload",
-        "remove this voter from the mesh",
-    ] {
+    for part in [name.as_str(), "at offset 843", "checksum of the payload", "remove this voter from the mesh"] {
         assert!(error.contains(part), "{part:?} is missing in: {error}");
     }
 }
@@ -156,10 +127,7 @@ fn a_refusal_says_where_what_and_what_to_do() {
 #[test]
 fn another_mesh_and_a_newer_version_are_refused() {
     let (files, _) = closed_log();
-    let other = Config {
-        mesh: MESH + 1,
-        ..config()
-    };
+    let other = Config { mesh: MESH + 1, ..config() };
     let opened = open(&SimDirectory::holding(files.clone()), other);
     assert!(matches!(opened.err(), Some(Error::WrongMesh { found: MESH, .. })));
     let name = files.keys().next_back().expect("there are segments").clone();
@@ -171,28 +139,14 @@ fn another_mesh_and_a_newer_version_are_refused() {
 #[test]
 fn an_idle_log_marks_what_was_flushed() {
     let disk = SimDirectory::new();
-    let log = open(
-        &disk,
-        Config {
-            mark_after: Duration::ZERO,
-            ..config()
-        },
-    )
-    .expect("a new log opens");
+    let log = open(&disk, Config { mark_after: Duration::ZERO, ..config() }).expect("a new log opens");
     append(&log, entries(0..1, 'a')).expect("the disk has no fault");
     // One for the new segment, one for the entry, and one for the mark.
     disk.wait_for_syncs(3);
     let mut files = disk.files();
     let (_, bytes) = files.iter_mut().next().expect("there is a segment");
     bytes[64 + RECORD_HEADER_BYTES as usize] ^= 1;
-    assert!(matches!(
-        refusal(files),
-        Error::Damaged {
-            offset: 64,
-            problem: Problem::Synced { .. },
-            ..
-        }
-    ));
+    assert!(matches!(refusal(files), Error::Damaged { offset: 64, problem: Problem::Synced { .. }, .. }));
 }
 
 /// The files of a log that went through the script and was closed, and what it holds.
@@ -209,9 +163,7 @@ fn closed_log() -> (Files, State) {
 }
 
 fn refusal(files: Files) -> Error {
-    open(&SimDirectory::holding(files), config())
-        .err()
-        .expect("the log is refused")
+    open(&SimDirectory::holding(files), config()).err().expect("the log is refused")
 }
 
 /// The offset behind the last byte that is not zero: payloads have none.

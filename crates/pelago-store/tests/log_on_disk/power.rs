@@ -18,11 +18,7 @@ fn a_power_cut_at_any_byte_loses_nothing_acknowledged() {
         let log = open(&disk, config.clone()).expect("an empty directory takes a new log");
         run(&log, &disk, &steps);
         log.close().expect("the disk has no fault");
-        assert!(
-            disk.files().len() < 4,
-            "purging deleted segments: {:?}",
-            disk.files().keys()
-        );
+        assert!(disk.files().len() < 4, "purging deleted segments: {:?}", disk.files().keys());
         let expected = Expected::of(&steps);
         for instant in 0..=disk.instants() {
             for (number, survival) in survivals(instant).into_iter().enumerate() {
@@ -57,14 +53,8 @@ fn a_power_cut_during_recovery_loses_nothing_either() {
 #[test]
 fn a_cut_tail_never_comes_back() {
     // Larger than what a group zeroes behind itself, so that only the cut can have removed the tail.
-    let config = Config {
-        segment_bytes: 256 * 1024,
-        ..config()
-    };
-    let large = |index| Entry {
-        index,
-        payload: Bytes::from(vec![1; 20_000]),
-    };
+    let config = Config { segment_bytes: 256 * 1024, ..config() };
+    let large = |index| Entry { index, payload: Bytes::from(vec![1; 20_000]) };
     let disk = SimDirectory::new();
     let log = open(&disk, config.clone()).expect("an empty directory takes a new log");
     append(&log, vec![large(0), large(1), entry(2, 'a')]).expect("the disk has no fault");
@@ -80,12 +70,7 @@ fn a_cut_tail_never_comes_back() {
 
 fn survivals(instant: usize) -> [Survival; 4] {
     let (page_bytes, seed) = (PAGES[instant % PAGES.len()], instant as u64);
-    [
-        Survival::Nothing,
-        Survival::Everything,
-        Survival::LaterPages { page_bytes },
-        Survival::Pages { page_bytes, seed },
-    ]
+    [Survival::Nothing, Survival::Everything, Survival::LaterPages { page_bytes }, Survival::Pages { page_bytes, seed }]
 }
 
 struct Expected {
@@ -118,10 +103,7 @@ impl Expected {
     }
 
     fn check_state(&self, state: &State, acknowledged: usize) {
-        assert!(
-            self.states[acknowledged..].contains(state),
-            "from {acknowledged} on, not {state:#?}"
-        );
+        assert!(self.states[acknowledged..].contains(state), "from {acknowledged} on, not {state:#?}");
     }
 }
 

@@ -11,11 +11,7 @@ pub(crate) const MESH: u128 = 0xfeed;
 
 /// Segments so small that a script of a few records fills several.
 pub(crate) fn config() -> Config {
-    Config {
-        segment_bytes: 1024,
-        mark_after: Duration::MAX,
-        ..Config::new(MESH)
-    }
+    Config { segment_bytes: 1024, mark_after: Duration::MAX, ..Config::new(MESH) }
 }
 
 pub(crate) fn open(disk: &SimDirectory, config: Config) -> Result<Log, Error> {
@@ -70,10 +66,7 @@ pub(crate) fn entries(range: std::ops::Range<u64>, letter: char) -> Vec<Entry> {
 pub(crate) fn entry(index: u64, letter: char) -> Entry {
     let length = 20 + (index as usize * 37) % 90;
     let payload = format!("{letter}{index}").repeat(length);
-    Entry {
-        index,
-        payload: Bytes::from(payload[..length].to_owned()),
-    }
+    Entry { index, payload: Bytes::from(payload[..length].to_owned()) }
 }
 
 /// Does the steps. In each pair, the second waits in the queue while the first is flushed. Notes on the disk the number
@@ -87,10 +80,7 @@ pub(crate) fn run(log: &Log, disk: &SimDirectory, steps: &[Step]) {
         let second = pair.get(1).and_then(|step| submit(log, disk, step, number * 2 + 1));
         disk.release_syncs();
         for flushed in [first, second].into_iter().flatten() {
-            flushed
-                .recv()
-                .expect("an operation is answered")
-                .expect("the disk has no fault");
+            flushed.recv().expect("an operation is answered").expect("the disk has no fault");
         }
     }
 }
@@ -113,10 +103,7 @@ fn submit(log: &Log, disk: &SimDirectory, step: &Step, number: usize) -> Option<
 }
 
 pub(crate) fn purged(index: u64) -> Purged {
-    Purged {
-        index,
-        payload: Bytes::from(format!("log id {index}")),
-    }
+    Purged { index, payload: Bytes::from(format!("log id {index}")) }
 }
 
 /// The states after each record of the steps, beginning with the empty one; and for each step, the position of the state
@@ -159,10 +146,7 @@ pub(crate) fn observe(reader: &Reader) -> State {
 /// A callback and the end at which its result comes out.
 pub(crate) fn answer() -> (OnFlushed, Receiver<Result<(), Error>>) {
     let (answer, flushed) = mpsc::channel();
-    (
-        Box::new(move |result| answer.send(result).expect("the test waits for the answer")),
-        flushed,
-    )
+    (Box::new(move |result| answer.send(result).expect("the test waits for the answer")), flushed)
 }
 
 /// Appends and waits until it is durable.

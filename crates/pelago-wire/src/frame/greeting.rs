@@ -76,7 +76,9 @@ pub(super) fn put_refusal(buffer: &mut BytesMut, refusal: &Refusal) {
             Reason::UnknownVersion(proto::Versions { oldest: *oldest, newest: *newest })
         }
         Refusal::TooManyLinks { links_max } => Reason::TooManyLinks(*links_max),
-        Refusal::Duplicate => Reason::Duplicate(nothing),
+        Refusal::Duplicate { here, there } => {
+            Reason::Duplicate(proto::Nodes { here: here.to_string(), there: there.to_string() })
+        }
         Refusal::OldRun => Reason::OldRun(nothing),
         Refusal::Stopping => Reason::Stopping(nothing),
         Refusal::TooLittleCredit => Reason::TooLittleCredit(nothing),
@@ -93,7 +95,9 @@ pub(super) fn refusal(payload: &[u8]) -> Result<Refusal, Malformed> {
         Reason::NameTaken(taken) => Refusal::NameTaken { name: name(&taken)? },
         Reason::UnknownVersion(proto::Versions { oldest, newest }) => Refusal::UnknownVersion { oldest, newest },
         Reason::TooManyLinks(links_max) => Refusal::TooManyLinks { links_max },
-        Reason::Duplicate(_) => Refusal::Duplicate,
+        Reason::Duplicate(proto::Nodes { here, there }) => {
+            Refusal::Duplicate { here: name(&here)?, there: name(&there)? }
+        }
         Reason::OldRun(_) => Refusal::OldRun,
         Reason::Stopping(_) => Refusal::Stopping,
         Reason::TooLittleCredit(_) => Refusal::TooLittleCredit,

@@ -13,20 +13,12 @@ impl Convert for Claim {
 
     fn form(&self) -> proto::Claim {
         let Self { agent, seen, holder } = self;
-        proto::Claim {
-            agent: Some(agent.form()),
-            seen: seen.form(),
-            holder: Some(holder.form()),
-        }
+        proto::Claim { agent: Some(agent.form()), seen: seen.form(), holder: Some(holder.form()) }
     }
 
     fn value(form: proto::Claim) -> Result<Self, DecodeError> {
         let proto::Claim { agent, seen, holder } = form;
-        Ok(Self {
-            agent: present("agent", agent)?,
-            seen: field("seen", seen)?,
-            holder: present("holder", holder)?,
-        })
+        Ok(Self { agent: present("agent", agent)?, seen: field("seen", seen)?, holder: present("holder", holder)? })
     }
 }
 
@@ -101,11 +93,7 @@ impl Convert for Turn {
 }
 
 fn at_least_one(turns: u64) -> Result<u64, DecodeError> {
-    if turns == 0 {
-        Err(Fault::Range(turns).into())
-    } else {
-        u64::value(turns)
-    }
+    if turns == 0 { Err(Fault::Range(turns).into()) } else { u64::value(turns) }
 }
 
 /// A message that could not be handled, and why.
@@ -114,10 +102,7 @@ impl Convert for (MessageId, String) {
 
     fn form(&self) -> proto::Buried {
         let (message, reason) = self;
-        proto::Buried {
-            message: Some(message.form()),
-            reason: reason.clone(),
-        }
+        proto::Buried { message: Some(message.form()), reason: reason.clone() }
     }
 
     fn value(form: proto::Buried) -> Result<Self, DecodeError> {
@@ -131,20 +116,12 @@ impl Convert for Remember {
 
     fn form(&self) -> proto::Remember {
         let Self { key, request, reply } = self;
-        proto::Remember {
-            key: Some(key.form()),
-            request: request.form(),
-            reply: reply.clone(),
-        }
+        proto::Remember { key: Some(key.form()), request: request.form(), reply: reply.clone() }
     }
 
     fn value(form: proto::Remember) -> Result<Self, DecodeError> {
         let proto::Remember { key, request, reply } = form;
-        Ok(Self {
-            key: present("key", key)?,
-            request: field("request", request)?,
-            reply,
-        })
+        Ok(Self { key: present("key", key)?, request: field("request", request)?, reply })
     }
 }
 
@@ -153,20 +130,12 @@ impl Convert for Release {
 
     fn form(&self) -> proto::Release {
         let Self { agent, epoch, holder } = self;
-        proto::Release {
-            agent: Some(agent.form()),
-            epoch: epoch.form(),
-            holder: Some(holder.form()),
-        }
+        proto::Release { agent: Some(agent.form()), epoch: epoch.form(), holder: Some(holder.form()) }
     }
 
     fn value(form: proto::Release) -> Result<Self, DecodeError> {
         let proto::Release { agent, epoch, holder } = form;
-        Ok(Self {
-            agent: present("agent", agent)?,
-            epoch: field("epoch", epoch)?,
-            holder: present("holder", holder)?,
-        })
+        Ok(Self { agent: present("agent", agent)?, epoch: field("epoch", epoch)?, holder: present("holder", holder)? })
     }
 }
 
@@ -175,18 +144,12 @@ impl Convert for MessageBody {
 
     fn form(&self) -> proto::MessageBody {
         let Self { to, payload } = self;
-        proto::MessageBody {
-            to: Some(to.form()),
-            payload: payload.clone(),
-        }
+        proto::MessageBody { to: Some(to.form()), payload: payload.clone() }
     }
 
     fn value(form: proto::MessageBody) -> Result<Self, DecodeError> {
         let proto::MessageBody { to, payload } = form;
-        Ok(Self {
-            to: present("to", to)?,
-            payload,
-        })
+        Ok(Self { to: present("to", to)?, payload })
     }
 }
 
@@ -195,20 +158,12 @@ impl Convert for Send {
 
     fn form(&self) -> proto::Send {
         let Self { id, idempotency, body } = self;
-        proto::Send {
-            id: id.form(),
-            idempotency: idempotency.as_ref().map(Convert::form),
-            body: Some(body.form()),
-        }
+        proto::Send { id: id.form(), idempotency: idempotency.as_ref().map(Convert::form), body: Some(body.form()) }
     }
 
     fn value(form: proto::Send) -> Result<Self, DecodeError> {
         let proto::Send { id, idempotency, body } = form;
-        Ok(Self {
-            id: field("id", id)?,
-            idempotency: maybe("idempotency", idempotency)?,
-            body: present("body", body)?,
-        })
+        Ok(Self { id: field("id", id)?, idempotency: maybe("idempotency", idempotency)?, body: present("body", body)? })
     }
 }
 
@@ -217,10 +172,7 @@ impl Convert for (IdempotencyKey, BodyHash) {
 
     fn form(&self) -> proto::KeyedRequest {
         let (key, request) = self;
-        proto::KeyedRequest {
-            key: Some(key.form()),
-            request: request.form(),
-        }
+        proto::KeyedRequest { key: Some(key.form()), request: request.form() }
     }
 
     fn value(form: proto::KeyedRequest) -> Result<Self, DecodeError> {

@@ -41,11 +41,7 @@ pub(super) fn present<T: Convert>(name: &str, form: Option<T::Form>) -> Result<T
 /// The values of a repeated field.
 pub(super) fn each<T: Convert>(name: &str, forms: Vec<T::Form>) -> Result<Vec<T>, DecodeError> {
     let at = |n: usize, e: DecodeError| e.within(&format!("[{n}]")).within(name);
-    forms
-        .into_iter()
-        .enumerate()
-        .map(|(n, form)| T::value(form).map_err(|e| at(n, e)))
-        .collect()
+    forms.into_iter().enumerate().map(|(n, form)| T::value(form).map_err(|e| at(n, e))).collect()
 }
 
 /// The forms of a repeated field.
@@ -67,11 +63,7 @@ impl Convert for u64 {
     }
 
     fn value(form: u64) -> Result<Self, DecodeError> {
-        if i64::try_from(form).is_err() {
-            Err(Fault::Range(form).into())
-        } else {
-            Ok(form)
-        }
+        if i64::try_from(form).is_err() { Err(Fault::Range(form).into()) } else { Ok(form) }
     }
 }
 

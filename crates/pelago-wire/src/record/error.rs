@@ -66,15 +66,8 @@ impl DecodeError {
         match self {
             Self::Newer { .. } => self,
             Self::Malformed { path, fault } => {
-                let dot = if path.is_empty() || path.starts_with('[') {
-                    ""
-                } else {
-                    "."
-                };
-                Self::Malformed {
-                    path: format!("{part}{dot}{path}"),
-                    fault,
-                }
+                let dot = if path.is_empty() || path.starts_with('[') { "" } else { "." };
+                Self::Malformed { path: format!("{part}{dot}{path}"), fault }
             }
         }
     }
@@ -82,10 +75,7 @@ impl DecodeError {
 
 impl From<Fault> for DecodeError {
     fn from(fault: Fault) -> Self {
-        Self::Malformed {
-            path: String::new(),
-            fault,
-        }
+        Self::Malformed { path: String::new(), fault }
     }
 }
 

@@ -64,20 +64,12 @@ impl Convert for AgentId {
 
     fn form(&self) -> proto::AgentId {
         let Self { namespace, name, key } = self;
-        proto::AgentId {
-            namespace: namespace.form(),
-            name: name.form(),
-            key: key.as_ref().map(Key::form),
-        }
+        proto::AgentId { namespace: namespace.form(), name: name.form(), key: key.as_ref().map(Key::form) }
     }
 
     fn value(form: proto::AgentId) -> Result<Self, DecodeError> {
         let proto::AgentId { namespace, name, key } = form;
-        Ok(Self {
-            namespace: field("namespace", namespace)?,
-            name: field("name", name)?,
-            key: maybe("key", key)?,
-        })
+        Ok(Self { namespace: field("namespace", namespace)?, name: field("name", name)?, key: maybe("key", key)? })
     }
 }
 
@@ -86,18 +78,12 @@ impl Convert for Holder {
 
     fn form(&self) -> proto::Holder {
         let Self { node, incarnation } = self;
-        proto::Holder {
-            node: node.form(),
-            incarnation: incarnation.form(),
-        }
+        proto::Holder { node: node.form(), incarnation: incarnation.form() }
     }
 
     fn value(form: proto::Holder) -> Result<Self, DecodeError> {
         let proto::Holder { node, incarnation } = form;
-        Ok(Self {
-            node: field("node", node)?,
-            incarnation: field("incarnation", incarnation)?,
-        })
+        Ok(Self { node: field("node", node)?, incarnation: field("incarnation", incarnation)? })
     }
 }
 
@@ -111,10 +97,7 @@ impl Convert for FencingToken {
 
     fn value(form: proto::FencingToken) -> Result<Self, DecodeError> {
         let proto::FencingToken { index, item } = form;
-        Ok(Self {
-            index: field("index", index)?,
-            item,
-        })
+        Ok(Self { index: field("index", index)?, item })
     }
 }
 
@@ -123,18 +106,12 @@ impl Convert for IdempotencyKey {
 
     fn form(&self) -> proto::IdempotencyKey {
         let Self { namespace, key } = self;
-        proto::IdempotencyKey {
-            namespace: namespace.form(),
-            key: key.clone(),
-        }
+        proto::IdempotencyKey { namespace: namespace.form(), key: key.clone() }
     }
 
     fn value(form: proto::IdempotencyKey) -> Result<Self, DecodeError> {
         let proto::IdempotencyKey { namespace, key } = form;
-        Ok(Self {
-            namespace: field("namespace", namespace)?,
-            key,
-        })
+        Ok(Self { namespace: field("namespace", namespace)?, key })
     }
 }
 
@@ -166,24 +143,12 @@ impl Convert for MessageId {
     type Form = proto::MessageId;
 
     fn form(&self) -> proto::MessageId {
-        let Self {
-            sender,
-            generation,
-            seq,
-        } = self;
-        proto::MessageId {
-            sender: Some(sender.form()),
-            generation: *generation,
-            seq: *seq,
-        }
+        let Self { sender, generation, seq } = self;
+        proto::MessageId { sender: Some(sender.form()), generation: *generation, seq: *seq }
     }
 
     fn value(form: proto::MessageId) -> Result<Self, DecodeError> {
-        let proto::MessageId {
-            sender,
-            generation,
-            seq,
-        } = form;
+        let proto::MessageId { sender, generation, seq } = form;
         Ok(Self {
             sender: present("sender", sender)?,
             generation: field("generation", generation)?,

@@ -19,19 +19,12 @@ const _: () = assert!(VERSION < 0x80);
 
 /// Appends `values` to `bytes`.
 pub(super) fn encode<T: Convert<Form: Message>>(values: &[T], bytes: &mut BytesMut) {
-    assert!(
-        values.len() <= ITEMS_MAX,
-        "a batch has at most {ITEMS_MAX} items, and this one has {}",
-        values.len()
-    );
+    assert!(values.len() <= ITEMS_MAX, "a batch has at most {ITEMS_MAX} items, and this one has {}", values.len());
     bytes.put_u8(VERSION_KEY);
     bytes.put_u8(VERSION as u8);
     for value in values {
         bytes.put_u8(ITEM_KEY);
-        value
-            .form()
-            .encode_length_delimited(bytes)
-            .expect("a buffer that grows has room");
+        value.form().encode_length_delimited(bytes).expect("a buffer that grows has room");
     }
 }
 
@@ -42,11 +35,7 @@ where
 {
     let found = version(&mut bytes).map_err(|e| e.within("version").within(what))?;
     if found > VERSION {
-        return Err(DecodeError::Newer {
-            what,
-            found,
-            known: VERSION,
-        });
+        return Err(DecodeError::Newer { what, found, known: VERSION });
     }
     let mut values = Vec::new();
     while bytes.has_remaining() {
@@ -63,11 +52,7 @@ where
 fn version(bytes: &mut Bytes) -> Result<u64, DecodeError> {
     expect_key(VERSION_KEY, bytes)?;
     let version = number(bytes)?;
-    if version == 0 {
-        Err(Fault::Missing.into())
-    } else {
-        Ok(version)
-    }
+    if version == 0 { Err(Fault::Missing.into()) } else { Ok(version) }
 }
 
 fn item<T>(bytes: &mut Bytes) -> Result<T, DecodeError>
@@ -87,11 +72,7 @@ pub(super) fn put_length(length: usize, bytes: &mut BytesMut) {
 /// Takes a part that is preceded by its length.
 pub(super) fn take(bytes: &mut Bytes) -> Result<Bytes, DecodeError> {
     let length = usize::try_from(number(bytes)?).map_err(|_| Fault::Cut)?;
-    if length > bytes.len() {
-        Err(Fault::Cut.into())
-    } else {
-        Ok(bytes.split_to(length))
-    }
+    if length > bytes.len() { Err(Fault::Cut.into()) } else { Ok(bytes.split_to(length)) }
 }
 
 /// Takes the key of the field that must follow.
@@ -127,9 +108,7 @@ mod tests {
     }
 
     fn refused(bytes: &[u8]) -> String {
-        decode_batch(Bytes::copy_from_slice(bytes))
-            .expect_err("refused bytes")
-            .to_string()
+        decode_batch(Bytes::copy_from_slice(bytes)).expect_err("refused bytes").to_string()
     }
 
     #[test]
@@ -139,28 +118,18 @@ mod tests {
             let batch = proto::Batch { version, items };
             assert_eq!(encode_batch(&ops(n)), batch.encode_to_vec());
             for time in [0, 1_790_000_000_000] {
-                let entry = proto::Entry {
-                    time_ms: Some(time),
-                    batch: Some(batch.clone()),
-                };
+                let entry = proto::Entry { time_ms: Some(time), batch: Some(batch.clone()) };
                 assert_eq!(encode_entry(LogTime::from_millis(time), &ops(n)), entry.encode_to_vec());
             }
         }
         let outcomes = [Outcome::Committed, Outcome::Swept { rows: 0 }];
-        let form = proto::Outcomes {
-            version: 1,
-            outcomes: outcomes.iter().map(Outcome::form).collect(),
-        };
+        let form = proto::Outcomes { version: 1, outcomes: outcomes.iter().map(Outcome::form).collect() };
         assert_eq!(encode_outcomes(&outcomes), form.encode_to_vec());
     }
 
     #[test]
     fn a_newer_format_is_named_before_its_items_are_read() {
-        let newer = DecodeError::Newer {
-            what: "batch",
-            found: 2,
-            known: 1,
-        };
+        let newer = DecodeError::Newer { what: "batch", found: 2, known: 1 };
         assert_eq!(decode_batch(Bytes::from_static(&[0x08, 2, 0xff, 0xff])), Err(newer));
         assert_eq!(
             refused(&[0x08, 0x80, 0x10]),

@@ -104,11 +104,7 @@ fn time_of(bytes: &mut Bytes) -> Result<LogTime, DecodeError> {
 fn batch_of(mut bytes: Bytes) -> Result<Bytes, DecodeError> {
     list::expect_key(BATCH, &mut bytes)?;
     let batch = list::take(&mut bytes)?;
-    if bytes.has_remaining() {
-        Err(Fault::Unexpected.into())
-    } else {
-        Ok(batch)
-    }
+    if bytes.has_remaining() { Err(Fault::Unexpected.into()) } else { Ok(batch) }
 }
 
 /// Encodes what became of a batch, in the order of its ops.

@@ -40,18 +40,12 @@ impl Convert for Offer {
 
     fn form(&self) -> proto::Offer {
         let Self { placement, tasks_max } = *self;
-        proto::Offer {
-            placement: placement.form(),
-            tasks_max,
-        }
+        proto::Offer { placement: placement.form(), tasks_max }
     }
 
     fn value(form: proto::Offer) -> Result<Self, DecodeError> {
         let proto::Offer { placement, tasks_max } = form;
-        Ok(Self {
-            placement: field("placement", placement)?,
-            tasks_max,
-        })
+        Ok(Self { placement: field("placement", placement)?, tasks_max })
     }
 }
 
@@ -75,15 +69,7 @@ impl Convert for Register {
     type Form = proto::Register;
 
     fn form(&self) -> proto::Register {
-        let Self {
-            name,
-            directory,
-            boot,
-            mesh_address,
-            http_address,
-            labels,
-            offers,
-        } = self;
+        let Self { name, directory, boot, mesh_address, http_address, labels, offers } = self;
         proto::Register {
             name: name.form(),
             directory: directory.form(),
@@ -96,15 +82,7 @@ impl Convert for Register {
     }
 
     fn value(form: proto::Register) -> Result<Self, DecodeError> {
-        let proto::Register {
-            name,
-            directory,
-            boot,
-            mesh_address,
-            http_address,
-            labels,
-            offers,
-        } = form;
+        let proto::Register { name, directory, boot, mesh_address, http_address, labels, offers } = form;
         Ok(Self {
             name: field("name", name)?,
             directory: field("directory", directory)?,
@@ -122,15 +100,11 @@ impl Convert for Expire {
 
     fn form(&self) -> proto::Expire {
         let Self { holder } = self;
-        proto::Expire {
-            holder: Some(holder.form()),
-        }
+        proto::Expire { holder: Some(holder.form()) }
     }
 
     fn value(form: proto::Expire) -> Result<Self, DecodeError> {
         let proto::Expire { holder } = form;
-        Ok(Self {
-            holder: present("holder", holder)?,
-        })
+        Ok(Self { holder: present("holder", holder)? })
     }
 }

@@ -60,9 +60,7 @@ mod tests {
     use crate::proto::{AgentId, Claim, Enqueue, Finish, Holder, NewTask, Offer, Register, RetryPolicy, Turn};
 
     fn refused(op: item::Op) -> String {
-        Op::value(proto::Item { op: Some(op) })
-            .expect_err("a bad op")
-            .to_string()
+        Op::value(proto::Item { op: Some(op) }).expect_err("a bad op").to_string()
     }
 
     fn id() -> Bytes {
@@ -70,76 +68,35 @@ mod tests {
     }
 
     fn agent() -> Option<AgentId> {
-        Some(AgentId {
-            namespace: "default".into(),
-            name: "cart".into(),
-            key: None,
-        })
+        Some(AgentId { namespace: "default".into(), name: "cart".into(), key: None })
     }
 
     fn turn() -> Turn {
-        let holder = Some(Holder {
-            node: 1,
-            incarnation: 1,
-        });
-        Turn {
-            agent: agent(),
-            epoch: 1,
-            holder,
-            turns: 1,
-            turn: id(),
-            ..Turn::default()
-        }
+        let holder = Some(Holder { node: 1, incarnation: 1 });
+        Turn { agent: agent(), epoch: 1, holder, turns: 1, turn: id(), ..Turn::default() }
     }
 
     fn task() -> NewTask {
         let policy = Some(RetryPolicy::default());
-        NewTask {
-            id: id(),
-            agent: agent(),
-            placement: 3,
-            policy,
-            body: id(),
-            ..NewTask::default()
-        }
+        NewTask { id: id(), agent: agent(), placement: 3, policy, body: id(), ..NewTask::default() }
     }
 
     #[test]
     fn what_is_missing_is_named() {
+        assert_eq!(Op::value(proto::Item { op: None }).expect_err("no op").to_string(), "op is missing");
         assert_eq!(
-            Op::value(proto::Item { op: None }).expect_err("no op").to_string(),
-            "op is missing"
-        );
-        assert_eq!(
-            refused(item::Op::Claim(Claim {
-                agent: agent(),
-                seen: 1,
-                holder: None
-            })),
+            refused(item::Op::Claim(Claim { agent: agent(), seen: 1, holder: None })),
             "claim.holder is missing"
         );
-        let finishes = vec![Finish {
-            task: id(),
-            token: Some(proto::FencingToken::default()),
-            ..Finish::default()
-        }];
-        assert_eq!(
-            refused(item::Op::Turn(Turn { finishes, ..turn() })),
-            "turn.finishes[0].verdict is missing"
-        );
+        let finishes = vec![Finish { task: id(), token: Some(proto::FencingToken::default()), ..Finish::default() }];
+        assert_eq!(refused(item::Op::Turn(Turn { finishes, ..turn() })), "turn.finishes[0].verdict is missing");
     }
 
     #[test]
     fn an_id_of_a_wrong_length_is_refused() {
         let short = Bytes::from_static(&[7; 15]);
-        assert_eq!(
-            refused(item::Op::Turn(Turn { turn: short, ..turn() })),
-            "turn.turn has 15 bytes, and an id has 16"
-        );
-        let absent = NewTask {
-            body: Bytes::new(),
-            ..task()
-        };
+        assert_eq!(refused(item::Op::Turn(Turn { turn: short, ..turn() })), "turn.turn has 15 bytes, and an id has 16");
+        let absent = NewTask { body: Bytes::new(), ..task() };
         let enqueues = vec![task(), absent];
         assert_eq!(
             refused(item::Op::Turn(Turn { enqueues, ..turn() })),
@@ -150,19 +107,12 @@ mod tests {
     #[test]
     fn names_and_keys_keep_their_rules() {
         let bad = |name: &str, key: &str| {
-            let agent = Some(AgentId {
-                namespace: "default".into(),
-                name: name.into(),
-                key: Some(key.into()),
-            });
+            let agent = Some(AgentId { namespace: "default".into(), name: name.into(), key: Some(key.into()) });
             refused(item::Op::Turn(Turn { agent, ..turn() }))
         };
         let rule = "a name has only letters, digits, '.', '_' and '-'";
         assert_eq!(bad("a b", "k"), format!("turn.agent.name \"a b\" is not valid: {rule}"));
-        assert_eq!(
-            bad("a", ""),
-            "turn.agent.key \"\" is not valid: a key has 1 to 256 bytes"
-        );
+        assert_eq!(bad("a", ""), "turn.agent.key \"\" is not valid: a key has 1 to 256 bytes");
     }
 
     #[test]
@@ -174,54 +124,20 @@ mod tests {
                 format!("enqueue.task.placement has the unknown value {placement}")
             );
         }
-        let offers = [(
-            "cart".to_owned(),
-            Offer {
-                placement: 9,
-                tasks_max: 1,
-            },
-        )]
-        .into();
-        let register = Register {
-            name: "n1".into(),
-            directory: id(),
-            boot: id(),
-            offers,
-            ..Register::default()
-        };
-        assert_eq!(
-            refused(item::Op::Register(register)),
-            "register.offers[cart].placement has the unknown value 9"
-        );
+        let offers = [("cart".to_owned(), Offer { placement: 9, tasks_max: 1 })].into();
+        let register = Register { name: "n1".into(), directory: id(), boot: id(), offers, ..Register::default() };
+        assert_eq!(refused(item::Op::Register(register)), "register.offers[cart].placement has the unknown value 9");
     }
 
     #[test]
     fn numbers_that_would_make_a_rule_panic_are_refused() {
-        assert_eq!(
-            refused(item::Op::Turn(Turn { turns: 0, ..turn() })),
-            "turn.turns is 0, which is out of range"
-        );
+        assert_eq!(refused(item::Op::Turn(Turn { turns: 0, ..turn() })), "turn.turns is 0, which is out of range");
         let over = i64::MAX as u64 + 1;
         let too_big = |part: &str| format!("turn.{part} is {over}, which is out of range");
-        assert_eq!(
-            refused(item::Op::Turn(Turn { turns: over, ..turn() })),
-            too_big("turns")
-        );
-        assert_eq!(
-            refused(item::Op::Turn(Turn {
-                version: over,
-                ..turn()
-            })),
-            too_big("version")
-        );
-        assert_eq!(
-            refused(item::Op::Turn(Turn { epoch: over, ..turn() })),
-            too_big("epoch")
-        );
-        let task = Some(NewTask {
-            priority: 256,
-            ..task()
-        });
+        assert_eq!(refused(item::Op::Turn(Turn { turns: over, ..turn() })), too_big("turns"));
+        assert_eq!(refused(item::Op::Turn(Turn { version: over, ..turn() })), too_big("version"));
+        assert_eq!(refused(item::Op::Turn(Turn { epoch: over, ..turn() })), too_big("epoch"));
+        let task = Some(NewTask { priority: 256, ..task() });
         assert_eq!(
             refused(item::Op::Enqueue(Enqueue { task, assign: None })),
             "enqueue.task.priority is 256, which is out of range"

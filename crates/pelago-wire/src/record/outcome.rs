@@ -14,28 +14,24 @@ impl Convert for Outcome {
     fn form(&self) -> proto::Outcome {
         let outcome = match self {
             Self::Committed => outcome::Outcome::Committed(proto::Nothing {}),
-            Self::Registered { holder, freed } => outcome::Outcome::Registered(proto::Registered {
-                holder: Some(holder.form()),
-                freed: forms(freed),
-            }),
+            Self::Registered { holder, freed } => {
+                outcome::Outcome::Registered(proto::Registered { holder: Some(holder.form()), freed: forms(freed) })
+            }
             Self::Expired { freed } => outcome::Outcome::Expired(proto::Expired { freed: forms(freed) }),
-            Self::Claimed { epoch, version } => outcome::Outcome::Claimed(proto::Claimed {
-                epoch: epoch.form(),
-                version: version.form(),
-            }),
-            Self::Enqueued { token } => outcome::Outcome::Enqueued(proto::Enqueued {
-                token: token.as_ref().map(Convert::form),
-            }),
-            Self::Assigned { token, attempt } => outcome::Outcome::Assigned(proto::Assigned {
-                token: Some(token.form()),
-                attempt: *attempt,
-            }),
+            Self::Claimed { epoch, version } => {
+                outcome::Outcome::Claimed(proto::Claimed { epoch: epoch.form(), version: version.form() })
+            }
+            Self::Enqueued { token } => {
+                outcome::Outcome::Enqueued(proto::Enqueued { token: token.as_ref().map(Convert::form) })
+            }
+            Self::Assigned { token, attempt } => {
+                outcome::Outcome::Assigned(proto::Assigned { token: Some(token.form()), attempt: *attempt })
+            }
             Self::Swept { rows } => outcome::Outcome::Swept(*rows),
             Self::Existing { task } => outcome::Outcome::Existing(task.form()),
-            Self::Duplicate { position, reply } => outcome::Outcome::Duplicate(proto::Duplicate {
-                position: *position,
-                reply: reply.clone(),
-            }),
+            Self::Duplicate { position, reply } => {
+                outcome::Outcome::Duplicate(proto::Duplicate { position: *position, reply: reply.clone() })
+            }
             Self::Refused(refusal) => outcome::Outcome::Refused(refusal.form()),
         };
         proto::Outcome { outcome: Some(outcome) }
@@ -49,26 +45,20 @@ impl Convert for Outcome {
                 holder: present("registered.holder", holder)?,
                 freed: each("registered.freed", freed)?,
             },
-            outcome::Outcome::Expired(proto::Expired { freed }) => Self::Expired {
-                freed: each("expired.freed", freed)?,
-            },
-            outcome::Outcome::Claimed(proto::Claimed { epoch, version }) => Self::Claimed {
-                epoch: field("claimed.epoch", epoch)?,
-                version: field("claimed.version", version)?,
-            },
-            outcome::Outcome::Enqueued(proto::Enqueued { token }) => Self::Enqueued {
-                token: maybe("enqueued.token", token)?,
-            },
-            outcome::Outcome::Assigned(proto::Assigned { token, attempt }) => Self::Assigned {
-                token: present("assigned.token", token)?,
-                attempt,
-            },
-            outcome::Outcome::Swept(rows) => Self::Swept {
-                rows: field("swept", rows)?,
-            },
-            outcome::Outcome::Existing(task) => Self::Existing {
-                task: field("existing", task)?,
-            },
+            outcome::Outcome::Expired(proto::Expired { freed }) => {
+                Self::Expired { freed: each("expired.freed", freed)? }
+            }
+            outcome::Outcome::Claimed(proto::Claimed { epoch, version }) => {
+                Self::Claimed { epoch: field("claimed.epoch", epoch)?, version: field("claimed.version", version)? }
+            }
+            outcome::Outcome::Enqueued(proto::Enqueued { token }) => {
+                Self::Enqueued { token: maybe("enqueued.token", token)? }
+            }
+            outcome::Outcome::Assigned(proto::Assigned { token, attempt }) => {
+                Self::Assigned { token: present("assigned.token", token)?, attempt }
+            }
+            outcome::Outcome::Swept(rows) => Self::Swept { rows: field("swept", rows)? },
+            outcome::Outcome::Existing(task) => Self::Existing { task: field("existing", task)? },
             outcome::Outcome::Duplicate(proto::Duplicate { position, reply }) => Self::Duplicate { position, reply },
             outcome::Outcome::Refused(refusal) => Self::Refused(field("refused", refusal)?),
         })
@@ -80,22 +70,16 @@ impl Convert for Refusal {
 
     fn form(&self) -> proto::Refusal {
         let why = match self {
-            Self::Fenced {
-                epoch,
-                version,
-                holder,
-                live,
-            } => refusal::Why::Fenced(proto::Fenced {
+            Self::Fenced { epoch, version, holder, live } => refusal::Why::Fenced(proto::Fenced {
                 epoch: epoch.form(),
                 version: version.form(),
                 holder: Some(holder.form()),
                 live: *live,
             }),
             Self::HolderGone(holder) => refusal::Why::HolderGone(holder.form()),
-            Self::StaleToken { task, token } => refusal::Why::StaleToken(proto::StaleToken {
-                task: task.form(),
-                token: Some(token.form()),
-            }),
+            Self::StaleToken { task, token } => {
+                refusal::Why::StaleToken(proto::StaleToken { task: task.form(), token: Some(token.form()) })
+            }
             Self::MessageGone { position } => refusal::Why::MessageGone(*position),
             Self::Full(agent) => refusal::Why::Full(agent.form()),
             Self::TooLarge { what, bytes, bytes_max } => refusal::Why::TooLarge(proto::TooLarge {
@@ -105,10 +89,9 @@ impl Convert for Refusal {
             }),
             Self::Conflict { key } => refusal::Why::Conflict(key.clone()),
             Self::NoTask(task) => refusal::Why::NoTask(task.form()),
-            Self::WrongState { task, state } => refusal::Why::WrongState(proto::WrongState {
-                task: task.form(),
-                state: (*state).to_owned(),
-            }),
+            Self::WrongState { task, state } => {
+                refusal::Why::WrongState(proto::WrongState { task: task.form(), state: (*state).to_owned() })
+            }
             Self::TooEarly => refusal::Why::TooEarly(proto::Nothing {}),
             Self::NameTaken(node) => refusal::Why::NameTaken(node.form()),
             Self::NotAlone => refusal::Why::NotAlone(proto::Nothing {}),
@@ -119,22 +102,16 @@ impl Convert for Refusal {
     fn value(form: proto::Refusal) -> Result<Self, DecodeError> {
         let proto::Refusal { why } = form;
         Ok(match why.ok_or_else(|| missing("why"))? {
-            refusal::Why::Fenced(proto::Fenced {
-                epoch,
-                version,
-                holder,
-                live,
-            }) => Self::Fenced {
+            refusal::Why::Fenced(proto::Fenced { epoch, version, holder, live }) => Self::Fenced {
                 epoch: field("fenced.epoch", epoch)?,
                 version: field("fenced.version", version)?,
                 holder: present("fenced.holder", holder)?,
                 live,
             },
             refusal::Why::HolderGone(holder) => Self::HolderGone(field("holder_gone", holder)?),
-            refusal::Why::StaleToken(proto::StaleToken { task, token }) => Self::StaleToken {
-                task: field("stale_token.task", task)?,
-                token: present("stale_token.token", token)?,
-            },
+            refusal::Why::StaleToken(proto::StaleToken { task, token }) => {
+                Self::StaleToken { task: field("stale_token.task", task)?, token: present("stale_token.token", token)? }
+            }
             refusal::Why::MessageGone(position) => Self::MessageGone { position },
             refusal::Why::Full(agent) => Self::Full(field("full", agent)?),
             refusal::Why::TooLarge(proto::TooLarge { what, bytes, bytes_max }) => Self::TooLarge {
@@ -144,10 +121,9 @@ impl Convert for Refusal {
             },
             refusal::Why::Conflict(key) => Self::Conflict { key },
             refusal::Why::NoTask(task) => Self::NoTask(field("no_task", task)?),
-            refusal::Why::WrongState(proto::WrongState { task, state: name }) => Self::WrongState {
-                task: field("wrong_state.task", task)?,
-                state: state(&name),
-            },
+            refusal::Why::WrongState(proto::WrongState { task, state: name }) => {
+                Self::WrongState { task: field("wrong_state.task", task)?, state: state(&name) }
+            }
             refusal::Why::TooEarly(proto::Nothing {}) => Self::TooEarly,
             refusal::Why::NameTaken(node) => Self::NameTaken(field("name_taken", node)?),
             refusal::Why::NotAlone(proto::Nothing {}) => Self::NotAlone,
@@ -174,18 +150,8 @@ fn part(what: &str) -> &'static str {
 }
 
 fn state(name: &str) -> &'static str {
-    let states = [
-        TaskState::Queued,
-        TaskState::Running,
-        TaskState::Done,
-        TaskState::Dead,
-        TaskState::Cancelled,
-    ];
-    states
-        .map(TaskState::name)
-        .into_iter()
-        .find(|state| *state == name)
-        .unwrap_or("in another state")
+    let states = [TaskState::Queued, TaskState::Running, TaskState::Done, TaskState::Dead, TaskState::Cancelled];
+    states.map(TaskState::name).into_iter().find(|state| *state == name).unwrap_or("in another state")
 }
 
 #[cfg(test)]
@@ -209,27 +175,10 @@ mod tests {
 
     #[test]
     fn words_that_only_a_later_release_uses_are_no_error() {
-        let later = Refusal::TooLarge {
-            what: "the tail",
-            bytes: 2,
-            bytes_max: 1,
-        };
-        assert_eq!(
-            Refusal::value(later.form()),
-            Ok(Refusal::TooLarge {
-                what: "a part",
-                bytes: 2,
-                bytes_max: 1
-            })
-        );
-        let later = Refusal::WrongState {
-            task: TaskId(1),
-            state: "asleep",
-        };
-        let read = Refusal::WrongState {
-            task: TaskId(1),
-            state: "in another state",
-        };
+        let later = Refusal::TooLarge { what: "the tail", bytes: 2, bytes_max: 1 };
+        assert_eq!(Refusal::value(later.form()), Ok(Refusal::TooLarge { what: "a part", bytes: 2, bytes_max: 1 }));
+        let later = Refusal::WrongState { task: TaskId(1), state: "asleep" };
+        let read = Refusal::WrongState { task: TaskId(1), state: "in another state" };
         assert_eq!(Refusal::value(later.form()), Ok(read));
     }
 

@@ -14,27 +14,12 @@ impl Convert for RetryPolicy {
     type Form = proto::RetryPolicy;
 
     fn form(&self) -> proto::RetryPolicy {
-        let Self {
-            attempts_max,
-            attempt_ms_max,
-            backoff_ms,
-            backoff_ms_max,
-        } = *self;
-        proto::RetryPolicy {
-            attempts_max,
-            attempt_ms_max,
-            backoff_ms,
-            backoff_ms_max,
-        }
+        let Self { attempts_max, attempt_ms_max, backoff_ms, backoff_ms_max } = *self;
+        proto::RetryPolicy { attempts_max, attempt_ms_max, backoff_ms, backoff_ms_max }
     }
 
     fn value(form: proto::RetryPolicy) -> Result<Self, DecodeError> {
-        let proto::RetryPolicy {
-            attempts_max,
-            attempt_ms_max,
-            backoff_ms,
-            backoff_ms_max,
-        } = form;
+        let proto::RetryPolicy { attempts_max, attempt_ms_max, backoff_ms, backoff_ms_max } = form;
         Ok(Self {
             attempts_max,
             attempt_ms_max: field("attempt_ms_max", attempt_ms_max)?,
@@ -48,18 +33,7 @@ impl Convert for NewTask {
     type Form = proto::NewTask;
 
     fn form(&self) -> proto::NewTask {
-        let Self {
-            id,
-            agent,
-            placement,
-            node,
-            input,
-            priority,
-            delay_ms,
-            policy,
-            idempotency,
-            body,
-        } = self;
+        let Self { id, agent, placement, node, input, priority, delay_ms, policy, idempotency, body } = self;
         proto::NewTask {
             id: id.form(),
             agent: Some(agent.form()),
@@ -75,18 +49,7 @@ impl Convert for NewTask {
     }
 
     fn value(form: proto::NewTask) -> Result<Self, DecodeError> {
-        let proto::NewTask {
-            id,
-            agent,
-            placement,
-            node,
-            input,
-            priority,
-            delay_ms,
-            policy,
-            idempotency,
-            body,
-        } = form;
+        let proto::NewTask { id, agent, placement, node, input, priority, delay_ms, policy, idempotency, body } = form;
         Ok(Self {
             id: field("id", id)?,
             agent: present("agent", agent)?,
@@ -107,18 +70,12 @@ impl Convert for Enqueue {
 
     fn form(&self) -> proto::Enqueue {
         let Self { task, assign } = self;
-        proto::Enqueue {
-            task: Some(task.form()),
-            assign: assign.as_ref().map(Convert::form),
-        }
+        proto::Enqueue { task: Some(task.form()), assign: assign.as_ref().map(Convert::form) }
     }
 
     fn value(form: proto::Enqueue) -> Result<Self, DecodeError> {
         let proto::Enqueue { task, assign } = form;
-        Ok(Self {
-            task: present("task", task)?,
-            assign: maybe("assign", assign)?,
-        })
+        Ok(Self { task: present("task", task)?, assign: maybe("assign", assign)? })
     }
 }
 
@@ -127,18 +84,12 @@ impl Convert for Assign {
 
     fn form(&self) -> proto::Assign {
         let Self { task, holder } = self;
-        proto::Assign {
-            task: task.form(),
-            holder: Some(holder.form()),
-        }
+        proto::Assign { task: task.form(), holder: Some(holder.form()) }
     }
 
     fn value(form: proto::Assign) -> Result<Self, DecodeError> {
         let proto::Assign { task, holder } = form;
-        Ok(Self {
-            task: field("task", task)?,
-            holder: present("holder", holder)?,
-        })
+        Ok(Self { task: field("task", task)?, holder: present("holder", holder)? })
     }
 }
 
@@ -160,10 +111,9 @@ impl Convert for Verdict {
     fn value(form: proto::finish::Verdict) -> Result<Self, DecodeError> {
         Ok(match form {
             proto::finish::Verdict::Done(result) => Self::Done(result),
-            proto::finish::Verdict::Failed(proto::Failed { reason, retry_after_ms }) => Self::Failed {
-                reason,
-                retry_after_ms: field("failed.retry_after_ms", retry_after_ms)?,
-            },
+            proto::finish::Verdict::Failed(proto::Failed { reason, retry_after_ms }) => {
+                Self::Failed { reason, retry_after_ms: field("failed.retry_after_ms", retry_after_ms)? }
+            }
             proto::finish::Verdict::Hopeless(reason) => Self::Hopeless { reason },
             proto::finish::Verdict::Returned(proto::Nothing {}) => Self::Returned,
         })
@@ -174,13 +124,7 @@ impl Convert for Finish {
     type Form = proto::Finish;
 
     fn form(&self) -> proto::Finish {
-        let Self {
-            task,
-            token,
-            verdict,
-            sends,
-            enqueues,
-        } = self;
+        let Self { task, token, verdict, sends, enqueues } = self;
         proto::Finish {
             task: task.form(),
             token: Some(token.form()),
@@ -191,13 +135,7 @@ impl Convert for Finish {
     }
 
     fn value(form: proto::Finish) -> Result<Self, DecodeError> {
-        let proto::Finish {
-            task,
-            token,
-            verdict,
-            sends,
-            enqueues,
-        } = form;
+        let proto::Finish { task, token, verdict, sends, enqueues } = form;
         Ok(Self {
             task: field("task", task)?,
             token: present("token", token)?,
@@ -212,33 +150,13 @@ impl Convert for Progress {
     type Form = proto::Progress;
 
     fn form(&self) -> proto::Progress {
-        let Self {
-            task,
-            token,
-            first,
-            notes,
-        } = self;
-        proto::Progress {
-            task: task.form(),
-            token: Some(token.form()),
-            first: *first,
-            notes: notes.clone(),
-        }
+        let Self { task, token, first, notes } = self;
+        proto::Progress { task: task.form(), token: Some(token.form()), first: *first, notes: notes.clone() }
     }
 
     fn value(form: proto::Progress) -> Result<Self, DecodeError> {
-        let proto::Progress {
-            task,
-            token,
-            first,
-            notes,
-        } = form;
-        Ok(Self {
-            task: field("task", task)?,
-            token: present("token", token)?,
-            first: field("first", first)?,
-            notes,
-        })
+        let proto::Progress { task, token, first, notes } = form;
+        Ok(Self { task: field("task", task)?, token: present("token", token)?, first: field("first", first)?, notes })
     }
 }
 
@@ -247,18 +165,12 @@ impl Convert for Cancel {
 
     fn form(&self) -> proto::Cancel {
         let Self { task, reason } = self;
-        proto::Cancel {
-            task: task.form(),
-            reason: reason.clone(),
-        }
+        proto::Cancel { task: task.form(), reason: reason.clone() }
     }
 
     fn value(form: proto::Cancel) -> Result<Self, DecodeError> {
         let proto::Cancel { task, reason } = form;
-        Ok(Self {
-            task: field("task", task)?,
-            reason,
-        })
+        Ok(Self { task: field("task", task)?, reason })
     }
 }
 
@@ -272,9 +184,7 @@ impl Convert for Retry {
 
     fn value(form: proto::Retry) -> Result<Self, DecodeError> {
         let proto::Retry { task } = form;
-        Ok(Self {
-            task: field("task", task)?,
-        })
+        Ok(Self { task: field("task", task)? })
     }
 }
 
@@ -282,24 +192,12 @@ impl Convert for TimeOut {
     type Form = proto::TimeOut;
 
     fn form(&self) -> proto::TimeOut {
-        let Self {
-            task,
-            token,
-            retry_after_ms,
-        } = self;
-        proto::TimeOut {
-            task: task.form(),
-            token: Some(token.form()),
-            retry_after_ms: *retry_after_ms,
-        }
+        let Self { task, token, retry_after_ms } = self;
+        proto::TimeOut { task: task.form(), token: Some(token.form()), retry_after_ms: *retry_after_ms }
     }
 
     fn value(form: proto::TimeOut) -> Result<Self, DecodeError> {
-        let proto::TimeOut {
-            task,
-            token,
-            retry_after_ms,
-        } = form;
+        let proto::TimeOut { task, token, retry_after_ms } = form;
         Ok(Self {
             task: field("task", task)?,
             token: present("token", token)?,
@@ -312,11 +210,7 @@ impl Convert for Sweep {
     type Form = proto::Sweep;
 
     fn form(&self) -> proto::Sweep {
-        let Self {
-            ended_before,
-            keyed_ended_before,
-            rows_max,
-        } = self;
+        let Self { ended_before, keyed_ended_before, rows_max } = self;
         proto::Sweep {
             ended_before_ms: ended_before.form(),
             keyed_ended_before_ms: keyed_ended_before.form(),
@@ -325,11 +219,7 @@ impl Convert for Sweep {
     }
 
     fn value(form: proto::Sweep) -> Result<Self, DecodeError> {
-        let proto::Sweep {
-            ended_before_ms,
-            keyed_ended_before_ms,
-            rows_max,
-        } = form;
+        let proto::Sweep { ended_before_ms, keyed_ended_before_ms, rows_max } = form;
         Ok(Self {
             ended_before: field("ended_before_ms", ended_before_ms)?,
             keyed_ended_before: field("keyed_ended_before_ms", keyed_ended_before_ms)?,

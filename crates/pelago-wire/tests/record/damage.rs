@@ -45,13 +45,7 @@ fn payloads_are_slices_of_the_bytes_they_came_in() {
     let bytes = encode_batch(&samples::ops().into_iter().map(|(_, op)| op).collect::<Vec<_>>());
     let within = bytes.as_ptr_range();
     let ops = decode_batch(bytes.clone()).expect("whole bytes");
-    let inputs = ops.iter().filter_map(|op| {
-        if let Op::Enqueue(op) = op {
-            Some(&op.task.input)
-        } else {
-            None
-        }
-    });
+    let inputs = ops.iter().filter_map(|op| if let Op::Enqueue(op) = op { Some(&op.task.input) } else { None });
     let inputs: Vec<_> = inputs.filter(|input| !input.is_empty()).collect();
     assert!(!inputs.is_empty());
     assert!(inputs.iter().all(|input| within.contains(&input.as_ptr())));
@@ -63,10 +57,7 @@ fn a_cut_entry_is_refused() {
         let whole = encode_entry(time, &ops);
         for length in 0..whole.len() {
             let cut = decode_entry(whole.slice(..length));
-            assert!(
-                matches!(cut, Err(DecodeError::Malformed { .. })),
-                "{name} cut to {length}: {cut:?}"
-            );
+            assert!(matches!(cut, Err(DecodeError::Malformed { .. })), "{name} cut to {length}: {cut:?}");
         }
     }
 }

@@ -36,38 +36,17 @@ impl Dice {
         match self.below(OP_KINDS) {
             0 => Op::Register(self.register()),
             1 => Op::Expire(Expire { holder: self.holder() }),
-            2 => Op::Claim(Claim {
-                agent: self.agent(),
-                seen: Epoch(self.number()),
-                holder: self.holder(),
-            }),
+            2 => Op::Claim(Claim { agent: self.agent(), seen: Epoch(self.number()), holder: self.holder() }),
             3 => Op::Turn(self.turn()),
-            4 => Op::Release(Release {
-                agent: self.agent(),
-                epoch: Epoch(self.number()),
-                holder: self.holder(),
-            }),
+            4 => Op::Release(Release { agent: self.agent(), epoch: Epoch(self.number()), holder: self.holder() }),
             5 => Op::Send(self.send()),
-            6 => Op::Enqueue(Enqueue {
-                task: self.task(),
-                assign: self.maybe(Self::holder),
-            }),
-            7 => Op::Assign(Assign {
-                task,
-                holder: self.holder(),
-            }),
+            6 => Op::Enqueue(Enqueue { task: self.task(), assign: self.maybe(Self::holder) }),
+            7 => Op::Assign(Assign { task, holder: self.holder() }),
             8 => Op::Finish(self.finish()),
             9 => Op::Progress(self.progress()),
-            10 => Op::Cancel(Cancel {
-                task,
-                reason: self.text(),
-            }),
+            10 => Op::Cancel(Cancel { task, reason: self.text() }),
             11 => Op::Retry(Retry { task }),
-            12 => Op::TimeOut(TimeOut {
-                task,
-                token: self.token(),
-                retry_after_ms: self.number(),
-            }),
+            12 => Op::TimeOut(TimeOut { task, token: self.token(), retry_after_ms: self.number() }),
             _ => Op::Sweep(self.sweep()),
         }
     }
@@ -79,60 +58,32 @@ impl Dice {
         let refusal = match self.below(OUTCOME_KINDS) {
             0 => return Outcome::Committed,
             1 => {
-                return Outcome::Registered {
-                    holder: self.holder(),
-                    freed: self.some(|d| TaskId(d.wide())),
-                };
+                return Outcome::Registered { holder: self.holder(), freed: self.some(|d| TaskId(d.wide())) };
             }
             2 => {
-                return Outcome::Expired {
-                    freed: self.some(|d| TaskId(d.wide())),
-                };
+                return Outcome::Expired { freed: self.some(|d| TaskId(d.wide())) };
             }
             3 => return Outcome::Claimed { epoch, version },
             4 => {
-                return Outcome::Enqueued {
-                    token: self.maybe(Self::token),
-                };
+                return Outcome::Enqueued { token: self.maybe(Self::token) };
             }
             5 => {
-                return Outcome::Assigned {
-                    token: self.token(),
-                    attempt: self.small(),
-                };
+                return Outcome::Assigned { token: self.token(), attempt: self.small() };
             }
             6 => return Outcome::Swept { rows: self.number() },
             7 => return Outcome::Existing { task },
             8 => {
-                return Outcome::Duplicate {
-                    position: self.small(),
-                    reply: self.payload(),
-                };
+                return Outcome::Duplicate { position: self.small(), reply: self.payload() };
             }
-            9 => Refusal::Fenced {
-                epoch,
-                version,
-                holder: self.holder(),
-                live: self.coin(),
-            },
+            9 => Refusal::Fenced { epoch, version, holder: self.holder(), live: self.coin() },
             10 => Refusal::HolderGone(self.holder()),
-            11 => Refusal::StaleToken {
-                task,
-                token: self.token(),
-            },
+            11 => Refusal::StaleToken { task, token: self.token() },
             12 => Refusal::MessageGone { position: self.small() },
             13 => Refusal::Full(self.agent()),
-            14 => Refusal::TooLarge {
-                what: "the reply",
-                bytes: self.number(),
-                bytes_max: self.number(),
-            },
+            14 => Refusal::TooLarge { what: "the reply", bytes: self.number(), bytes_max: self.number() },
             15 => Refusal::Conflict { key: self.text() },
             16 => Refusal::NoTask(task),
-            17 => Refusal::WrongState {
-                task,
-                state: self.pick(&["queued", "running", "done", "dead", "cancelled"]),
-            },
+            17 => Refusal::WrongState { task, state: self.pick(&["queued", "running", "done", "dead", "cancelled"]) },
             18 => Refusal::TooEarly,
             19 => Refusal::NameTaken(NodeId(self.number())),
             _ => Refusal::NotAlone,
@@ -153,10 +104,7 @@ impl Dice {
     }
 
     fn offer(&mut self) -> Offer {
-        Offer {
-            placement: self.placement(),
-            tasks_max: self.small(),
-        }
+        Offer { placement: self.placement(), tasks_max: self.small() }
     }
 
     fn placement(&mut self) -> Placement {
@@ -174,11 +122,7 @@ impl Dice {
             state: self.maybe(Self::payload),
             consumed: self.some(Self::message_id),
             buried: self.some(|d| (d.message_id(), d.text())),
-            replies: self.some(|d| Remember {
-                key: d.key(),
-                request: d.hash(),
-                reply: d.payload(),
-            }),
+            replies: self.some(|d| Remember { key: d.key(), request: d.hash(), reply: d.payload() }),
             finishes: self.some(Self::finish),
             sends: self.some(Self::message),
             enqueues: self.some(Self::task),
@@ -191,26 +135,15 @@ impl Dice {
             1 => Sender::Task(TaskId(self.wide())),
             _ => Sender::Client(self.wide()),
         };
-        MessageId {
-            sender,
-            generation: self.number(),
-            seq: self.number(),
-        }
+        MessageId { sender, generation: self.number(), seq: self.number() }
     }
 
     fn message(&mut self) -> MessageBody {
-        MessageBody {
-            to: self.agent(),
-            payload: self.payload(),
-        }
+        MessageBody { to: self.agent(), payload: self.payload() }
     }
 
     fn send(&mut self) -> Send {
-        Send {
-            id: self.wide(),
-            idempotency: self.maybe(|d| (d.key(), d.hash())),
-            body: self.message(),
-        }
+        Send { id: self.wide(), idempotency: self.maybe(|d| (d.key(), d.hash())), body: self.message() }
     }
 
     fn task(&mut self) -> NewTask {
@@ -237,39 +170,21 @@ impl Dice {
     fn finish(&mut self) -> Finish {
         let verdict = match self.below(4) {
             0 => Verdict::Done(self.payload()),
-            1 => Verdict::Failed {
-                reason: self.text(),
-                retry_after_ms: self.number(),
-            },
+            1 => Verdict::Failed { reason: self.text(), retry_after_ms: self.number() },
             2 => Verdict::Hopeless { reason: self.text() },
             _ => Verdict::Returned,
         };
         let (sends, enqueues) = (self.some(Self::message), self.some(Self::task));
-        Finish {
-            task: TaskId(self.wide()),
-            token: self.token(),
-            verdict,
-            sends,
-            enqueues,
-        }
+        Finish { task: TaskId(self.wide()), token: self.token(), verdict, sends, enqueues }
     }
 
     fn progress(&mut self) -> Progress {
         let (task, token) = (TaskId(self.wide()), self.token());
-        Progress {
-            task,
-            token,
-            first: self.number(),
-            notes: self.some(Self::payload),
-        }
+        Progress { task, token, first: self.number(), notes: self.some(Self::payload) }
     }
 
     fn sweep(&mut self) -> Sweep {
-        Sweep {
-            ended_before: self.time(),
-            keyed_ended_before: self.time(),
-            rows_max: self.small(),
-        }
+        Sweep { ended_before: self.time(), keyed_ended_before: self.time(), rows_max: self.small() }
     }
 
     /// A point in the log's time.
@@ -279,39 +194,24 @@ impl Dice {
 
     fn agent(&mut self) -> AgentId {
         let key = self.maybe(|d| Key::new(&d.pick(&["alice", "a/b:c", "日本"]).repeat(1 + d.below(9))));
-        AgentId {
-            namespace: self.name(),
-            name: self.name(),
-            key: key.transpose().expect("a valid key"),
-        }
+        AgentId { namespace: self.name(), name: self.name(), key: key.transpose().expect("a valid key") }
     }
 
     fn name(&mut self) -> Name {
-        let text = self
-            .pick(&["a", "cart", "prod.ml.training", "x_-9"])
-            .repeat(1 + self.below(7));
+        let text = self.pick(&["a", "cart", "prod.ml.training", "x_-9"]).repeat(1 + self.below(7));
         Name::new(&text).expect("a valid name")
     }
 
     fn key(&mut self) -> IdempotencyKey {
-        IdempotencyKey {
-            namespace: self.name(),
-            key: self.text(),
-        }
+        IdempotencyKey { namespace: self.name(), key: self.text() }
     }
 
     fn holder(&mut self) -> Holder {
-        Holder {
-            node: NodeId(self.number()),
-            incarnation: Incarnation(self.number()),
-        }
+        Holder { node: NodeId(self.number()), incarnation: Incarnation(self.number()) }
     }
 
     fn token(&mut self) -> FencingToken {
-        FencingToken {
-            index: self.number(),
-            item: self.small(),
-        }
+        FencingToken { index: self.number(), item: self.small() }
     }
 
     fn hash(&mut self) -> BodyHash {

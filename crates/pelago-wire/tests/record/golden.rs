@@ -41,16 +41,11 @@ fn entries_have_the_bytes_of_their_golden_files() {
 fn every_kind_has_a_sample_and_every_file_a_test() {
     let ops: BTreeSet<_> = samples::ops().iter().map(|(_, op)| samples::kind_of_op(op)).collect();
     assert_eq!(ops, (0..samples::OP_KINDS).collect());
-    let outcomes: BTreeSet<_> = samples::outcomes()
-        .iter()
-        .map(|(_, o)| samples::kind_of_outcome(o))
-        .collect();
+    let outcomes: BTreeSet<_> = samples::outcomes().iter().map(|(_, o)| samples::kind_of_outcome(o)).collect();
     assert_eq!(outcomes, (0..samples::OUTCOME_KINDS).collect());
 
     let op_names = samples::ops().into_iter().map(|(name, _)| format!("op_{name}"));
-    let outcome_names = samples::outcomes()
-        .into_iter()
-        .map(|(name, _)| format!("outcome_{name}"));
+    let outcome_names = samples::outcomes().into_iter().map(|(name, _)| format!("outcome_{name}"));
     let entry_names = samples::entries().into_iter().map(|(name, ..)| format!("entry_{name}"));
     let tested: BTreeSet<_> = op_names.chain(outcome_names).chain(entry_names).collect();
     if !blessing() {
@@ -63,11 +58,7 @@ fn check(name: &str, bytes: &[u8]) {
     if blessing() {
         fs::write(path(name), hex(bytes)).expect("a golden file can be written");
     }
-    assert_eq!(
-        hex(bytes),
-        hex(&golden(name)),
-        "the bytes of {name} changed: released formats stay as they are"
-    );
+    assert_eq!(hex(bytes), hex(&golden(name)), "the bytes of {name} changed: released formats stay as they are");
 }
 
 fn blessing() -> bool {
@@ -83,25 +74,17 @@ fn directory() -> PathBuf {
 }
 
 fn files() -> BTreeSet<String> {
-    let names = fs::read_dir(directory())
-        .expect("the golden files are there")
-        .map(|file| {
-            let name = file.expect("the golden files can be listed").file_name();
-            name.into_string().expect("a golden file's name is text")
-        });
-    names
-        .filter_map(|name| Some(name.strip_prefix(PREFIX)?.strip_suffix(".hex")?.to_owned()))
-        .collect()
+    let names = fs::read_dir(directory()).expect("the golden files are there").map(|file| {
+        let name = file.expect("the golden files can be listed").file_name();
+        name.into_string().expect("a golden file's name is text")
+    });
+    names.filter_map(|name| Some(name.strip_prefix(PREFIX)?.strip_suffix(".hex")?.to_owned())).collect()
 }
 
 fn golden(name: &str) -> Bytes {
     let path = path(name);
-    let text = fs::read_to_string(&path).unwrap_or_else(|e| {
-        panic!(
-            "the golden file {} is missing ({e}); PELAGO_BLESS=1 writes it",
-            path.display()
-        )
-    });
+    let text = fs::read_to_string(&path)
+        .unwrap_or_else(|e| panic!("the golden file {} is missing ({e}); PELAGO_BLESS=1 writes it", path.display()));
     let digits: Vec<_> = text.split_ascii_whitespace().collect::<String>().into_bytes();
     let byte = |pair: &[u8]| {
         let pair = std::str::from_utf8(pair).expect("hexadecimal digits");
@@ -111,11 +94,6 @@ fn golden(name: &str) -> Bytes {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let line = |line: &[u8]| {
-        line.iter()
-            .map(|byte| format!("{byte:02x}"))
-            .chain(["\n".to_owned()])
-            .collect::<String>()
-    };
+    let line = |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).chain(["\n".to_owned()]).collect::<String>();
     bytes.chunks(BYTES_PER_LINE).map(line).collect()
 }

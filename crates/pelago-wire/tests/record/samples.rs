@@ -76,112 +76,31 @@ pub(crate) fn ops() -> Vec<(&'static str, Op)> {
     vec![
         ("register", Op::Register(register())),
         ("expire", Op::Expire(Expire { holder: holder() })),
-        (
-            "claim",
-            Op::Claim(Claim {
-                agent: agent(),
-                seen: Epoch(0),
-                holder: holder(),
-            }),
-        ),
+        ("claim", Op::Claim(Claim { agent: agent(), seen: Epoch(0), holder: holder() })),
         ("turn", Op::Turn(full_turn(turn))),
         ("turn_without_effects", Op::Turn(bare_turn(turn))),
-        (
-            "release",
-            Op::Release(Release {
-                agent: agent(),
-                epoch: Epoch(9),
-                holder: holder(),
-            }),
-        ),
-        (
-            "send",
-            Op::Send(Send {
-                id: ID,
-                idempotency: None,
-                body: message(b"hello"),
-            }),
-        ),
+        ("release", Op::Release(Release { agent: agent(), epoch: Epoch(9), holder: holder() })),
+        ("send", Op::Send(Send { id: ID, idempotency: None, body: message(b"hello") })),
         (
             "send_once",
-            Op::Send(Send {
-                id: ID,
-                idempotency: Some((key(), BodyHash([0xab; 16]))),
-                body: message(b"hello"),
-            }),
+            Op::Send(Send { id: ID, idempotency: Some((key(), BodyHash([0xab; 16]))), body: message(b"hello") }),
         ),
-        (
-            "enqueue",
-            Op::Enqueue(Enqueue {
-                task: plain_task(),
-                assign: None,
-            }),
-        ),
-        (
-            "enqueue_and_assign",
-            Op::Enqueue(Enqueue {
-                task: pinned_task(),
-                assign: Some(holder()),
-            }),
-        ),
-        (
-            "assign",
-            Op::Assign(Assign {
-                task: TaskId(ID),
-                holder: holder(),
-            }),
-        ),
-        (
-            "finish_done",
-            Op::Finish(finish(Verdict::Done(Bytes::from_static(b"42")))),
-        ),
-        (
-            "finish_failed",
-            Op::Finish(finish(Verdict::Failed {
-                reason: "no network".into(),
-                retry_after_ms: 1_234,
-            })),
-        ),
-        (
-            "finish_hopeless",
-            Op::Finish(finish(Verdict::Hopeless {
-                reason: "no such file".into(),
-            })),
-        ),
+        ("enqueue", Op::Enqueue(Enqueue { task: plain_task(), assign: None })),
+        ("enqueue_and_assign", Op::Enqueue(Enqueue { task: pinned_task(), assign: Some(holder()) })),
+        ("assign", Op::Assign(Assign { task: TaskId(ID), holder: holder() })),
+        ("finish_done", Op::Finish(finish(Verdict::Done(Bytes::from_static(b"42"))))),
+        ("finish_failed", Op::Finish(finish(Verdict::Failed { reason: "no network".into(), retry_after_ms: 1_234 }))),
+        ("finish_hopeless", Op::Finish(finish(Verdict::Hopeless { reason: "no such file".into() }))),
         ("finish_returned", Op::Finish(finish(Verdict::Returned))),
         (
             "finish_with_effects",
-            Op::Finish(Finish {
-                sends,
-                enqueues: vec![plain_task()],
-                ..finish(Verdict::Done(Bytes::new()))
-            }),
+            Op::Finish(Finish { sends, enqueues: vec![plain_task()], ..finish(Verdict::Done(Bytes::new())) }),
         ),
         ("progress", Op::Progress(progress())),
-        (
-            "cancel",
-            Op::Cancel(Cancel {
-                task: TaskId(ID),
-                reason: "not needed — 要らない".into(),
-            }),
-        ),
+        ("cancel", Op::Cancel(Cancel { task: TaskId(ID), reason: "not needed — 要らない".into() })),
         ("retry", Op::Retry(Retry { task: TaskId(0) })),
-        (
-            "time_out",
-            Op::TimeOut(TimeOut {
-                task: TaskId(ID),
-                token: token(),
-                retry_after_ms: 99,
-            }),
-        ),
-        (
-            "sweep",
-            Op::Sweep(Sweep {
-                ended_before: time(),
-                keyed_ended_before: LogTime::ZERO,
-                rows_max: 500,
-            }),
-        ),
+        ("time_out", Op::TimeOut(TimeOut { task: TaskId(ID), token: token(), retry_after_ms: 99 })),
+        ("sweep", Op::Sweep(Sweep { ended_before: time(), keyed_ended_before: LogTime::ZERO, rows_max: 500 })),
     ]
 }
 
@@ -189,43 +108,16 @@ pub(crate) fn ops() -> Vec<(&'static str, Op)> {
 pub(crate) fn outcomes() -> Vec<(&'static str, Outcome)> {
     let tasks = vec![TaskId(ID), TaskId(1)];
     let reply = Bytes::from_static(b"as before");
-    let fenced = Refusal::Fenced {
-        epoch: Epoch(4),
-        version: Version(70),
-        holder: holder(),
-        live: true,
-    };
-    let too_large = Refusal::TooLarge {
-        what: "the task's input",
-        bytes: 524_289,
-        bytes_max: 524_288,
-    };
+    let fenced = Refusal::Fenced { epoch: Epoch(4), version: Version(70), holder: holder(), live: true };
+    let too_large = Refusal::TooLarge { what: "the task's input", bytes: 524_289, bytes_max: 524_288 };
     let succeeded = [
         ("committed", Outcome::Committed),
-        (
-            "registered",
-            Outcome::Registered {
-                holder: holder(),
-                freed: tasks.clone(),
-            },
-        ),
+        ("registered", Outcome::Registered { holder: holder(), freed: tasks.clone() }),
         ("expired", Outcome::Expired { freed: tasks }),
-        (
-            "claimed",
-            Outcome::Claimed {
-                epoch: Epoch(4),
-                version: Version(70),
-            },
-        ),
+        ("claimed", Outcome::Claimed { epoch: Epoch(4), version: Version(70) }),
         ("enqueued", Outcome::Enqueued { token: None }),
         ("enqueued_and_assigned", Outcome::Enqueued { token: Some(token()) }),
-        (
-            "assigned",
-            Outcome::Assigned {
-                token: token(),
-                attempt: 3,
-            },
-        ),
+        ("assigned", Outcome::Assigned { token: token(), attempt: 3 }),
         ("swept", Outcome::Swept { rows: 1_000 }),
         ("existing", Outcome::Existing { task: TaskId(ID) }),
         ("duplicate", Outcome::Duplicate { position: 5, reply }),
@@ -233,33 +125,18 @@ pub(crate) fn outcomes() -> Vec<(&'static str, Outcome)> {
     let refused = [
         ("fenced", fenced),
         ("holder_gone", Refusal::HolderGone(holder())),
-        (
-            "stale_token",
-            Refusal::StaleToken {
-                task: TaskId(ID),
-                token: token(),
-            },
-        ),
+        ("stale_token", Refusal::StaleToken { task: TaskId(ID), token: token() }),
         ("message_gone", Refusal::MessageGone { position: 0 }),
         ("full", Refusal::Full(agent())),
         ("too_large", too_large),
         ("conflict", Refusal::Conflict { key: "order 17".into() }),
         ("no_task", Refusal::NoTask(TaskId(ID))),
-        (
-            "wrong_state",
-            Refusal::WrongState {
-                task: TaskId(ID),
-                state: "cancelled",
-            },
-        ),
+        ("wrong_state", Refusal::WrongState { task: TaskId(ID), state: "cancelled" }),
         ("too_early", Refusal::TooEarly),
         ("name_taken", Refusal::NameTaken(NodeId(12))),
         ("not_alone", Refusal::NotAlone),
     ];
-    succeeded
-        .into_iter()
-        .chain(refused.map(|(name, refusal)| (name, Outcome::Refused(refusal))))
-        .collect()
+    succeeded.into_iter().chain(refused.map(|(name, refusal)| (name, Outcome::Refused(refusal)))).collect()
 }
 
 /// Entries: none, one and all ops.
@@ -279,31 +156,11 @@ fn register() -> Register {
         boot: BootId(u128::MAX),
         mesh_address: "127.0.0.1:50051".into(),
         http_address: "127.0.0.1:8080".into(),
-        labels: [("zone", "a"), ("gpu", "")]
-            .map(|(key, value)| (key.into(), value.into()))
-            .into(),
+        labels: [("zone", "a"), ("gpu", "")].map(|(key, value)| (key.into(), value.into())).into(),
         offers: [
-            (
-                name("echo"),
-                Offer {
-                    placement: Placement::Resident,
-                    tasks_max: 0,
-                },
-            ),
-            (
-                name("reader"),
-                Offer {
-                    placement: Placement::Pool,
-                    tasks_max: 4,
-                },
-            ),
-            (
-                name("section"),
-                Offer {
-                    placement: Placement::Keyed,
-                    tasks_max: 1,
-                },
-            ),
+            (name("echo"), Offer { placement: Placement::Resident, tasks_max: 0 }),
+            (name("reader"), Offer { placement: Placement::Pool, tasks_max: 4 }),
+            (name("section"), Offer { placement: Placement::Keyed, tasks_max: 1 }),
         ]
         .into(),
     }
@@ -315,30 +172,11 @@ fn full_turn(turn: TurnId) -> Turn {
         state: Some(Bytes::from_static(b"{\"n\":1}")),
         turns: 2,
         consumed: vec![
-            MessageId {
-                sender: Sender::Agent(agent()),
-                generation,
-                seq: (7 << 10) | 1,
-            },
-            MessageId {
-                sender: Sender::Task(TaskId(ID)),
-                generation,
-                seq: 0,
-            },
+            MessageId { sender: Sender::Agent(agent()), generation, seq: (7 << 10) | 1 },
+            MessageId { sender: Sender::Task(TaskId(ID)), generation, seq: 0 },
         ],
-        buried: vec![(
-            MessageId {
-                sender: Sender::Client(ID),
-                generation: 0,
-                seq: 0,
-            },
-            "not understood".into(),
-        )],
-        replies: vec![Remember {
-            key: key(),
-            request: BodyHash([1; 16]),
-            reply: Bytes::from_static(b"ok"),
-        }],
+        buried: vec![(MessageId { sender: Sender::Client(ID), generation: 0, seq: 0 }, "not understood".into())],
+        replies: vec![Remember { key: key(), request: BodyHash([1; 16]), reply: Bytes::from_static(b"ok") }],
         finishes: vec![finish(Verdict::Done(Bytes::from_static(b"done")))],
         sends: vec![message(b"ping")],
         enqueues: vec![plain_task(), pinned_task()],
@@ -367,22 +205,13 @@ fn bare_turn(turn: TurnId) -> Turn {
 fn plain_task() -> NewTask {
     NewTask {
         id: TaskId(ID),
-        agent: AgentId {
-            namespace: Name::default_namespace(),
-            name: name("reader"),
-            key: None,
-        },
+        agent: AgentId { namespace: Name::default_namespace(), name: name("reader"), key: None },
         placement: Placement::Pool,
         node: None,
         input: Bytes::new(),
         priority: 0,
         delay_ms: 0,
-        policy: RetryPolicy {
-            attempts_max: 1,
-            attempt_ms_max: 0,
-            backoff_ms: 0,
-            backoff_ms_max: 0,
-        },
+        policy: RetryPolicy { attempts_max: 1, attempt_ms_max: 0, backoff_ms: 0, backoff_ms_max: 0 },
         idempotency: None,
         body: BodyHash([0; 16]),
     }
@@ -397,72 +226,40 @@ fn pinned_task() -> NewTask {
         input: Bytes::from_static(b"\x00\xff binary"),
         priority: 255,
         delay_ms: 60_000,
-        policy: RetryPolicy {
-            attempts_max: 5,
-            attempt_ms_max: 30_000,
-            backoff_ms: 100,
-            backoff_ms_max: 10_000,
-        },
+        policy: RetryPolicy { attempts_max: 5, attempt_ms_max: 30_000, backoff_ms: 100, backoff_ms_max: 10_000 },
         idempotency: Some(key()),
         body: BodyHash([0xcd; 16]),
     }
 }
 
 fn finish(verdict: Verdict) -> Finish {
-    Finish {
-        task: TaskId(ID),
-        token: token(),
-        verdict,
-        sends: Vec::new(),
-        enqueues: Vec::new(),
-    }
+    Finish { task: TaskId(ID), token: token(), verdict, sends: Vec::new(), enqueues: Vec::new() }
 }
 
 fn progress() -> Progress {
     let notes = vec![Bytes::from_static(b"half"), Bytes::new(), Bytes::from_static(b"all")];
-    Progress {
-        task: TaskId(ID),
-        token: token(),
-        first: 128,
-        notes,
-    }
+    Progress { task: TaskId(ID), token: token(), first: 128, notes }
 }
 
 fn message(payload: &'static [u8]) -> MessageBody {
-    MessageBody {
-        to: agent(),
-        payload: Bytes::from_static(payload),
-    }
+    MessageBody { to: agent(), payload: Bytes::from_static(payload) }
 }
 
 fn agent() -> AgentId {
     let key = Key::new("alice/日本").expect("a valid key");
-    AgentId {
-        namespace: name("shop"),
-        name: name("prod.cart"),
-        key: Some(key),
-    }
+    AgentId { namespace: name("shop"), name: name("prod.cart"), key: Some(key) }
 }
 
 fn key() -> IdempotencyKey {
-    IdempotencyKey {
-        namespace: name("shop"),
-        key: "order 17".into(),
-    }
+    IdempotencyKey { namespace: name("shop"), key: "order 17".into() }
 }
 
 fn holder() -> Holder {
-    Holder {
-        node: NodeId(1),
-        incarnation: Incarnation(0x0102_0304),
-    }
+    Holder { node: NodeId(1), incarnation: Incarnation(0x0102_0304) }
 }
 
 fn token() -> FencingToken {
-    FencingToken {
-        index: 1_000_000,
-        item: 1_023,
-    }
+    FencingToken { index: 1_000_000, item: 1_023 }
 }
 
 fn time() -> LogTime {

@@ -52,11 +52,7 @@ impl TryFrom<IpAddr> for LoopbackHost {
     type Error = Error;
 
     fn try_from(ip: IpAddr) -> Result<Self, Error> {
-        if ip.is_loopback() {
-            Ok(Self(ip))
-        } else {
-            Err(Error::NotLoopback { ip })
-        }
+        if ip.is_loopback() { Ok(Self(ip)) } else { Err(Error::NotLoopback { ip }) }
     }
 }
 
@@ -142,10 +138,7 @@ impl FromStr for HostPort {
         if port == 0 {
             return Err(Error::NotHostPort);
         }
-        Ok(Self {
-            host: host.to_owned(),
-            port,
-        })
+        Ok(Self { host: host.to_owned(), port })
     }
 }
 
@@ -191,13 +184,7 @@ mod tests {
         assert_eq!(listen("127.8.8.8:0"), Ok("127.8.8.8:0".into()));
         assert_eq!(listen("[::1]:1"), Ok("[::1]:1".into()));
         assert_eq!(listen("localhost:1"), Ok("127.0.0.1:1".into()));
-        for open in [
-            "0.0.0.0:1",
-            "[::]:1",
-            "10.0.0.1:1",
-            "[::ffff:10.0.0.1]:1",
-            "[::ffff:127.0.0.1]:1",
-        ] {
+        for open in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1", "[::ffff:127.0.0.1]:1"] {
             assert!(matches!(listen(open), Err(Error::NotLoopback { .. })), "{open} passed");
         }
         assert_eq!(listen("example.org:1"), Err(Error::NotNumeric));
@@ -208,19 +195,7 @@ mod tests {
         for text in ["node-2:50051", "10.0.1.2:1", "[::1]:65535", "a.b_c:8080"] {
             assert_eq!(text.parse::<HostPort>().map(|at| at.to_string()), Ok(text.into()));
         }
-        for bad in [
-            "",
-            "node-2",
-            ":1",
-            "a:0",
-            "a:65536",
-            "a:+1",
-            "a:",
-            "::1:1",
-            "[a]:1",
-            "http://a:1",
-            "a b:1",
-        ] {
+        for bad in ["", "node-2", ":1", "a:0", "a:65536", "a:+1", "a:", "::1:1", "[a]:1", "http://a:1", "a b:1"] {
             assert_eq!(bad.parse::<HostPort>(), Err(Error::NotHostPort), "{bad:?}");
         }
     }

@@ -106,9 +106,7 @@ impl File<'_> {
     fn place_of(&self, error: &toml::de::Error) -> Origin {
         match error.span() {
             Some(span) => self.origin(span.start),
-            None => Origin::WholeFile {
-                path: self.path.to_owned(),
-            },
+            None => Origin::WholeFile { path: self.path.to_owned() },
         }
     }
 }

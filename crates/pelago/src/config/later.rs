@@ -5,46 +5,22 @@
 
 /// The key, with `*` for a name the user chose, and what holds until it arrives.
 const LATER: &[(&str, &str)] = &[
-    (
-        "server.websocket_enabled",
-        "remove it; progress is read by `GET /api/v1/tasks/ID/events`",
-    ),
+    ("server.websocket_enabled", "remove it; progress is read by `GET /api/v1/tasks/ID/events`"),
     ("mesh.role", "remove it; every node runs agents and answers requests"),
-    (
-        "mesh.max_agents",
-        "remove it; agents.NAME.concurrency bounds the turns of one agent",
-    ),
+    ("mesh.max_agents", "remove it; agents.NAME.concurrency bounds the turns of one agent"),
     ("mesh.tls", "remove it; until then every listener stays on loopback"),
-    (
-        "mesh.discovery.refresh_interval",
-        "remove it; static addresses are not refreshed",
-    ),
+    ("mesh.discovery.refresh_interval", "remove it; static addresses are not refreshed"),
     ("mesh.discovery.dns_name", "list the addresses in mesh.peers"),
     ("mesh.discovery.hosted_zone", "list the addresses in mesh.peers"),
     ("mesh.session_affinity", "remove it; a keyed agent stays on its node"),
     ("mesh.affinity_ttl", "remove it; a keyed agent stays on its node"),
-    (
-        "mesh.load_balancing",
-        "remove it; a task goes to the node with the least load",
-    ),
-    (
-        "mesh.access_control",
-        "remove it; until then every listener stays on loopback",
-    ),
-    (
-        "mesh.failure_detection",
-        "remove it; the limits of a node's lease are fixed",
-    ),
+    ("mesh.load_balancing", "remove it; a task goes to the node with the least load"),
+    ("mesh.access_control", "remove it; until then every listener stays on loopback"),
+    ("mesh.failure_detection", "remove it; the limits of a node's lease are fixed"),
     ("agents.*.model", "declare an agent of a built-in kind"),
-    (
-        "database",
-        "remove it; durable data is kept in store.dir on the nodes themselves",
-    ),
+    ("database", "remove it; durable data is kept in store.dir on the nodes themselves"),
     ("telemetry", "remove it; figures are at `GET /metrics`"),
-    (
-        "metrics",
-        "remove it; figures are at `GET /metrics` of the HTTP listener",
-    ),
+    ("metrics", "remove it; figures are at `GET /metrics` of the HTTP listener"),
 ];
 
 /// What to do about `key`, if it is one of them.

@@ -95,12 +95,7 @@ impl Sources {
     /// The working directory cannot be read, usually because it was removed.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> io::Result<Self> {
         let cwd = std::env::current_dir()?;
-        Ok(Self {
-            file,
-            env: std::env::vars_os().collect(),
-            flags,
-            cwd,
-        })
+        Ok(Self { file, env: std::env::vars_os().collect(), flags, cwd })
     }
 }
 
@@ -161,10 +156,7 @@ fn find_file(sources: &Sources) -> (PathBuf, Option<Origin>) {
         return (sources.cwd.join(file), Some(Origin::flag("--config")));
     }
     // `PELAGO_CONFIG= pelago serve` is how a shell takes a variable away for one command.
-    let named = sources
-        .env
-        .iter()
-        .find(|(name, file)| name == FILE_VARIABLE && !file.is_empty());
+    let named = sources.env.iter().find(|(name, file)| name == FILE_VARIABLE && !file.is_empty());
     match named {
         Some((_, file)) => (sources.cwd.join(file), Some(Origin::environment(FILE_VARIABLE))),
         None => (sources.cwd.join(FILE), None),

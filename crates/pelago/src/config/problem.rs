@@ -36,9 +36,7 @@ pub enum Origin {
 
 impl Origin {
     pub(super) fn environment(variable: &str) -> Self {
-        Self::Environment {
-            variable: variable.to_owned(),
-        }
+        Self::Environment { variable: variable.to_owned() }
     }
 
     pub(super) fn flag(name: &str) -> Self {

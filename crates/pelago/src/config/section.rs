@@ -81,10 +81,7 @@ impl Report {
         if let Value::Table(table) = node.value {
             return table;
         }
-        let hint = format!(
-            "its keys are set one by one, like {}",
-            node.at.spell(&format!("{}.NAME", node.path))
-        );
+        let hint = format!("its keys are set one by one, like {}", node.at.spell(&format!("{}.NAME", node.path)));
         self.refuse(&node, Refusal::expected("a table", &node.value).hint(hint));
         Table::new()
     }
@@ -96,13 +93,7 @@ impl Report {
         left: Table,
         read: impl FnOnce(&mut Section<'_>) -> T,
     ) -> T {
-        let mut section = Section {
-            path,
-            at,
-            left,
-            read: BTreeMap::new(),
-            report: self,
-        };
+        let mut section = Section { path, at, left, read: BTreeMap::new(), report: self };
         let value = read(&mut section);
         let Section { path, left, .. } = section;
         for (key, node) in left {
@@ -179,17 +170,9 @@ impl Section<'_> {
         match self.take(key) {
             Some(node) => self.report.value(&node, parse),
             None => {
-                let at = self
-                    .at
-                    .clone()
-                    .expect("only a table that was written has required keys");
+                let at = self.at.clone().expect("only a table that was written has required keys");
                 let message = format!("{} is missing", join(&self.path, key));
-                self.report.extend([Problem {
-                    code: Code::Missing,
-                    message,
-                    at,
-                    hint: None,
-                }]);
+                self.report.extend([Problem { code: Code::Missing, message, at, hint: None }]);
                 None
             }
         }
@@ -210,9 +193,7 @@ impl Section<'_> {
     pub(super) fn table<T>(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>) -> T) -> T {
         match self.take(key) {
             Some(node) => self.report.section(node, read),
-            None => self
-                .report
-                .read_section(join(&self.path, key), None, Table::new(), read),
+            None => self.report.read_section(join(&self.path, key), None, Table::new(), read),
         }
     }
 
@@ -229,13 +210,7 @@ impl Section<'_> {
         for (key, node) in self.report.table(node) {
             match value::key(&key) {
                 Ok(name) => entries.extend(read(self.report, &name, node).map(|value| (name, value))),
-                Err(refusal) => self.report.refuse(
-                    &Node {
-                        at: node.key.clone(),
-                        ..node
-                    },
-                    refusal,
-                ),
+                Err(refusal) => self.report.refuse(&Node { at: node.key.clone(), ..node }, refusal),
             }
         }
         entries
@@ -243,10 +218,7 @@ impl Section<'_> {
 
     /// Reports that the values of `keys` cannot both stand, at the first of them that was given.
     pub(super) fn contradiction(&mut self, keys: [&'static str; 2], message: &str) {
-        let at = keys
-            .iter()
-            .find_map(|key| self.read.get(key))
-            .expect("defaults do not contradict each other");
+        let at = keys.iter().find_map(|key| self.read.get(key)).expect("defaults do not contradict each other");
         let problem = Problem {
             code: Code::Contradiction,
             message: format!("{} {message}", join(&self.path, keys[0])),
@@ -267,15 +239,10 @@ impl Section<'_> {
         match node.value {
             Value::List(items) => items,
             Value::Written(ref text) if text.is_empty() => Vec::new(),
-            Value::Written(ref text) => text
-                .split(',')
-                .enumerate()
-                .map(|(i, item)| node.item(i, item))
-                .collect(),
+            Value::Written(ref text) => text.split(',').enumerate().map(|(i, item)| node.item(i, item)).collect(),
             Value::Text(_) | Value::Boolean(_) | Value::Integer(_) | Value::Table(_) | Value::Other(_) => {
                 let hint = "in the file write [\"a\", \"b\"]; in a variable or flag a,b";
-                self.report
-                    .refuse(&node, Refusal::expected("a list", &node.value).hint(hint));
+                self.report.refuse(&node, Refusal::expected("a list", &node.value).hint(hint));
                 Vec::new()
             }
         }

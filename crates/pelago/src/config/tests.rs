@@ -19,31 +19,18 @@ fn nothing_said_gives_the_defaults() {
     assert_eq!(config.mesh, MeshConfig::default());
     assert_eq!(config.tasks, TaskDefaults::default());
     assert_eq!(config.server.listen_addr().to_string(), "127.0.0.1:8080");
-    assert!(
-        config.store.dir.is_absolute() && config.store.dir.ends_with(".pelago/node"),
-        "{:?}",
-        config.store.dir
-    );
+    assert!(config.store.dir.is_absolute() && config.store.dir.ends_with(".pelago/node"), "{:?}", config.store.dir);
 }
 
 #[test]
 fn flags_win_over_the_environment_which_wins_over_the_file() {
     let file = "[server]\nport = 1\n[mesh]\nname = \"a\"\n[tasks]\nattempts_max = 1\n[mesh.labels]\nzone = \"f\"\nrack = \"f\"";
-    let env = [
-        ("PELAGO_SERVER__PORT", "2"),
-        ("PELAGO_MESH__NAME", "b"),
-        ("PELAGO_MESH__LABELS__ZONE", "e"),
-    ];
+    let env = [("PELAGO_SERVER__PORT", "2"), ("PELAGO_MESH__NAME", "b"), ("PELAGO_MESH__LABELS__ZONE", "e")];
     let config = load(file, &env, &[("--port", "server.port", "3")]).expect("all is right");
     assert_eq!(config.server.port, 3);
     assert_eq!(config.mesh.name.as_str(), "b");
     assert_eq!(config.tasks.attempts_max.get(), 1);
-    let labels: Vec<_> = config
-        .mesh
-        .labels
-        .iter()
-        .map(|(label, value)| format!("{label}={value}"))
-        .collect();
+    let labels: Vec<_> = config.mesh.labels.iter().map(|(label, value)| format!("{label}={value}")).collect();
     assert_eq!(labels, ["rack=f", "zone=e"]);
 }
 
@@ -55,12 +42,7 @@ fn the_file_is_the_flags_else_the_variables_else_the_one_that_lies_there() {
     }
     let name = |file: Option<&str>, env: &[(&str, &str)]| {
         let sources = sources(dir.path(), file, env, &[]);
-        Config::load(sources)
-            .expect("each file is right")
-            .mesh
-            .name
-            .as_str()
-            .to_owned()
+        Config::load(sources).expect("each file is right").mesh.name.as_str().to_owned()
     };
     assert_eq!(name(Some("flag.toml"), &[("PELAGO_CONFIG", "variable.toml")]), "flag");
     assert_eq!(name(None, &[("PELAGO_CONFIG", "variable.toml")]), "variable");
@@ -96,10 +78,7 @@ fn a_variable_nests_and_splits_lists() {
     assert_eq!(addresses(&config), ["127.0.0.1:1", "node-2:2"]);
     assert!(config.mesh.found);
     let (name, coder) = config.agents.first_key_value().expect("an agent was declared");
-    assert_eq!(
-        (name.as_str(), coder.kind.as_str(), coder.concurrency.get()),
-        ("coder", "coder", 3)
-    );
+    assert_eq!((name.as_str(), coder.kind.as_str(), coder.concurrency.get()), ("coder", "coder", 3));
     let affinity: Vec<_> = coder.node_affinity.iter().map(ToString::to_string).collect();
     assert_eq!(affinity, ["n1", "gpu=yes"]);
 }
@@ -110,10 +89,7 @@ fn an_empty_variable_empties_a_list_and_is_no_number() {
     let config = load(file, &[("PELAGO_MESH__PEERS", "")], &[]).expect("no peers are right");
     assert_eq!(config.mesh.peers, []);
     let problems = load(file, &[("PELAGO_SERVER__PORT", "")], &[]).expect_err("a port has digits");
-    assert_eq!(
-        only(&problems).message,
-        "server.port must be a whole number from 0 to 65535, found \"\""
-    );
+    assert_eq!(only(&problems).message, "server.port must be a whole number from 0 to 65535, found \"\"");
 }
 
 #[test]
@@ -128,18 +104,10 @@ fn peers_are_addresses_or_tables() {
     let tables =
         "[[mesh.peers]]\nid = \"n2\"\naddress = \"n2:1\"\nrole = \"worker\"\n[[mesh.peers]]\naddress = \"n3:1\"";
     let config = load(tables, &[], &[]).expect("tables are right");
-    let ids: Vec<_> = config
-        .mesh
-        .peers
-        .iter()
-        .map(|known| known.id.as_ref().map(Name::as_str))
-        .collect();
+    let ids: Vec<_> = config.mesh.peers.iter().map(|known| known.id.as_ref().map(Name::as_str)).collect();
     assert_eq!(ids, [Some("n2"), None]);
     assert_eq!(addresses(&config), ["n2:1", "n3:1"]);
-    assert_eq!(
-        addresses(&load("[mesh]\npeers = [\"n2:1\"]", &[], &[]).expect("a list is right")),
-        ["n2:1"]
-    );
+    assert_eq!(addresses(&load("[mesh]\npeers = [\"n2:1\"]", &[], &[]).expect("a list is right")), ["n2:1"]);
 }
 
 #[test]
@@ -193,10 +161,7 @@ concurency = 2
         ("PELAGO_MESH__TLS__ENABLED", "true"),
         ("PELAGO_SEVER__PORT", "1"),
     ];
-    let flags = [
-        ("--mesh-addr", "mesh.listen_addr", "10.0.0.1:50051"),
-        ("--port", "server.port", "http"),
-    ];
+    let flags = [("--mesh-addr", "mesh.listen_addr", "10.0.0.1:50051"), ("--port", "server.port", "http")];
     let problems = load(file, &env, &flags).expect_err("nearly all is wrong");
     assert_eq!(
         problems.to_string(),
@@ -267,10 +232,7 @@ error[PLG-1002]: server.port must be a whole number from 0 to 65535, found "http
 fn a_file_that_is_not_toml_is_reported_alone() {
     let problems =
         load("[server]\nport =\n[mesh\nx", &[("PELAGO_SERVER__PORT", "x")], &[]).expect_err("it is not TOML");
-    let places: Vec<_> = problems
-        .iter()
-        .map(|problem| (problem.code, problem.at.to_string()))
-        .collect();
+    let places: Vec<_> = problems.iter().map(|problem| (problem.code, problem.at.to_string())).collect();
     assert_eq!(places[0], (Code::Syntax, "pelago.toml:2:7".to_owned()));
     assert!(places.iter().all(|(code, _)| *code == Code::Syntax), "{places:?}");
 }
@@ -288,15 +250,9 @@ fn columns_count_characters() {
 fn no_listener_leaves_loopback_by_any_source() {
     let file = "[server]\nhost = \"::\"\n[mesh]\nlisten_addr = \"192.168.1.10:50051\"";
     let by_file = load(file, &[], &[]).expect_err("both are open");
-    let env = [
-        ("PELAGO_SERVER__HOST", "0.0.0.0"),
-        ("PELAGO_MESH__LISTEN_ADDR", "[::]:50051"),
-    ];
+    let env = [("PELAGO_SERVER__HOST", "0.0.0.0"), ("PELAGO_MESH__LISTEN_ADDR", "[::]:50051")];
     let by_env = load("", &env, &[]).expect_err("both are open");
-    let flags = [
-        ("--host", "server.host", "10.0.0.1"),
-        ("--mesh-addr", "mesh.listen_addr", "10.0.0.1:1"),
-    ];
+    let flags = [("--host", "server.host", "10.0.0.1"), ("--mesh-addr", "mesh.listen_addr", "10.0.0.1:1")];
     let by_flag = load("", &[], &flags).expect_err("both are open");
     for problems in [by_file, by_env, by_flag] {
         let codes: Vec<_> = problems.iter().map(|problem| problem.code).collect();
@@ -362,11 +318,7 @@ role = "coordinator"
     let first = load(first, &[], &[]).expect("the first node is right");
     assert_eq!(addresses(&first), ["127.0.0.1:50052"]);
     assert_eq!(first.logging.format, LogFormat::Json);
-    assert!(
-        first.store.dir.ends_with(".pelago/coordinator-1"),
-        "{:?}",
-        first.store.dir
-    );
+    assert!(first.store.dir.ends_with(".pelago/coordinator-1"), "{:?}", first.store.dir);
     let second = load(second, &[], &[]).expect("the second node is right");
     assert!(!second.server.enabled);
     assert_eq!(second.mesh.listen_addr.to_string(), addresses(&first)[0]);
@@ -391,10 +343,7 @@ url = "postgresql://brio:password@10.0.0.1:5432/brio"
 region = "eu"
 "#;
     let problems = load(file, &[], &[]).expect_err("all of it comes later");
-    let lines: Vec<_> = problems
-        .iter()
-        .map(|problem| (problem.code, problem.at.to_string()))
-        .collect();
+    let lines: Vec<_> = problems.iter().map(|problem| (problem.code, problem.at.to_string())).collect();
     let expected = [3, 4, 5, 8, 9, 11, 14].map(|line| {
         let column = match line {
             3 => 11,
@@ -438,10 +387,7 @@ fn the_example_shows_every_key() {
 fn uncommented() -> String {
     let line = |line: &'static str| match line.strip_prefix("## ") {
         Some(setting) => setting,
-        None => line
-            .strip_prefix('#')
-            .filter(|rest| !rest.starts_with([' ', '#']))
-            .unwrap_or(line),
+        None => line.strip_prefix('#').filter(|rest| !rest.starts_with([' ', '#'])).unwrap_or(line),
     };
     let lines: Vec<_> = EXAMPLE.lines().map(line).filter(|line| *line != "peers = []").collect();
     lines.join("\n")
@@ -461,12 +407,7 @@ fn collect(node: &Node, paths: &mut BTreeSet<String>) {
 }
 
 fn addresses(config: &Config) -> Vec<String> {
-    config
-        .mesh
-        .peers
-        .iter()
-        .map(|known| known.address.to_string())
-        .collect()
+    config.mesh.peers.iter().map(|known| known.address.to_string()).collect()
 }
 
 fn only(problems: &Problems) -> &Problem {

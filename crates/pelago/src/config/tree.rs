@@ -61,10 +61,7 @@ impl Tree {
 
     /// Lays the variables `PELAGO_SECTION__KEY` over it.
     pub(super) fn add_environment(&mut self, env: &[(OsString, OsString)], report: &mut Report) {
-        let mut settings: Vec<_> = env
-            .iter()
-            .filter_map(|(name, value)| Some((setting(name)?, value)))
-            .collect();
+        let mut settings: Vec<_> = env.iter().filter_map(|(name, value)| Some((setting(name)?, value))).collect();
         settings.sort();
         for (variable, value) in settings {
             let at = Origin::environment(variable);
@@ -118,12 +115,7 @@ fn put<'k>(mut table: &mut Table, mut keys: impl Iterator<Item = &'k str>, at: O
         table = table_at(table, key, &path, &at);
         key = next;
     }
-    let node = Node {
-        path: join(&path, key),
-        key: at.clone(),
-        at,
-        value: Value::Written(text.to_owned()),
-    };
+    let node = Node { path: join(&path, key), key: at.clone(), at, value: Value::Written(text.to_owned()) };
     table.insert(key.to_owned(), node);
 }
 
@@ -133,28 +125,17 @@ fn table_at<'t>(table: &'t mut Table, key: &str, path: &str, at: &Origin) -> &'t
     if !matches!(node.value, Value::Table(_)) {
         *node = Node::table(path, at);
     }
-    let Value::Table(inner) = &mut node.value else {
-        unreachable!("it was made a table just now")
-    };
+    let Value::Table(inner) = &mut node.value else { unreachable!("it was made a table just now") };
     inner
 }
 
 impl Node {
     fn table(path: &str, at: &Origin) -> Self {
-        Self {
-            path: path.to_owned(),
-            key: at.clone(),
-            at: at.clone(),
-            value: Value::Table(Table::new()),
-        }
+        Self { path: path.to_owned(), key: at.clone(), at: at.clone(), value: Value::Table(Table::new()) }
     }
 }
 
 /// A key below another.
 pub(super) fn join(parent: &str, key: &str) -> String {
-    if parent.is_empty() {
-        key.to_owned()
-    } else {
-        format!("{parent}.{key}")
-    }
+    if parent.is_empty() { key.to_owned() } else { format!("{parent}.{key}") }
 }

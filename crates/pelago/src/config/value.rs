@@ -21,11 +21,7 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn expected(what: &str, found: &Value) -> Self {
-        Self {
-            code: Code::InvalidValue,
-            message: format!("must be {what}, found {found}"),
-            hint: None,
-        }
+        Self { code: Code::InvalidValue, message: format!("must be {what}, found {found}"), hint: None }
     }
 
     /// The value will be possible in a later version.
@@ -38,10 +34,7 @@ impl Refusal {
     }
 
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
-        Self {
-            hint: Some(hint.into()),
-            ..self
-        }
+        Self { hint: Some(hint.into()), ..self }
     }
 }
 
@@ -92,11 +85,7 @@ impl Value {
 fn scalar<T>(value: &Value, what: &str, read: impl Fn(&Value) -> Option<T>) -> Result<T, Refusal> {
     read(value).ok_or_else(|| {
         let refusal = Refusal::expected(what, value);
-        if value.is_right_unquoted(&read) {
-            refusal.hint("write it without quotes")
-        } else {
-            refusal
-        }
+        if value.is_right_unquoted(&read) { refusal.hint("write it without quotes") } else { refusal }
     })
 }
 
@@ -175,9 +164,7 @@ pub(super) fn label_text(text: &str) -> Option<String> {
 }
 
 pub(super) fn path(value: &Value) -> Result<PathBuf, Refusal> {
-    scalar(value, "a path", |value| {
-        value.as_text().filter(|text| !text.is_empty()).map(PathBuf::from)
-    })
+    scalar(value, "a path", |value| value.as_text().filter(|text| !text.is_empty()).map(PathBuf::from))
 }
 
 pub(super) fn loopback_host(value: &Value) -> Result<LoopbackHost, Refusal> {
@@ -195,9 +182,7 @@ pub(super) fn host_port(value: &Value) -> Result<HostPort, Refusal> {
 }
 
 fn address<T: FromStr<Err = AddressError>>(value: &Value, what: &str, hint: &str) -> Result<T, Refusal> {
-    let text = value
-        .as_text()
-        .ok_or_else(|| Refusal::expected(what, value).hint(hint))?;
+    let text = value.as_text().ok_or_else(|| Refusal::expected(what, value).hint(hint))?;
     text.parse().map_err(|error| match error {
         AddressError::NotLoopback { .. } => Refusal {
             code: Code::NotLoopback,

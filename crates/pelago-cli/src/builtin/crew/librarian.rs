@@ -133,7 +133,9 @@ impl Catalogue {
             match turn.ask(&section::address(section), &section::Order::Terms).await? {
                 section::Reply::Terms(terms) => catalogue.add(terms),
                 reply @ (section::Reply::Taken | section::Reply::Page(_)) => {
-                    return Err(Fault::hopeless(format!("section {section} was asked for terms and replied {reply:?}")));
+                    return Err(Fault::hopeless(format!(
+                        "section {section} was asked for terms and replied {reply:?}"
+                    )));
                 }
             }
         }

@@ -57,7 +57,7 @@ impl Crew {
     }
 
     /// Reaches the mesh through another node, or another run of the same.
-    pub(super) fn go_on(&mut self, client: &Client) {
+    pub(super) fn reach(&mut self, client: &Client) {
         self.client = client.clone();
     }
 

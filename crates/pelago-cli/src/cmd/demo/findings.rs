@@ -20,7 +20,7 @@ use super::{
     Killed,
     crew::{LIST_MAX, all_agents},
     problem,
-    victim::Victim,
+    victim::{Victim, many},
 };
 use crate::{
     builtin::crew::{FILE_READER, idempotency_key, section},
@@ -177,16 +177,16 @@ impl Findings {
 
     pub(super) fn table(&self) -> String {
         facts([
-            ("files", format!("{} in {} sections, {} skipped", self.files, self.sections, self.files_skipped)),
+            ("files", format!("{} in {}, {} skipped", self.files, many(self.sections, "section"), self.files_skipped)),
             ("tasks", self.tasks.to_string()),
             ("retries", self.retries.to_string()),
             ("turns", self.turns.to_string()),
             ("killed", self.killed.to_string()),
             ("agents re-homed", self.agents_rehomed.to_string()),
             ("failover", self.failover_ms.map_or("no result afterwards".to_owned(), |ms| format!("{ms} ms"))),
-            ("lost", counted(&self.lost)),
-            ("duplicated", counted(&self.duplicated)),
-            ("different", counted(&self.different)),
+            ("lost", names(&self.lost)),
+            ("duplicated", names(&self.duplicated)),
+            ("different", names(&self.different)),
             ("report", self.report.clone()),
         ])
     }
@@ -207,7 +207,7 @@ fn began_at(task: &Task) -> Option<u64> {
 }
 
 /// How many there are, and the first of their names.
-fn counted<'a>(names: impl IntoIterator<Item = &'a String, IntoIter: ExactSizeIterator>) -> String {
+fn names<'a>(names: impl IntoIterator<Item = &'a String, IntoIter: ExactSizeIterator>) -> String {
     let names = names.into_iter();
     let count = names.len();
     if count == 0 {

@@ -12,7 +12,7 @@ mod progress;
 mod victim;
 
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
 };
 
@@ -59,10 +59,11 @@ pub(crate) struct DemoArgs {
 }
 
 pub(crate) async fn run(args: DemoArgs, output: Output) -> Result<Exit, Error> {
-    let listing = list(args.path.as_deref())?;
     let destination = findings::Destination::new(args.report)?;
+    let listing = list(args.path.as_deref())?;
     output.note(WHAT_IT_DOES);
-    let mut terminated = signal(SignalKind::terminate()).map_err(|cause| problem::system("listen to signals", &cause))?;
+    let mut terminated =
+        signal(SignalKind::terminate()).map_err(|cause| problem::system("listen to signals", &cause))?;
     let (report, findings) = tokio::select! {
         played = play(&listing, args.drop, output) => played?,
         _ = terminated.recv() => return Ok(Exit::Interrupted),
@@ -94,7 +95,8 @@ async fn play(listing: &Listing, dropped: Option<String>, output: Output) -> Res
     match act(&mut node, listing, &mut progress).await {
         Ok(played) => {
             node.stop().await;
-            fs::remove_dir_all(folder.path()).map_err(|cause| problem::system("remove the temporary folder", &cause))?;
+            fs::remove_dir_all(folder.path())
+                .map_err(|cause| problem::system("remove the temporary folder", &cause))?;
             Ok(played)
         }
         Err(error) => Err(node.ended_by_itself().map_or(error, Error::from)),
@@ -113,7 +115,7 @@ async fn act(node: &mut Node, listing: &Listing, progress: &mut Progress) -> Res
     node.start_again().await?;
     progress.say(&format!("{} is back after {} ms", victim.node, killed.ago().as_millis()));
 
-    crew.go_on(node.client());
+    crew.reach(node.client());
     let report = crew.until_the_report_is_written(listing, progress).await?;
     let store = findings::read_store(node.client()).await?;
     let expected = single::report_of_listing(listing);

@@ -45,7 +45,10 @@ pub(super) fn nothing_to_lose() -> Problem {
 
 /// The mesh has work and does none.
 pub(super) fn stalled(seconds: u64) -> Problem {
-    failed(&format!("nothing was done for {seconds} s although there is work"), "PELAGO_LOG=debug makes a node say more")
+    failed(
+        &format!("nothing was done for {seconds} s although there is work"),
+        "PELAGO_LOG=debug makes a node say more",
+    )
 }
 
 /// All work has ended, and there is no summary.

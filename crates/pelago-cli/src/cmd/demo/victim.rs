@@ -25,11 +25,15 @@ pub(super) struct Victim {
     pub(super) agents: BTreeMap<String, u64>,
 }
 
+/// A count of things.
+pub(super) fn many(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 impl fmt::Display for Victim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { node, tasks, sections, agents: _ } = self;
-        let plural = |count: u64| if count == 1 { "" } else { "s" };
-        write!(f, "{node}, which holds {tasks} running task{} and {sections} section{}", plural(*tasks), plural(*sections))
+        write!(f, "{node}, which holds {} and {}", many(*tasks, "running task"), many(*sections, "section"))
     }
 }
 
@@ -58,7 +62,12 @@ fn most_laden(running: &[Task], agents: &[Agent]) -> Option<Victim> {
 }
 
 fn laden_at<'n, 'a>(nodes: &'n mut BTreeMap<&'a str, Victim>, node: &'a str) -> &'n mut Victim {
-    nodes.entry(node).or_insert_with(|| Victim { node: node.to_owned(), tasks: 0, sections: 0, agents: BTreeMap::new() })
+    nodes.entry(node).or_insert_with(|| Victim {
+        node: node.to_owned(),
+        tasks: 0,
+        sections: 0,
+        agents: BTreeMap::new(),
+    })
 }
 
 impl Victim {

@@ -40,12 +40,7 @@ pub(super) async fn run(args: LsArgs, client: &Client, output: Output) -> Result
     let LsArgs { state, agent, paging } = args;
     let (items, next) = paging
         .gather(async |cursor, limit| {
-            let query = TaskQuery {
-                state,
-                agent: agent.clone(),
-                cursor,
-                limit: Some(limit),
-            };
+            let query = TaskQuery { state, agent: agent.clone(), cursor, limit: Some(limit) };
             let TaskList { items, next } = client.tasks(&query).await?;
             Ok((items, next))
         })
@@ -64,10 +59,7 @@ pub(super) async fn run(args: LsArgs, client: &Client, output: Output) -> Result
 }
 
 fn text(list: &TaskList) -> String {
-    columns(
-        ["TASK", "AGENT", "STATE", "ATTEMPT", "NODE", "CREATED", "REASON"],
-        list.items.iter().map(row),
-    )
+    columns(["TASK", "AGENT", "STATE", "ATTEMPT", "NODE", "CREATED", "REASON"], list.items.iter().map(row))
 }
 
 fn row(task: &Task) -> [String; 7] {
@@ -76,7 +68,7 @@ fn row(task: &Task) -> [String; 7] {
         task.agent.clone(),
         task_state::as_str(task.state).to_owned(),
         format!("{}/{}", task.attempt, task.attempts_max),
-        task.node.clone().unwrap_or_else(|| "-".to_owned()),
+        task.node.clone().unwrap_or_default(),
         task.created.to_string(),
         task.reason.as_deref().map_or_else(String::new, one_line),
     ]

@@ -89,10 +89,7 @@ pub(super) async fn events(args: &EventsArgs, client: &Client, output: Output) -
 const PART_MAX: usize = 1_000;
 
 async fn all_events(args: &EventsArgs, client: &Client) -> Result<TaskEventList, Error> {
-    let mut list = TaskEventList {
-        items: Vec::new(),
-        next: args.after,
-    };
+    let mut list = TaskEventList { items: Vec::new(), next: args.after };
     loop {
         let part = client.events(args.id, list.next, Some(PART_MAX), None).await?;
         let is_last = part.items.len() < PART_MAX;
@@ -126,15 +123,7 @@ async fn follow(args: &EventsArgs, client: &Client, output: Output) -> Result<()
 
 /// One event, a line: so that columns stay where they are while more follow.
 fn line(event: &TaskEvent) -> String {
-    let TaskEvent {
-        n,
-        at,
-        attempt,
-        event,
-        node,
-        note,
-        reason,
-    } = event;
+    let TaskEvent { n, at, attempt, event, node, note, reason } = event;
     let mut line = format!("{n:>4}  {at}  attempt {attempt:<3} {:<9}", event.as_str());
     let said = [
         node.as_ref().map(|node| format!("on {node}")),

@@ -50,9 +50,7 @@ impl AgentConfig {
 
 /// Reads all declared agents, by name.
 pub(in super::super) fn read_agents(root: &mut Section<'_>) -> BTreeMap<Name, AgentConfig> {
-    root.entries("agents", |report, name, node| {
-        Some(report.section(node, |section| AgentConfig::read(section, name)))
-    })
+    root.entries("agents", |report, name, node| Some(report.section(node, |section| AgentConfig::read(section, name))))
 }
 
 fn affinity(value: &Value) -> Result<Affinity, Refusal> {

@@ -78,10 +78,7 @@ impl KnownNode {
                 // A note for those who read the file: the node itself says what it does when it is met.
                 section.optional("role", value::word(&[("coordinator", ()), ("worker", ())]));
                 let id = section.optional("id", value::name);
-                Some(Self {
-                    id,
-                    address: section.required("address", value::host_port)?,
-                })
+                Some(Self { id, address: section.required("address", value::host_port)? })
             });
         }
         let address = report.value(&node, value::host_port)?;
@@ -93,10 +90,7 @@ fn enabled(value: &Value) -> Result<(), Refusal> {
     if value::boolean(value)? {
         return Ok(());
     }
-    Err(Refusal::not_yet(
-        value,
-        "remove it; a node without peers is a mesh of one",
-    ))
+    Err(Refusal::not_yet(value, "remove it; a node without peers is a mesh of one"))
 }
 
 fn discovery_method(value: &Value) -> Result<(), Refusal> {
@@ -104,8 +98,5 @@ fn discovery_method(value: &Value) -> Result<(), Refusal> {
     if method(value)? {
         return Ok(());
     }
-    Err(Refusal::not_yet(
-        value,
-        "use \"static\" and list the addresses in mesh.peers",
-    ))
+    Err(Refusal::not_yet(value, "use \"static\" and list the addresses in mesh.peers"))
 }

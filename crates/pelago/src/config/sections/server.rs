@@ -19,11 +19,7 @@ pub struct ServerConfig {
 
 impl Default for ServerConfig {
     fn default() -> Self {
-        Self {
-            enabled: true,
-            host: LoopbackHost::V4,
-            port: 8080,
-        }
+        Self { enabled: true, host: LoopbackHost::V4, port: 8080 }
     }
 }
 

@@ -14,17 +14,13 @@ pub struct ShutdownConfig {
 
 impl Default for ShutdownConfig {
     fn default() -> Self {
-        Self {
-            drain_max: Duration::from_secs(20),
-        }
+        Self { drain_max: Duration::from_secs(20) }
     }
 }
 
 impl ShutdownConfig {
     pub(in super::super) fn read(section: &mut Section<'_>) -> Self {
         let default = Self::default();
-        Self {
-            drain_max: section.get("drain_ms_max", value::millis(0..=3_600_000), default.drain_max),
-        }
+        Self { drain_max: section.get("drain_ms_max", value::millis(0..=3_600_000), default.drain_max) }
     }
 }

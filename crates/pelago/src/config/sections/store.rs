@@ -23,10 +23,7 @@ pub struct StoreConfig {
 
 impl Default for StoreConfig {
     fn default() -> Self {
-        Self {
-            dir: Path::new(PARENT).join("node"),
-            disk_free_bytes_min: 256 * 1024 * 1024,
-        }
+        Self { dir: Path::new(PARENT).join("node"), disk_free_bytes_min: 256 * 1024 * 1024 }
     }
 }
 

@@ -36,8 +36,20 @@ fn sqlite_and_the_maps_agree_on_random_traffic() {
 }
 
 const KINDS: [&str; 14] = [
-    "Committed", "Registered", "Expired", "Claimed", "Enqueued", "Assigned", "Swept", "Existing", "Duplicate", "Fenced",
-    "HolderGone", "StaleToken", "WrongState", "Conflict",
+    "Committed",
+    "Registered",
+    "Expired",
+    "Claimed",
+    "Enqueued",
+    "Assigned",
+    "Swept",
+    "Existing",
+    "Duplicate",
+    "Fenced",
+    "HolderGone",
+    "StaleToken",
+    "WrongState",
+    "Conflict",
 ];
 
 fn agree(seed: u64, seen: &mut BTreeMap<String, u64>) {
@@ -121,7 +133,8 @@ fn same_lists(view: &View<'_>, maps: &MapRows) -> Result<(), Error> {
             let agent = agent.map(|text| text.parse().expect("a name"));
             let filter = TaskFilter { namespace: namespace.clone(), state, agent: agent.clone() };
             let wanted = |task: &&pelago_core::record::Task| {
-                state.is_none_or(|state| task.state == state) && agent.as_ref().is_none_or(|name| task.agent.name == *name)
+                state.is_none_or(|state| task.state == state)
+                    && agent.as_ref().is_none_or(|name| task.agent.name == *name)
             };
             let expected: Vec<_> = maps.tasks.values().rev().filter(wanted).cloned().collect();
             assert_eq!(pages(|after| view.tasks(&filter, after, 7))?, expected);

@@ -1,0 +1,124 @@
+//! Makes a link, and makes it again when it was lost.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use pelago_core::{
+    id::Name,
+    link::{Dialer, Ended, Refusal, Role},
+    time::Time,
+};
+use tokio::{
+    net::TcpStream,
+    sync::watch,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{driver, handle::Handle, links::Links};
+
+/// A loop that keeps a link with the node at one address.
+#[derive(Debug)]
+pub struct Dial {
+    links: Links,
+    address: SocketAddr,
+    role: Role,
+    state: watch::Sender<State>,
+}
+
+/// What became of a dial.
+#[derive(Debug, Clone)]
+pub enum State {
+    /// It has not been answered yet.
+    Dialling,
+    /// There is a link with the node, whoever dialled.
+    Up(Handle),
+    /// The address cannot be reached. It is dialled again.
+    Unreachable(Arc<io::Error>),
+    /// The link has ended. It is dialled again.
+    Ended(Ended),
+}
+
+impl State {
+    /// The link, if there is one.
+    #[must_use]
+    pub fn up(&self) -> Option<&Handle> {
+        match self {
+            Self::Up(link) => Some(link),
+            Self::Dialling | Self::Unreachable(_) | Self::Ended(_) => None,
+        }
+    }
+}
+
+impl Dial {
+    /// A loop that dials `address`, and where its state is seen.
+    #[must_use]
+    pub fn new(links: &Links, address: SocketAddr, role: Role) -> (Self, watch::Receiver<State>) {
+        let (state, seen) = watch::channel(State::Dialling);
+        (Self { links: links.clone(), address, role, state }, seen)
+    }
+
+    /// Dials, and again after a pause whenever the link was lost, until the links of the node are closed. A link that the
+    /// other node dialled meanwhile is as good: it is waited for.
+    ///
+    /// # Cancel safety
+    /// Dropped, the link that it drives is lost.
+    pub async fn run(self) {
+        let stop = self.links.stop().clone();
+        let started = Instant::now();
+        let now = || Time::ZERO + started.elapsed();
+        let mut dialer = Dialer::new(self.links.config().pauses);
+        let mut node = None;
+        while !stop.is_cancelled() {
+            let state = match self.there(node.as_ref()) {
+                Some(link) => self.wait_for(&link).await,
+                None => self.dial(&mut node, || dialer.up(now())).await,
+            };
+            self.state.send_replace(state);
+            let pause = dialer.down(now(), jitter());
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    /// The link that the other node dialled.
+    fn there(&self, node: Option<&Name>) -> Option<Handle> {
+        self.links.get(node?, self.role)
+    }
+
+    async fn wait_for(&self, link: &Handle) -> State {
+        self.state.send_replace(State::Up(link.clone()));
+        State::Ended(link.ended().await)
+    }
+
+    async fn dial(&self, node: &mut Option<Name>, up: impl FnOnce()) -> State {
+        let handshake_max = self.links.config().link.handshake_max;
+        let stream = match connect(self.address, handshake_max).await {
+            Ok(stream) => stream,
+            Err(error) => return State::Unreachable(Arc::new(error)),
+        };
+        let ended = driver::dialled(&self.links, stream, self.role, |link| {
+            up();
+            *node = Some(link.terms().other.node_name.clone());
+            self.state.send_replace(State::Up(link));
+        });
+        let ended = ended.await;
+        if let Ended::RefusedHere(Refusal::Duplicate { there: other, .. })
+        | Ended::RefusedThere(Refusal::Duplicate { here: other, .. }) = &ended
+        {
+            *node = Some(other.clone());
+        }
+        State::Ended(ended)
+    }
+}
+
+async fn connect(address: SocketAddr, max: Duration) -> io::Result<TcpStream> {
+    match timeout(max, TcpStream::connect(address)).await {
+        Ok(connected) => connected,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+fn jitter() -> u32 {
+    getrandom::u32().expect("the operating system gives randomness")
+}

@@ -1,0 +1,194 @@
+//! All links of a node: who it is, whom it has links with, and whom their frames go to.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use pelago_core::{
+    id::Name,
+    link::{self, Goodbye, Hello, LinkId, Pauses, Refusal, Role, Table, Terms},
+};
+use tokio::runtime;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{deliver::Deliver, handle::Handle};
+
+/// What links do and how many there may be.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Times of each link.
+    pub link: link::Config,
+    /// Pauses between dials.
+    pub pauses: Pauses,
+    /// The most links, both sockets of a voter counted; more are refused with an error that the other side reports.
+    pub links_max: u32,
+    /// The most connections whose handshake is not done; more wait in the kernel.
+    pub handshakes_max: usize,
+    /// Where links of consensus are driven when they are accepted; where the listener runs if it is not given.
+    pub consensus: Option<runtime::Handle>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            link: link::Config::default(),
+            pauses: Pauses::default(),
+            links_max: 256,
+            handshakes_max: 64,
+            consensus: None,
+        }
+    }
+}
+
+/// All links of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Links {
+    shared: Arc<Shared>,
+}
+
+type MakeDeliver = dyn Fn(&Handle) -> Box<dyn Deliver> + Send + Sync;
+
+struct Shared {
+    config: Config,
+    deliver: Box<MakeDeliver>,
+    state: Mutex<State>,
+    ids: AtomicU64,
+    stop: CancellationToken,
+    loops: TaskTracker,
+}
+
+struct State {
+    me: Hello,
+    table: Table,
+    up: BTreeMap<LinkId, Handle>,
+}
+
+impl Links {
+    /// No links yet, for the node that introduces itself as `me`. For each link that comes up, `deliver` makes whom its
+    /// frames go to; it is called on the link's loop before the first frame and must not block.
+    pub fn new(
+        config: Config,
+        me: Hello,
+        deliver: impl Fn(&Handle) -> Box<dyn Deliver> + Send + Sync + 'static,
+    ) -> Self {
+        let table = Table::new(config.links_max);
+        let shared = Shared {
+            config,
+            deliver: Box::new(deliver),
+            state: Mutex::new(State { me, table, up: BTreeMap::new() }),
+            ids: AtomicU64::new(0),
+            stop: CancellationToken::new(),
+            loops: TaskTracker::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Changes how this node introduces itself over connections to come, once it was admitted or registered.
+    pub fn introduce(&self, change: impl FnOnce(&mut Hello)) {
+        change(&mut self.lock().me);
+    }
+
+    /// The link with a node, whoever dialled.
+    #[must_use]
+    pub fn get(&self, node: &Name, role: Role) -> Option<Handle> {
+        let state = self.lock();
+        let id = state.table.find(node, role)?;
+        state.up.get(&id).cloned()
+    }
+
+    /// All links that are up, by name of the node and role.
+    #[must_use]
+    pub fn all(&self) -> Vec<Handle> {
+        let state = self.lock();
+        state.table.iter().filter_map(|(_, _, id)| state.up.get(&id).cloned()).collect()
+    }
+
+    /// Says goodbye on all links after what was sent, and waits until they have ended, within `close_max`. Listeners and
+    /// dials end too; connections that come are refused.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is done, the links end all the same.
+    pub async fn close(&self, why: Goodbye) {
+        self.lock().table.stop();
+        self.shared.stop.cancel();
+        for link in self.all() {
+            link.close(why);
+        }
+        self.shared.loops.close();
+        self.shared.loops.wait().await;
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    pub(crate) fn stop(&self) -> &CancellationToken {
+        &self.shared.stop
+    }
+
+    pub(crate) fn loops(&self) -> &TaskTracker {
+        &self.shared.loops
+    }
+
+    /// How this node introduces itself over a connection.
+    pub(crate) fn me(&self, role: Role) -> Hello {
+        Hello { role, ..self.lock().me.clone() }
+    }
+
+    pub(crate) fn next_id(&self) -> LinkId {
+        LinkId(self.shared.ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Judges a connection whose ends agree. One that it takes the place of is closed.
+    pub(crate) fn judge(&self, terms: &Terms, id: LinkId) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        let State { me, table, up } = &mut *state;
+        let replaced = table.enter(me, terms, id)?.and_then(|old| up.remove(&old));
+        drop(state);
+        if let Some(link) = replaced {
+            link.close(Goodbye::Replaced);
+        }
+        Ok(())
+    }
+
+    /// A link is up. Whoever gets its frames is made before anybody can find it.
+    pub(crate) fn up(&self, id: LinkId, link: &Handle) -> Box<dyn Deliver> {
+        let deliver = (self.shared.deliver)(link);
+        let mut state = self.lock();
+        // It may have been replaced in this moment.
+        let is_entered = state.table.iter().any(|(_, _, entered)| entered == id);
+        if is_entered {
+            state.up.insert(id, link.clone());
+        }
+        drop(state);
+        if !is_entered {
+            link.close(Goodbye::Replaced);
+        } else if self.shared.stop.is_cancelled() {
+            link.close(Goodbye::Stopping);
+        }
+        deliver
+    }
+
+    /// A connection has ended.
+    pub(crate) fn leave(&self, id: LinkId) {
+        let mut state = self.lock();
+        state.table.leave(id);
+        state.up.remove(&id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics between two changes that belong together.
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.lock().table.iter()).finish()
+    }
+}

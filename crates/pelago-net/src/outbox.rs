@@ -1,0 +1,461 @@
+//! What both directions of a link share: its machine, and the frames that wait to be written.
+//!
+//! Senders encode straight into a buffer a lane; the writer swaps the buffers and writes them whole, so that neither a
+//! system call nor a wake falls on each message. The lock is held for a few lines at a time, never across `.await`.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicU32, Ordering},
+};
+
+use bytes::{Bytes, BytesMut};
+use pelago_core::{
+    link::{Control, Effect, Ended, Input, Lane, Link, NoReply, PerLane, RequestId, Terms, Unanswered},
+    time::Time,
+};
+use pelago_wire::frame::{self, Form};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+
+use crate::{
+    handle::{RequestError, SendError},
+    tickets::{Tickets, Waiter},
+};
+
+/// The most bytes that wait in a lane for the writer. Twice what is read at once, so that replies to a batch find room
+/// while the batch is delivered.
+const UNSENT_BYTES_MAX: usize = 512 << 10;
+
+/// A buffer larger than this is given back once it is hardly used: an idle link stays small.
+const KEPT_BYTES_MAX: usize = 4 << 10;
+
+/// What both directions of a link share.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    state: Mutex<State>,
+    started: Instant,
+    /// There is something to write.
+    pub(crate) unsent: Notify,
+    /// A deadline is earlier than the timer believes.
+    pub(crate) sooner: Notify,
+    rooms: PerLane<Rooms>,
+    terms: OnceLock<Terms>,
+    ended: watch::Sender<Option<Ended>>,
+}
+
+/// Those who wait to send in a lane. Requests wait apart: the first of them may wait for replies, which must not wait
+/// for it.
+#[derive(Debug, Default)]
+struct Rooms {
+    requests: Room,
+    others: Room,
+}
+
+/// What waits for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Queue {
+    Requests,
+    Others,
+}
+
+/// Those who wait, first come first served.
+#[derive(Debug, Default)]
+struct Room {
+    waiting: AtomicU32,
+    turn: tokio::sync::Mutex<()>,
+    freed: Notify,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    link: Link,
+    lanes: PerLane<BytesMut>,
+    tickets: Tickets,
+    effects: Vec<Effect>,
+    armed: Option<Time>,
+}
+
+/// What is left to do when the lock is released.
+#[derive(Debug, Default)]
+pub(crate) struct After {
+    /// Ask the table of links.
+    pub(crate) judge: Option<Box<Terms>>,
+    /// The link is up.
+    pub(crate) up: Option<Box<Terms>>,
+    ends: Vec<(Waiter, Result<Bytes, RequestError>)>,
+    freed: PerLane<bool>,
+    down: Option<Ended>,
+    sooner: bool,
+    unsent: bool,
+}
+
+impl Outbox {
+    pub(crate) fn new(started: Instant, link: impl FnOnce(Time, &mut Vec<Effect>) -> Link) -> Arc<Self> {
+        let mut effects = Vec::new();
+        let link = link(since(started), &mut effects);
+        let mut lanes = PerLane::<BytesMut>::default();
+        lanes[Lane::Control].extend_from_slice(&frame::PREFACE);
+        let mut state = State { link, lanes, tickets: Tickets::default(), effects, armed: None };
+        state.carry_out(&mut After::default());
+        Arc::new(Self {
+            state: Mutex::new(state),
+            started,
+            unsent: Notify::new(),
+            sooner: Notify::new(),
+            rooms: PerLane::default(),
+            terms: OnceLock::new(),
+            ended: watch::Sender::new(None),
+        })
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        since(self.started)
+    }
+
+    pub(crate) fn instant(&self, at: Time) -> Instant {
+        self.started + (at - Time::ZERO)
+    }
+
+    /// What the ends agreed on. Known to whoever has a handle, since a handle exists only once the link is up.
+    pub(crate) fn terms(&self) -> &Terms {
+        self.terms.get().expect("a handle is given out when the terms are known")
+    }
+
+    pub(crate) fn agreed(&self, terms: Terms) {
+        self.terms.set(terms).expect("a link comes up once");
+    }
+
+    pub(crate) fn ended(&self) -> watch::Receiver<Option<Ended>> {
+        self.ended.subscribe()
+    }
+
+    /// Tells the machine something.
+    pub(crate) fn handle(&self, input: Input) -> After {
+        let now = self.now();
+        self.with(|state, after| {
+            state.link.handle(now, input, &mut state.effects);
+            state.carry_out(after);
+        })
+    }
+
+    /// Works on the state, and does afterwards what must not be done under the lock.
+    pub(crate) fn with(&self, work: impl FnOnce(&mut State, &mut After)) -> After {
+        let mut after = After::default();
+        let mut state = self.lock();
+        let had_unsent = state.has_unsent();
+        work(&mut state, &mut after);
+        after.unsent |= !had_unsent && state.has_unsent();
+        after.sooner = state.is_sooner();
+        drop(state);
+        self.follow_up(&mut after);
+        after
+    }
+
+    /// Encodes a frame as soon as there is credit and room, after those who came before.
+    pub(crate) async fn when_there_is_room<T>(
+        &self,
+        (lane, queue): (Lane, Queue),
+        mut attempt: impl FnMut(&mut Attempt<'_>) -> Option<T>,
+    ) -> Result<T, SendError> {
+        match self.try_now((lane, queue), &mut attempt) {
+            Err(SendError::Busy) => {}
+            done => return done,
+        }
+        let room = self.rooms[lane].of(queue);
+        let _waiting = Waiting::begin(&room.waiting);
+        let _turn = room.turn.lock().await;
+        loop {
+            match self.attempt(&mut attempt) {
+                Err(SendError::Busy) => room.freed.notified().await,
+                done => return done,
+            }
+        }
+    }
+
+    /// Encodes a frame, unless others wait or there is no credit or room.
+    pub(crate) fn try_now<T>(
+        &self,
+        (lane, queue): (Lane, Queue),
+        attempt: impl FnMut(&mut Attempt<'_>) -> Option<T>,
+    ) -> Result<T, SendError> {
+        let is_free = self.rooms[lane].of(queue).waiting.load(Ordering::SeqCst) == 0;
+        if is_free { self.attempt(attempt) } else { Err(SendError::Busy) }
+    }
+
+    fn attempt<T>(&self, mut attempt: impl FnMut(&mut Attempt<'_>) -> Option<T>) -> Result<T, SendError> {
+        let mut state = self.lock();
+        if !state.link.is_up() {
+            return Err(SendError::Down);
+        }
+        let had_unsent = state.has_unsent();
+        let done = attempt(&mut Attempt { state: &mut state });
+        let is_first = !had_unsent && state.has_unsent();
+        let is_sooner = state.is_sooner();
+        drop(state);
+        if is_first {
+            self.unsent.notify_one();
+        }
+        if is_sooner {
+            self.sooner.notify_one();
+        }
+        done.ok_or(SendError::Busy)
+    }
+
+    /// Says that a request gets no reply, unless it has ended.
+    pub(crate) fn put_no_reply(&self, lane: Lane, id: RequestId, why: NoReply) {
+        self.with(|state, _| {
+            if state.link.answer(lane, id) && state.link.is_up() {
+                frame::put_no_reply(&mut state.lanes[lane], lane, id, why);
+            }
+        });
+    }
+
+    /// Whoever waited for the reply to a request has gone.
+    pub(crate) fn cancel(&self, lane: Lane, id: RequestId) {
+        self.with(|state, after| {
+            if let Some((ticket, control)) = state.link.cancel(lane, id) {
+                drop(state.tickets.take(ticket));
+                state.put_control(&control);
+                after.freed[lane] = true;
+            }
+        });
+    }
+
+    /// Bytes that arrived were consumed.
+    pub(crate) fn consumed(&self, lane: Lane, bytes: u32) {
+        self.with(|state, _| {
+            if let Some(control) = state.link.consumed(lane, bytes) {
+                state.put_control(&control);
+            }
+        });
+    }
+
+    /// Swaps what waits with `empty` buffers. `false` if nothing waits.
+    pub(crate) fn swap(&self, empty: &mut PerLane<BytesMut>) -> bool {
+        let mut state = self.lock();
+        if !state.has_unsent() {
+            return false;
+        }
+        std::mem::swap(&mut state.lanes, empty);
+        drop(state);
+        self.free(|lane| !empty[lane].is_empty());
+        true
+    }
+
+    /// Gives up on what took too long.
+    pub(crate) fn expire(&self) {
+        let now = self.now();
+        self.with(|state, after| {
+            state.link.expire(now, &mut state.effects);
+            state.carry_out(after);
+        });
+    }
+
+    /// The time of the timer: when to call [`Self::expire`].
+    pub(crate) fn arm(&self) -> Option<Instant> {
+        let mut state = self.lock();
+        state.armed = state.link.deadline();
+        let armed = state.armed;
+        drop(state);
+        armed.map(|at| self.instant(at))
+    }
+
+    fn follow_up(&self, after: &mut After) {
+        for (waiter, end) in after.ends.drain(..) {
+            // Whoever waited may have gone in this moment.
+            let _ = waiter.send(end);
+        }
+        if after.unsent {
+            self.unsent.notify_one();
+        }
+        if after.sooner {
+            self.sooner.notify_one();
+        }
+        if let Some(ended) = after.down.take() {
+            self.ended.send_replace(Some(ended));
+            after.freed = PerLane::all(true);
+        }
+        self.free(|lane| after.freed[lane]);
+    }
+
+    fn free(&self, is_freed: impl Fn(Lane) -> bool) {
+        for lane in Lane::ALL.into_iter().filter(|&lane| is_freed(lane)) {
+            let Rooms { requests, others } = &self.rooms[lane];
+            for room in [others, requests] {
+                if room.waiting.load(Ordering::SeqCst) > 0 {
+                    room.freed.notify_one();
+                }
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic under the lock ends the loop that panicked; the others find the link as it was.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Rooms {
+    fn of(&self, queue: Queue) -> &Room {
+        match queue {
+            Queue::Requests => &self.requests,
+            Queue::Others => &self.others,
+        }
+    }
+}
+
+impl State {
+    /// The machine, for what happens with each frame.
+    pub(crate) fn link(&mut self) -> &mut Link {
+        &mut self.link
+    }
+
+    /// Tells the machine something, within a batch.
+    pub(crate) fn handle(&mut self, now: Time, input: Input, after: &mut After) {
+        self.link.handle(now, input, &mut self.effects);
+        self.carry_out(after);
+    }
+
+    /// A reply came, or word that there will be none.
+    pub(crate) fn replied(
+        &mut self,
+        lane: Lane,
+        id: RequestId,
+        end: Result<Bytes, RequestError>,
+        after: &mut After,
+    ) -> Result<(), pelago_core::link::Flaw> {
+        if let Some(ticket) = self.link.replied(lane, id)? {
+            after.ends.push((self.tickets.take(ticket), end));
+            after.freed[lane] = true;
+        }
+        Ok(())
+    }
+
+    /// What arrived was consumed by being given to whoever waited.
+    pub(crate) fn consumed(&mut self, lane: Lane, bytes: u32) {
+        if let Some(control) = self.link.consumed(lane, bytes) {
+            self.put_control(&control);
+        }
+    }
+
+    fn carry_out(&mut self, after: &mut After) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Send(control) => self.put_control(&control),
+                Effect::Judge(terms) => after.judge = Some(terms),
+                Effect::Up(terms) => after.up = Some(terms),
+                Effect::Credited(lane) => after.freed[lane] = true,
+                Effect::Unanswered { ticket, why } => {
+                    let error = match why {
+                        Unanswered::Deadline => RequestError::Deadline,
+                        Unanswered::LinkDown => RequestError::Unknown,
+                    };
+                    after.ends.push((self.tickets.take(ticket), Err(error)));
+                    after.freed = PerLane::all(true);
+                }
+                Effect::Down(ended) => after.down = Some(ended),
+            }
+        }
+        self.effects = effects;
+    }
+
+    fn put_control(&mut self, control: &Control) {
+        let lane = match control {
+            // After the request, or it would call off what has not arrived.
+            Control::Cancel { lane, .. } => *lane,
+            // After everything.
+            Control::Goodbye(_) => Lane::Bulk,
+            Control::Hello(_) | Control::Refuse(_) | Control::Ping(_) | Control::Pong(_) | Control::Credit { .. } => {
+                Lane::Control
+            }
+        };
+        frame::put_control(&mut self.lanes[lane], control);
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.lanes.0.iter().any(|lane| !lane.is_empty())
+    }
+
+    /// Whether the timer sleeps too long.
+    fn is_sooner(&self) -> bool {
+        self.armed.is_some_and(|armed| self.link.deadline().is_some_and(|deadline| deadline < armed))
+    }
+}
+
+/// One try at encoding a frame, under the lock.
+pub(crate) struct Attempt<'a> {
+    state: &'a mut State,
+}
+
+impl Attempt<'_> {
+    pub(crate) fn put_one_way(&mut self, lane: Lane, kind: u16, payload: &[u8]) -> Option<()> {
+        self.charge(lane, Form::OneWay, payload)?;
+        frame::put_data(&mut self.state.lanes[lane], lane, Form::OneWay, kind, payload);
+        Some(())
+    }
+
+    /// Takes the waiter only when it succeeds.
+    pub(crate) fn put_request(
+        &mut self,
+        lane: Lane,
+        kind: u16,
+        payload: &[u8],
+        (now, deadline): (Time, Time),
+        waiter: &mut Option<Waiter>,
+    ) -> Option<RequestId> {
+        let id = self.state.link.next_request(lane)?;
+        let form = Form::Request { id, wait: deadline - now };
+        self.charge(lane, form, payload)?;
+        let ticket = self.state.tickets.add(waiter.take()?);
+        self.state.link.ask(lane, ticket, deadline);
+        frame::put_data(&mut self.state.lanes[lane], lane, form, kind, payload);
+        Some(id)
+    }
+
+    /// A request that was called off takes its reply silently.
+    pub(crate) fn put_reply(&mut self, lane: Lane, id: RequestId, payload: &[u8]) -> Option<()> {
+        if !self.state.link.is_open(lane, id) {
+            return Some(());
+        }
+        let form = Form::Reply(id);
+        self.charge(lane, form, payload)?;
+        self.state.link.answer(lane, id);
+        frame::put_data(&mut self.state.lanes[lane], lane, form, 0, payload);
+        Some(())
+    }
+
+    fn charge(&mut self, lane: Lane, form: Form, payload: &[u8]) -> Option<()> {
+        let bytes = u32::try_from(payload.len()).expect("the size of a payload is checked before it is sent");
+        let has_room = self.state.lanes[lane].len() < UNSENT_BYTES_MAX;
+        (has_room && self.state.link.charge(lane, frame::charge_of(form, bytes))).then_some(())
+    }
+}
+
+/// Counts one who waits, until it is dropped.
+struct Waiting<'a>(&'a AtomicU32);
+
+impl<'a> Waiting<'a> {
+    fn begin(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Empties a written buffer for its next use.
+pub(crate) fn clear(buffer: &mut BytesMut) {
+    let is_hardly_used = buffer.capacity() > KEPT_BYTES_MAX && buffer.len() < buffer.capacity() / 8;
+    if is_hardly_used { *buffer = BytesMut::new() } else { buffer.clear() }
+}
+
+fn since(started: Instant) -> Time {
+    Time::ZERO + started.elapsed()
+}

@@ -1,0 +1,105 @@
+//! Credit: a slow receiver slows its sender, in its lane, and holds no more than it granted.
+
+use std::time::Duration;
+
+use pelago_core::link::{LANE_BYTES_MIN, Lane, PAYLOAD_BYTES_MAX};
+use pelago_net::{Handle, SendError};
+use tokio::task::JoinHandle;
+
+use crate::world::{COLLECT, ECHO, Node, Seen, until, within};
+
+const PAYLOAD: usize = 10_000;
+
+#[tokio::test]
+async fn credit_blocks_a_sender_and_lets_it_go_on() {
+    let (a, mut b) = (Node::start("a").await, Node::start("b").await);
+    let link = a.link_to(&b).await;
+    let sender = send_numbers(&link, 1_000);
+    let mut held = Vec::new();
+    let mut numbers = Vec::new();
+    // What arrives is kept, so the sender stops at what was granted, and another lane goes on.
+    until(|| link.try_send(Lane::Bulk, COLLECT, &[0; PAYLOAD]) == Err(SendError::Busy)).await;
+    let echo = link.request(Lane::Requests, ECHO, b"on", Duration::from_secs(10));
+    assert_eq!(within(echo).await.as_deref(), Ok(&b"on"[..]));
+    while let Ok(seen) = b.seen.try_recv() {
+        take(seen, &mut numbers, &mut held);
+    }
+    assert!(numbers.len() * PAYLOAD <= LANE_BYTES_MIN as usize);
+    assert!(!sender.is_finished());
+    held.clear();
+    while numbers.len() < 1_000 {
+        let seen = b.next().await;
+        take(seen, &mut numbers, &mut held);
+        held.clear();
+    }
+    assert!(numbers.is_sorted());
+    within(sender).await.expect("the sender does not panic");
+}
+
+fn send_numbers(link: &Handle, count: u32) -> JoinHandle<()> {
+    let link = link.clone();
+    tokio::spawn(async move {
+        for number in 1..=count {
+            let mut payload = vec![0; PAYLOAD];
+            payload[..4].copy_from_slice(&number.to_be_bytes());
+            link.send(Lane::Bulk, COLLECT, &payload).await.expect("the link is up");
+        }
+    })
+}
+
+/// Keeps the credit and the numbers, without what the test itself tried to send.
+fn take(seen: Seen, numbers: &mut Vec<u32>, held: &mut Vec<pelago_net::Credit>) {
+    let Seen::Collected(payloads, credit) = seen else { panic!("{seen:?} is no message") };
+    held.push(credit);
+    let number = |payload: &bytes::Bytes| u32::from_be_bytes(payload[..4].try_into().expect("four bytes"));
+    numbers.extend(payloads.iter().map(number).filter(|&number| number > 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn frames_of_one_sender_arrive_in_order_whatever_their_size() {
+    let (a, mut b) = (Node::start("a").await, Node::start("b").await);
+    let link = a.link_to(&b).await;
+    let sender = tokio::spawn(async move {
+        for number in 0..20_000_u32 {
+            let size = if number % 1_000 == 0 { PAYLOAD_BYTES_MAX as usize } else { 4 + number as usize % 300 };
+            let mut payload = vec![7; size];
+            payload[..4].copy_from_slice(&number.to_be_bytes());
+            link.send(Lane::Requests, COLLECT, &payload).await.expect("the link is up");
+        }
+    });
+    let mut next = 0_u32;
+    while next < 20_000 {
+        let Seen::Collected(payloads, _credit) = b.next().await else { panic!("only messages come") };
+        for payload in payloads {
+            assert_eq!(payload[..4], next.to_be_bytes());
+            next += 1;
+        }
+    }
+    within(sender).await.expect("the sender does not panic");
+}
+
+#[tokio::test]
+async fn a_payload_that_no_frame_holds_is_not_sent() {
+    let (a, b) = (Node::start("a").await, Node::start("b").await);
+    let link = a.link_to(&b).await;
+    let bytes = PAYLOAD_BYTES_MAX as usize + 1;
+    let sent = within(link.send(Lane::Bulk, COLLECT, &vec![0; bytes])).await;
+    assert_eq!(sent, Err(SendError::TooLarge { bytes }));
+}
+
+#[tokio::test]
+async fn requests_and_replies_of_the_largest_size_pass_both_ways_at_once() {
+    let (a, b) = (Node::start("a").await, Node::start("b").await);
+    let there = a.link_to(&b).await;
+    let back = b.links.all().pop().expect("the link is up");
+    let payload = vec![9; PAYLOAD_BYTES_MAX as usize - 4];
+    let ask = |link: Handle| {
+        let payload = payload.clone();
+        tokio::spawn(async move { link.request(Lane::Bulk, ECHO, &payload, Duration::from_secs(15)).await })
+    };
+    let asked: Vec<_> = (0..8).flat_map(|_| [ask(there.clone()), ask(back.clone())]).collect();
+    for request in asked {
+        let reply = within(request).await.expect("a request does not panic");
+        assert_eq!(reply.map(|reply| reply.len()), Ok(payload.len()));
+    }
+}

@@ -1,0 +1,7 @@
+//! Links over real sockets on loopback.
+
+mod endings;
+mod flow;
+mod handshake;
+mod requests;
+mod world;
