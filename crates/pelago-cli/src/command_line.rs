@@ -79,30 +79,30 @@ pub(crate) fn read() -> Result<CommandLine, Stopped> {
 
 /// Help and version are answers; anything else is a problem.
 fn explain(error: &clap::Error, output: Output) -> Result<Exit, Error> {
-    match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            show_help(&error.render(), output)?;
-            Ok(Exit::Done)
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            output.note(error.render().to_string().trim_end());
-            Err(problem::usage("a command is missing").into())
-        }
-        ErrorKind::MissingSubcommand => {
-            if let Some(mut command) = command_cut_short(error) {
-                output.note(command.render_help().to_string().trim_end());
-            }
-            Err(problem::usage("a command is missing").into())
-        }
-        _ => Err(problem::usage(what_is_wrong(error)).into()),
+    let kind = error.kind();
+    if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        show_help(&error.render(), output)?;
+        return Ok(Exit::Done);
     }
+    let help = match kind == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        true => Some(error.render()),
+        false => command_cut_short(error).map(|mut command| command.render_help()),
+    };
+    let Some(help) = help else {
+        return Err(problem::usage(what_is_wrong(error)).into());
+    };
+    output.note(help.to_string().trim_end());
+    Err(problem::usage("a command is missing").into())
 }
 
 /// The command that needs another word. Clap shows its help by itself only when no variable gave an option either.
 fn command_cut_short(error: &clap::Error) -> Option<clap::Command> {
-    match error.get(ContextKind::InvalidSubcommand)? {
-        ContextValue::String(path) => help::find(path.split(' ').skip(1)),
-        _ => None,
+    if error.kind() != ErrorKind::MissingSubcommand {
+        return None;
+    }
+    match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(path)) => help::find(path.split(' ').skip(1)),
+        Some(_) | None => None,
     }
 }
 
@@ -174,7 +174,7 @@ mod tests {
 
     fn check_examples(command: &clap::Command, path: &str) {
         let help = command.get_after_long_help().map(StyledStr::to_string);
-        let examples = help.as_deref().map(examples).unwrap_or(Vec::new());
+        let examples = help.as_deref().map(examples).unwrap_or_default();
         for example in &examples {
             if let Err(error) = CommandLine::try_parse_from(words(example)) {
                 panic!("the example {example:?} of `{path}` cannot be read: {error}");

@@ -11,6 +11,8 @@ use pelago_api::problem::{Code, Problem};
 use pelago_core::record::PAYLOAD_BYTES_MAX;
 use serde_json::value::RawValue;
 
+use crate::{output::Error, problem};
+
 /// An input, ready to be sent.
 #[derive(Debug)]
 pub(crate) struct Input {
@@ -24,7 +26,7 @@ pub(crate) struct Input {
 pub(crate) const WRAPPED: &str = "the input is not JSON, so it goes as a JSON string";
 
 /// Reads `argument`: `-` is stdin, `@FILE` a file, anything else the input itself; no argument is `null`.
-pub(crate) fn read(argument: Option<&str>) -> Result<Input, Problem> {
+pub(crate) fn read(argument: Option<&str>) -> Result<Input, Error> {
     match argument {
         None => Ok(of_text("null")),
         Some("-") => bounded(io::stdin().lock(), Path::new("stdin")).map(|text| of_text(&text)),
@@ -44,20 +46,20 @@ fn of_text(text: &str) -> Input {
     }
 }
 
-fn file(path: &Path) -> Result<String, Problem> {
-    let file = File::open(path).map_err(|cause| crate::problem::unreadable_input(path, &cause))?;
+fn file(path: &Path) -> Result<String, Error> {
+    let file = File::open(path).map_err(|cause| problem::unreadable_input(path, &cause))?;
     bounded(file, path)
 }
 
 /// Reads no more than an agent may be given, so that a wrong file does not fill the memory.
-fn bounded(from: impl Read, name: &Path) -> Result<String, Problem> {
+fn bounded(from: impl Read, name: &Path) -> Result<String, Error> {
     let mut text = String::new();
     let limit = PAYLOAD_BYTES_MAX as u64 + 1;
-    from.take(limit).read_to_string(&mut text).map_err(|cause| crate::problem::unreadable_input(name, &cause))?;
+    from.take(limit).read_to_string(&mut text).map_err(|cause| problem::unreadable_input(name, &cause))?;
     if text.len() > PAYLOAD_BYTES_MAX {
         let detail = format!("{} has more than {PAYLOAD_BYTES_MAX} bytes", name.display());
         let hint = "keep large data elsewhere and pass its address";
-        return Err(Problem::new(Code::TooLarge, detail, hint));
+        return Err(Problem::new(Code::TooLarge, detail, hint).into());
     }
     Ok(text)
 }
@@ -111,11 +113,15 @@ mod tests {
         assert_eq!(given(&format!("@{}", path.display())), ("[1, 2]".into(), false));
 
         std::fs::write(&path, "x".repeat(PAYLOAD_BYTES_MAX + 1)).expect("the folder is ours");
-        let refused = read(Some(&format!("@{}", path.display()))).expect_err("it is too large");
-        assert_eq!(refused.code(), Some(Code::TooLarge));
+        assert_eq!(refused(&format!("@{}", path.display())), Code::TooLarge.as_str());
+        assert_eq!(refused("@/no/such/file"), "PLG-3002");
+    }
 
-        let missing = read(Some("@/no/such/file")).expect_err("there is none");
-        assert_eq!(missing.code, "PLG-3002");
+    fn refused(argument: &str) -> String {
+        match read(Some(argument)) {
+            Err(Error::Problem(problem)) => problem.code.into_owned(),
+            other => panic!("{argument} gave {other:?}"),
+        }
     }
 
     #[test]

@@ -48,6 +48,8 @@ fn ask(command: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Error
         .expect("a runtime of one thread needs little more than a file descriptor");
     runtime.block_on(async {
         tokio::select! {
+            // First, because a command reads stdin before it waits for anything: until then a signal ends the process.
+            biased;
             ended = command => ended,
             _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
         }

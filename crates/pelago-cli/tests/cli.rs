@@ -241,6 +241,20 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 }
 
 #[test]
+fn a_command_that_is_interrupted_ends_with_130() {
+    let home = Home::new();
+    let node = home.start();
+    let id = node.text(["task", "run", "sleeper", "1", "--delay", "1h"]);
+    let mut command = node.command(["task", "events", id.trim(), "--follow"]);
+    let mut process = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
+    let stdout = process.stdout.take().expect("stdout is a pipe");
+    let first = within_patience(move || BufReader::new(stdout).lines().next());
+    assert!(matches!(first, Some(Some(Ok(_)))), "{first:?}");
+    kill_process(Pid::from_child(&process), Signal::INT).expect("the process is ours");
+    assert_eq!(process.wait().expect("the process is ours").code(), Some(130));
+}
+
+#[test]
 fn a_node_told_to_stop_ends_with_0() {
     let home = Home::new();
     let node = home.start();

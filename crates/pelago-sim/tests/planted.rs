@@ -1,7 +1,7 @@
 //! Shows that the simulator can fail: with a known bug compiled into the production sources it must find it.
 //!
-//! Each bug is built on its own, in a directory of its own, from a package made here that holds the simulator alone: the
-//! dependencies of this crate's tests (a database among them) would be built anew for every bug.
+//! Each bug is built as a package of its own, made here: so all share what does not depend on the bug, and no two tests
+//! write one binary.
 
 use std::{
     fs,

@@ -82,7 +82,7 @@ impl Crew {
                 return Ok(victim);
             }
             if standing.is_idle {
-                return Err(problem::nothing_to_lose().into());
+                return Err(problem::nothing_to_lose());
             }
         }
     }
@@ -145,7 +145,7 @@ impl Crew {
     async fn ask<T: DeserializeOwned>(&self, agent: &str, question: &impl Serialize) -> Result<T, Error> {
         let question = serde_json::to_vec(question).expect("a question is plain data");
         let reply = self.client.ask(agent, question, None, None).await?;
-        reply.parse().map_err(|cause| problem::bad_reply(agent, &cause).into())
+        reply.parse().map_err(|cause| problem::bad_reply(agent, &cause))
     }
 }
 
@@ -179,7 +179,7 @@ impl Watch {
             *self = Self { turns: standing.turns, read: standing.read, since: Instant::now() };
         }
         if self.since.elapsed() > STALL_MAX {
-            return Err(problem::stalled(STALL_MAX.as_secs()).into());
+            return Err(problem::stalled(STALL_MAX.as_secs()));
         }
         Ok(())
     }

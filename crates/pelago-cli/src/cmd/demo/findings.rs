@@ -11,7 +11,6 @@ use std::{
 use pelago_api::{
     client::{self, Client, TaskQuery},
     model::{Agent, Document, Status, Task},
-    problem::Problem,
 };
 use pelago_core::record::TaskState;
 use serde::Serialize;
@@ -24,7 +23,7 @@ use super::{
 };
 use crate::{
     builtin::crew::{FILE_READER, idempotency_key, section},
-    output::facts,
+    output::{Error, facts},
     report::{
         compare::{Difference, compare},
         files::Listing,
@@ -129,7 +128,10 @@ impl Findings {
             by_key.entry(task.idempotency_key.as_deref().unwrap_or("")).or_default().push(task);
         }
         for path in &listing.files {
-            let tasks = by_key.remove(idempotency_key(path).as_str()).unwrap_or_else(Vec::new);
+            let Some(tasks) = by_key.remove(idempotency_key(path).as_str()) else {
+                self.lost.insert(path.clone());
+                continue;
+            };
             if !tasks.iter().any(|task| task.state == TaskState::Done) {
                 self.lost.insert(path.clone());
             }
@@ -223,7 +225,7 @@ pub(super) struct Destination(Option<PathBuf>);
 
 impl Destination {
     /// Checks the place before the work begins. The file itself is not touched until there is a report.
-    pub(super) fn new(path: Option<PathBuf>) -> Result<Self, Problem> {
+    pub(super) fn new(path: Option<PathBuf>) -> Result<Self, Error> {
         if let Some(path) = &path {
             let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
             if folder.is_some_and(|folder| !folder.is_dir()) {
@@ -237,7 +239,7 @@ impl Destination {
     }
 
     /// Writes the report; returns where.
-    pub(super) fn write(self, text: &str) -> Result<PathBuf, Problem> {
+    pub(super) fn write(self, text: &str) -> Result<PathBuf, Error> {
         let unable = |cause: std::io::Error| problem::system("write the report", &cause);
         match self.0 {
             Some(path) => {
@@ -252,5 +254,117 @@ impl Destination {
                 Ok(path)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::report::single::tests::report_of;
+
+    /// A finished demo of the files `a` and `b`, changed by `change` before it is looked at.
+    fn findings(change: impl FnOnce(&mut Report, &mut Store)) -> Findings {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for name in ["a", "b"] {
+            fs::write(folder.path().join(name), format!("wolf {name}")).expect("a file");
+        }
+        let expected = report_of(Some(folder.path()), Path::new("/")).expect("a folder can be listed");
+        let listing = crate::report::files::list(Some(folder.path()), Path::new("/")).expect("as before");
+        let mut report = expected.clone();
+        let section = serde_json::json!({ "Written": {
+            "terms": { "section": 1, "totals": expected.summary.totals, "terms": {} },
+            "page": expected.pages[0],
+        } });
+        let mut store = Store {
+            status: document(serde_json::json!({
+                "mesh": "m", "mesh_id": "0", "node": "n", "node_id": 1, "incarnation": 500, "version": "0",
+                "draining": false, "term": 1, "quorum": true, "can_lose": 0, "voters": ["n"], "last_index": 9,
+                "applied_index": 9, "log_time": "2024-01-15T10:30:00.000Z", "agents_active": 1, "tasks": {},
+                "messages_waiting": 0, "turns": 7, "nodes": [],
+            })),
+            tasks: vec![task("a", 1, "400.0"), task("b", 2, "600.0")],
+            agents: vec![agent("section:1", 500, section)],
+        };
+        change(&mut report, &mut store);
+        let victim = Victim {
+            node: "n".to_owned(),
+            tasks: 1,
+            sections: 1,
+            agents: BTreeMap::from([("section:1".to_owned(), 2)]),
+        };
+        Findings::of(&listing, &report, &expected, &store, (victim, Killed::at(KILLED_MS)))
+    }
+
+    /// 2024-01-15T10:30:00Z.
+    const KILLED_MS: u64 = 1_705_314_600_000;
+
+    fn document<T: serde::de::DeserializeOwned>(json: serde_json::Value) -> T {
+        serde_json::from_value(json).expect("it is a document of the API")
+    }
+
+    fn task(path: &str, attempt: u32, token: &str) -> Task {
+        document(serde_json::json!({
+            "id": "0".repeat(32), "agent": FILE_READER, "placement": "pool", "state": "done", "priority": 4,
+            "attempt": attempt, "attempts_max": 5, "attempt_ms_max": 1, "backoff_ms": 1, "backoff_ms_max": 1,
+            "token": token, "idempotency_key": idempotency_key(path), "created": "2024-01-15T10:29:00.000Z",
+            "run_at": "2024-01-15T10:29:00.000Z", "changed": "2024-01-15T10:30:01.250Z", "events": 1,
+        }))
+    }
+
+    fn agent(address: &str, incarnation: u64, state: serde_json::Value) -> Agent {
+        document(serde_json::json!({
+            "agent": address, "name": section::NAME, "key": "1", "phase": "active", "node": "n",
+            "incarnation": incarnation, "epoch": 2, "version": 1, "generation": 1, "last_turn": "0", "chain": "0",
+            "state": state,
+        }))
+    }
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_demo_that_kept_its_word_is_whole() {
+        let found = findings(|_, _| ());
+        assert!(found.is_whole(), "{found:?}");
+        assert_eq!((found.tasks, found.retries, found.agents_rehomed), (2, 1, 1));
+        assert_eq!(found.failover_ms, Some(1_250), "the result of the run before the kill does not count");
+    }
+
+    #[test]
+    fn a_task_that_is_not_done_is_a_file_lost_and_a_second_one_a_file_doubled() {
+        let found = findings(|_, store| store.tasks[0].state = TaskState::Dead);
+        assert_eq!((found.lost, found.duplicated), (set(&["a"]), set(&[])));
+        let found = findings(|_, store| _ = store.tasks.remove(1));
+        assert_eq!((found.lost, found.duplicated), (set(&["b"]), set(&[])));
+        let found = findings(|_, store| store.tasks.push(task("b", 1, "700.0")));
+        assert_eq!((found.lost, found.duplicated), (set(&[]), set(&["b"])));
+        let found = findings(|_, store| store.tasks.push(task("c", 1, "700.0")));
+        assert_eq!(found.different.len(), 1, "{found:?}");
+    }
+
+    #[test]
+    fn a_page_that_the_store_does_not_hold_is_found() {
+        let found = findings(|_, store| store.agents.clear());
+        assert_eq!(found.different, ["section:1 has no page in the store"]);
+        let found = findings(|report, _| report.pages[0].entries[0].size.words += 1);
+        assert_eq!(found.different, ["section:1 answers another page than the store holds", "a differs in its size"]);
+    }
+
+    #[test]
+    fn a_file_that_is_gone_from_the_report_is_lost() {
+        let found = findings(|report, _| report.pages.clear());
+        assert_eq!(found.lost, set(&["a", "b"]));
+    }
+
+    #[test]
+    fn only_the_first_names_stand_in_the_table() {
+        let list = |count: u32| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(&list(0)), "0");
+        assert_eq!(names(&list(5)), "5: 0, 1, 2, 3, 4");
+        assert_eq!(names(&list(6)), "6: 0, 1, 2, 3, 4, …");
+        assert_eq!(names(&["a\u{1b}[2J".to_owned()]), "1: a\\u{1b}[2J");
     }
 }

@@ -79,7 +79,7 @@ fn list(path: Option<&Path>) -> Result<Listing, Error> {
     let here = env::current_dir().map_err(|cause| problem::system("find the working directory", &cause))?;
     let listing = files::list(path, &here).map_err(|error| problem::no_files(&error))?;
     if listing.files.is_empty() {
-        return Err(problem::no_text(&listing).into());
+        return Err(problem::no_text(&listing));
     }
     Ok(listing)
 }
@@ -95,11 +95,9 @@ async fn play(listing: &Listing, dropped: Option<String>, output: Output) -> Res
     match act(&mut node, listing, &mut progress).await {
         Ok(played) => {
             node.stop().await;
-            fs::remove_dir_all(folder.path())
-                .map_err(|cause| problem::system("remove the temporary folder", &cause))?;
             Ok(played)
         }
-        Err(error) => Err(node.ended_by_itself().map_or(error, Error::from)),
+        Err(error) => Err(node.ended_by_itself().unwrap_or(error)),
     }
 }
 

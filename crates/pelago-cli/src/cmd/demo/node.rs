@@ -11,12 +11,12 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use pelago_api::{client::Client, problem::Problem};
+use pelago_api::client::Client;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 
 use super::problem;
-use crate::builtin::crew::Errand;
+use crate::{builtin::crew::Errand, output::Error};
 
 /// How long a node may take to be ready.
 const START_MAX: Duration = Duration::from_secs(30);
@@ -47,6 +47,12 @@ impl Killed {
     pub(super) fn ago(self) -> Duration {
         self.at.elapsed()
     }
+
+    /// So many milliseconds after 1970.
+    #[cfg(test)]
+    pub(super) fn at(wall_ms: u64) -> Self {
+        Self { at: Instant::now(), wall: SystemTime::UNIX_EPOCH + Duration::from_millis(wall_ms) }
+    }
 }
 
 /// What a node says when it is ready.
@@ -58,7 +64,7 @@ struct Ready {
 
 impl Node {
     /// Starts a node that founds a mesh in `directory`, or goes on with the one that is there.
-    pub(super) async fn start(directory: &Path, errand: Errand) -> Result<Self, Problem> {
+    pub(super) async fn start(directory: &Path, errand: Errand) -> Result<Self, Error> {
         let (process, Ready { http, node }) = Process::start(directory, &errand).await?;
         let client = Client::new(&format!("http://{http}"));
         Ok(Self { directory: directory.to_owned(), errand, process, name: node, client })
@@ -80,7 +86,7 @@ impl Node {
     }
 
     /// Starts it again on the data it left behind.
-    pub(super) async fn start_again(&mut self) -> Result<(), Problem> {
+    pub(super) async fn start_again(&mut self) -> Result<(), Error> {
         *self = Self::start(&self.directory, self.errand.clone()).await?;
         Ok(())
     }
@@ -95,7 +101,7 @@ impl Node {
     }
 
     /// Tells why it ended, if it has.
-    pub(super) fn ended_by_itself(&mut self) -> Option<Problem> {
+    pub(super) fn ended_by_itself(&mut self) -> Option<Error> {
         let how = self.process.has_ended()?;
         Some(problem::node_ended(&format!("node {} ended by itself ({how})", self.name), &last_words(&self.directory)))
     }
@@ -109,7 +115,7 @@ struct Process {
 }
 
 impl Process {
-    async fn start(directory: &Path, errand: &Errand) -> Result<(Self, Ready), Problem> {
+    async fn start(directory: &Path, errand: &Errand) -> Result<(Self, Ready), Error> {
         let unable = |cause: &io::Error| problem::system("start a node", cause);
         let mut child = command(directory, errand).and_then(|mut command| command.spawn()).map_err(|e| unable(&e))?;
         let stdout = child.stdout.take().expect("stdout is piped");
@@ -197,7 +203,8 @@ fn last_words(directory: &Path) -> String {
 pub(crate) fn end_with_the_demo() {
     #[cfg(target_os = "linux")]
     if Errand::of_process().is_some() {
-        // Without it, only a demo that is itself killed leaves its node behind.
+        // The signal comes when the thread that started this process ends: a demo has one thread that does. Where there
+        // is no such signal, a demo that is itself killed leaves its node behind.
         let _unable = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
     }
 }

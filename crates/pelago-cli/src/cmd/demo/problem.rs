@@ -1,19 +1,22 @@
 //! What can go wrong with a demo, apart from what it looks for.
 
-use std::{borrow::Cow, error::Error, io};
+use std::{borrow::Cow, error, io};
 
 use pelago_api::problem::Problem;
 
-use crate::report::files::{self, Listing};
+use crate::{
+    output::Error,
+    report::files::{self, Listing},
+};
 
 /// There is nothing to read, or nobody said what.
-pub(super) fn no_files(error: &files::Error) -> Problem {
+pub(super) fn no_files(error: &files::Error) -> Error {
     let hint = "PATH is a folder of text files, or one file";
     usage("the files cannot be listed", chain(error), hint)
 }
 
 /// None of the files is text.
-pub(super) fn no_text(listing: &Listing) -> Problem {
+pub(super) fn no_text(listing: &Listing) -> Error {
     let detail = match listing.skipped.len() {
         0 => format!("{} holds no file", listing.title),
         many => format!("{} holds {many} files and none of them is text", listing.title),
@@ -22,29 +25,29 @@ pub(super) fn no_text(listing: &Listing) -> Problem {
 }
 
 /// The report has nowhere to go.
-pub(super) fn no_place(detail: String) -> Problem {
+pub(super) fn no_place(detail: String) -> Error {
     usage("the report cannot be written", detail, "name a file in a folder that is there")
 }
 
 /// The system refused something that a demo needs.
-pub(super) fn system(what: &str, cause: &io::Error) -> Problem {
+pub(super) fn system(what: &str, cause: &io::Error) -> Error {
     failed(&format!("failed to {what}: {cause}"), "nothing was left behind that runs")
 }
 
 /// A node did not start, or ended by itself. `log` is the end of what it said.
-pub(super) fn node_ended(what: &str, log: &str) -> Problem {
+pub(super) fn node_ended(what: &str, log: &str) -> Error {
     let said = if log.is_empty() { "nothing" } else { log };
     failed(&format!("{what}; it said: {said}"), "PELAGO_LOG=debug makes a node say more")
 }
 
 /// Nothing held by the node could be lost with it, so there was nothing to see.
-pub(super) fn nothing_to_lose() -> Problem {
+pub(super) fn nothing_to_lose() -> Error {
     let detail = "at no moment after a third of the results did the node hold both running tasks and sections";
     failed(detail, "try again, or with more files")
 }
 
 /// The mesh has work and does none.
-pub(super) fn stalled(seconds: u64) -> Problem {
+pub(super) fn stalled(seconds: u64) -> Error {
     failed(
         &format!("nothing was done for {seconds} s although there is work"),
         "PELAGO_LOG=debug makes a node say more",
@@ -52,21 +55,21 @@ pub(super) fn stalled(seconds: u64) -> Problem {
 }
 
 /// All work has ended, and there is no summary.
-pub(super) fn no_summary() -> Problem {
+pub(super) fn no_summary() -> Error {
     failed("all work has ended, and the librarian has no summary", "PELAGO_LOG=debug makes a node say more")
 }
 
 /// Something answered what the crew does not answer.
-pub(super) fn bad_reply(who: &str, cause: &serde_json::Error) -> Problem {
+pub(super) fn bad_reply(who: &str, cause: &serde_json::Error) -> Error {
     failed(&format!("the reply of {who} cannot be read: {cause}"), "is every process of the same version?")
 }
 
-fn usage(title: &'static str, detail: String, hint: &str) -> Problem {
-    problem("PLG-3010", 400, title, detail, hint).with_next("pelago demo docs")
+fn usage(title: &'static str, detail: String, hint: &str) -> Error {
+    problem("PLG-3010", 400, title, detail, hint).with_next("pelago demo docs").into()
 }
 
-fn failed(detail: &str, hint: &str) -> Problem {
-    problem("PLG-3011", 500, "the demo could not be played", detail.to_owned(), hint)
+fn failed(detail: &str, hint: &str) -> Error {
+    problem("PLG-3011", 500, "the demo could not be played", detail.to_owned(), hint).into()
 }
 
 fn problem(code: &'static str, status: u16, title: &'static str, detail: String, hint: &str) -> Problem {
@@ -82,7 +85,7 @@ fn problem(code: &'static str, status: u16, title: &'static str, detail: String,
     }
 }
 
-fn chain(error: &dyn Error) -> String {
+fn chain(error: &dyn error::Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {}", chain(cause)),
         None => error.to_string(),

@@ -77,3 +77,56 @@ impl Victim {
         now.iter().filter(moved).count() as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(node: &str) -> Task {
+        document(serde_json::json!({
+            "id": "0".repeat(32), "agent": "file-reader", "placement": "pool", "state": "running", "node": node,
+            "priority": 4, "attempt": 1, "attempts_max": 5, "attempt_ms_max": 1, "backoff_ms": 1, "backoff_ms_max": 1,
+            "created": "2024-01-15T10:30:00.000Z", "run_at": "2024-01-15T10:30:00.000Z",
+            "changed": "2024-01-15T10:30:00.000Z", "events": 1,
+        }))
+    }
+
+    fn agent(address: &str, node: &str, phase: &str) -> Agent {
+        let name = address.split(':').next();
+        document(serde_json::json!({
+            "agent": address, "name": name, "phase": phase, "node": node, "incarnation": 2, "epoch": 1, "version": 1,
+            "generation": 1, "last_turn": "0", "chain": "0",
+        }))
+    }
+
+    fn document<T: serde::de::DeserializeOwned>(json: serde_json::Value) -> T {
+        serde_json::from_value(json).expect("it is a document of the API")
+    }
+
+    #[test]
+    fn the_node_with_the_most_to_lose_is_chosen() {
+        let running = ["a", "b", "b", "c", "c", "c", "c"].map(task);
+        let agents = [
+            agent("section:1", "a", "active"),
+            agent("section:2", "b", "active"),
+            agent("librarian:demo", "b", "active"),
+            agent("section:3", "b", "free"),
+            agent("section:4", "a", "active"),
+            agent("section:5", "b", "active"),
+        ];
+        let victim = most_laden(&running, &agents).expect("two nodes hold both");
+        assert_eq!(victim.to_string(), "b, which holds 2 running tasks and 2 sections");
+        let mut later = agents.to_vec();
+        assert_eq!(victim.rehomed(&later), 0);
+        for agent in &mut later[..3] {
+            agent.incarnation = 9;
+        }
+        assert_eq!(victim.rehomed(&later), 2, "section:1 was not on that node");
+    }
+
+    #[test]
+    fn a_node_without_tasks_or_without_sections_is_no_victim() {
+        assert_eq!(most_laden(&[task("a")], &[agent("section:1", "b", "active")]), None);
+        assert_eq!(most_laden(&[task("a")], &[agent("librarian:demo", "a", "active")]), None);
+    }
+}
