@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn configuration_keys_are_allowed_in_configuration_only() {
         assert_eq!(synonym("crates/pelago/src/config.rs", "peers"), None);
-        assert_eq!(synonym("crates/pelago/src/serve.rs", "peers"), Some("peer"));
+        assert_eq!(synonym("crates/pelago/src/logging.rs", "peers"), Some("peer"));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(crate) struct Errand {
     /// How many files are read at a time.
     pub(super) readers: NonZeroU32,
     /// How long a reading takes at least.
-    pub(super) pace: Duration,
+    pub(crate) pace: Duration,
     /// A file whose outcome is not sent on, so that a test sees the loss found.
     pub(super) dropped: Option<String>,
 }

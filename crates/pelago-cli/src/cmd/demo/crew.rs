@@ -71,13 +71,14 @@ impl Crew {
         Ok(())
     }
 
-    /// Waits until a third of the files is read and a node has something to lose. Returns that node.
-    pub(super) async fn until_a_third_is_done(&self, progress: &mut Progress) -> Result<Victim, Error> {
+    /// Waits until a third of the files is read and a node has something to lose. Returns that node. `pace` is how long
+    /// a reading takes at least.
+    pub(super) async fn until_a_third_is_done(&self, pace: Duration, progress: &mut Progress) -> Result<Victim, Error> {
         let mut watch = Watch::new();
         loop {
             let standing = self.look(&mut watch, progress).await?;
             if standing.read >= self.files / 3
-                && let Some(victim) = victim::choose(&self.client).await?
+                && let Some(victim) = victim::choose(&self.client, pace).await?
             {
                 return Ok(victim);
             }

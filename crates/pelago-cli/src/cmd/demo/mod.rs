@@ -106,10 +106,10 @@ async fn act(node: &mut Node, listing: &Listing, progress: &mut Progress) -> Res
     let mut crew = Crew::new(node.client(), listing, &assignments);
     crew.hand_out(&assignments).await?;
 
-    let victim = crew.until_a_third_is_done(progress).await?;
+    let victim = crew.until_a_third_is_done(node.errand().pace, progress).await?;
     assert_eq!(victim.node, node.name(), "there is no other");
-    progress.say(&format!("killing {victim}"));
     let killed = node.kill();
+    progress.say(&format!("killed {victim}"));
     node.start_again().await?;
     progress.say(&format!("{} is back after {} ms", victim.node, killed.ago().as_millis()));
 

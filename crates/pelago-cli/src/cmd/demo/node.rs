@@ -74,6 +74,10 @@ impl Node {
         &self.name
     }
 
+    pub(super) fn errand(&self) -> &Errand {
+        &self.errand
+    }
+
     pub(super) fn client(&self) -> &Client {
         &self.client
     }
