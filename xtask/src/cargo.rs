@@ -43,8 +43,9 @@ pub(crate) struct Target {
 
 impl Cargo {
     pub(crate) fn of_this_workspace() -> Self {
-        let manifest_dir = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let root = manifest_dir.parent().expect("xtask lies one directory below the root").to_path_buf();
+        // Asked when it runs: the program may have been built for another clone that shares the target directory.
+        let manifest_dir = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where xtask lies");
+        let root = Path::new(&manifest_dir).parent().expect("xtask lies one directory below the root").to_path_buf();
         // Set by the Cargo that runs us: the same toolchain builds the rest.
         let program = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
         Self { root, program }

@@ -76,7 +76,7 @@ fn simulate(bug: &str, arguments: &[&str]) -> Output {
 /// Makes a package that is the simulator's example and depends on the simulator alone. Its binary is named after the
 /// bug, since all are built in one directory and may be at the same time.
 fn package(directory: &Path, bug: &str) -> PathBuf {
-    let simulator = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let simulator = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the crate lies"));
     fs::create_dir_all(directory).expect("the directory can be made");
     let manifest = format!(
         "[package]\nname = {bug:?}\nedition = \"2024\"\n\n[workspace]\n\n\
