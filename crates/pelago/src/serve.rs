@@ -41,6 +41,12 @@ pub struct ServeArgs {
     /// Found a new mesh if the data directory belongs to none (mesh.found)
     #[arg(long)]
     pub found: bool,
+    /// Join the mesh of the node that listens there; repeat for more (mesh.peers)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub join: Vec<String>,
+    /// Where links from other nodes arrive, loopback only, port 0 for any free one (mesh.listen_addr)
+    #[arg(long, value_name = "HOST:PORT")]
+    pub mesh_addr: Option<String>,
     /// Data directory (store.dir)
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -237,13 +243,17 @@ fn declare(config: &Config, kinds: Vec<Kind>) -> Result<Vec<Kind>, Error> {
 impl ServeArgs {
     /// The flags that were given, as settings.
     fn flags(&self) -> Vec<Flag> {
-        let Self { config: _, name, found, data_dir, port, host, labels, log_level, log_format, print_addr: _ } = self;
+        let Self { name, found, join, mesh_addr, data_dir, port, host, labels, log_level, log_format, .. } = self;
         let mut flags = Vec::new();
         let mut set = |name: &str, key: &str, value: Option<String>| {
             flags.extend(value.map(|value| Flag { name: name.into(), key: key.into(), value }));
         };
         set("--name", "mesh.node_id", name.clone());
         set("--found", "mesh.found", found.then(|| "true".into()));
+        set("--mesh-addr", "mesh.listen_addr", mesh_addr.clone());
+        for address in join {
+            set("--join", "mesh.peers", Some(address.clone()));
+        }
         set("--data-dir", "store.dir", data_dir.as_ref().map(|dir| dir.display().to_string()));
         set("--port", "server.port", port.map(|port| port.to_string()));
         set("--host", "server.host", host.clone());
