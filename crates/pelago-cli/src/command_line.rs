@@ -46,13 +46,24 @@ Examples:
   pelago status
   pelago help exit-codes                # 0 done, 1 failed, 2 usage, 3 not found, …";
 
+/// Where a node listens that was not told otherwise.
+pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
 /// Options that every command has.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Options {
-    /// The node to ask. Any node of a mesh answers for all of it
-    #[arg(long, global = true, env = "PELAGO_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    pub(crate) url: String,
+    /// The node to ask: any node of a mesh answers for all of it. Of several, separated by commas, the next is asked
+    /// when one does not answer
+    #[arg(
+        long,
+        global = true,
+        env = "PELAGO_URL",
+        value_name = "URL",
+        value_delimiter = ',',
+        default_value = DEFAULT_URL
+    )]
+    pub(crate) url: Vec<String>,
     /// What stdout looks like
     #[arg(short, long, global = true, env = "PELAGO_OUTPUT", value_name = "FORMAT", default_value = "text")]
     pub(crate) output: Format,

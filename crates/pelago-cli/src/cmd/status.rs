@@ -14,7 +14,8 @@ use crate::{
 pub(super) const EXAMPLES: &str = "\
 Examples:
   pelago status
-  pelago status --url http://127.0.0.1:8081 -o json";
+  pelago status --url http://127.0.0.1:8081 -o json
+  pelago status --url http://127.0.0.1:8080,http://127.0.0.1:8081    # whichever answers";
 
 /// A node that is further behind than this misses more than what is just under way.
 const ENTRIES_BEHIND_MAX: u64 = 1_000;
