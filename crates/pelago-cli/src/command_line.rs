@@ -19,7 +19,7 @@ use crate::{
 
 /// A home for durable agents on a handful of machines.
 ///
-/// `pelago serve` is a node; the other commands ask one. Data goes to stdout and everything else to stderr; with
+/// `pelago serve` is a node and `pelago up` is several; the other commands ask one. Data goes to stdout and everything else to stderr; with
 /// `-o json` all of stdout is JSON.
 #[derive(Debug, Parser)]
 #[command(
@@ -40,7 +40,7 @@ pub(crate) struct CommandLine {
 
 const EXAMPLES: &str = "\
 Examples:
-  pelago serve --found                  # a node, and a mesh of one
+  pelago up                             # a mesh of three nodes on this machine
   pelago agent ask counter:a 1          # in another terminal: talk to an agent
   pelago task run flaky 2 --wait        # durable work, with retries
   pelago status

@@ -78,7 +78,8 @@ pub(crate) fn waited_out(task: &Task, waited: Duration) -> Problem {
     .with_next(format!("pelago task events {}", task.id))
 }
 
-fn problem(code: &'static str, status: u16, title: &'static str, detail: String, hint: &str) -> Problem {
+/// Any other; each number stands in one place.
+pub(crate) fn problem(code: &'static str, status: u16, title: &'static str, detail: String, hint: &str) -> Problem {
     Problem {
         uri: Cow::Owned(format!("urn:pelago:{code}")),
         code: Cow::Borrowed(code),

@@ -3,24 +3,32 @@
 pub(crate) mod demo;
 pub(crate) mod help;
 pub(crate) mod request;
+pub(crate) mod up;
 
 mod agent;
 mod bench;
 mod node;
 mod paging;
+mod settle;
 mod status;
 mod task;
 
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
+    /// Run a mesh of several nodes on this machine
+    ///
+    /// Each node is a process of its own. What they hold is kept in a folder, and the next `pelago up` there goes on with
+    /// it. Ctrl-C stops them all.
+    #[command(after_long_help = up::EXAMPLES)]
+    Up(up::UpArgs),
     /// Run a node with the built-in agents
     #[command(after_long_help = SERVE_EXAMPLES)]
-    Serve(pelago::ServeArgs),
-    /// Watch agents read your files, lose their node and lose nothing else
+    Serve(ServeCommand),
+    /// Watch agents read your files, lose a node and lose nothing else
     ///
-    /// A crew of agents reads every text file under PATH and writes one report. In the middle the node is killed. Ends
-    /// with 1 if anything was lost, doubled or different from what one plain pass over the files makes.
+    /// A crew of agents on three nodes reads every text file under PATH and writes one report. In the middle a node is
+    /// killed. Ends with 1 if anything was lost, doubled or different from what one plain pass over the files makes.
     #[command(after_long_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
     #[command(flatten)]
@@ -28,6 +36,15 @@ pub(crate) enum Command {
     /// Explain a command, or what the program ends with
     #[command(after_long_help = help::EXAMPLES)]
     Help(help::HelpArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeCommand {
+    #[command(flatten)]
+    pub(crate) args: pelago::ServeArgs,
+    /// The process that started this one, and that it shall not outlive
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(crate) child_of: Option<u32>,
 }
 
 const SERVE_EXAMPLES: &str = "\

@@ -1,7 +1,8 @@
 //! The crew, seen from outside: gives it the work, follows it, and fetches what it wrote.
 //!
 //! All that the crew has still to do is in the store, as tasks and as messages. So it is idle for good, and not just
-//! for a moment, when the store holds no task that has not ended and no message that waits.
+//! for a moment, when the store holds no task that has not ended and no message that waits. A node may tell of the store
+//! as it was a moment ago; that it was handed the work at all shows by the tasks with which that began.
 
 use std::time::{Duration, Instant};
 
@@ -54,11 +55,6 @@ struct Standing {
 impl Crew {
     pub(super) fn new(client: &Client, listing: &Listing, assignments: &[Assignment]) -> Self {
         Self { client: client.clone(), files: listing.files.len() as u64, sections: assignments.len() as u32 }
-    }
-
-    /// Reaches the mesh through another node, or another run of the same.
-    pub(super) fn reach(&mut self, client: &Client) {
-        self.client = client.clone();
     }
 
     pub(super) async fn hand_out(&self, assignments: &[Assignment]) -> Result<(), Error> {
@@ -154,10 +150,12 @@ impl Standing {
     fn of(status: &Status, sections: u32) -> Self {
         let tasks = |state| status.tasks.get(words::task_state::as_str(state)).copied().unwrap_or(0);
         let under_way = tasks(TaskState::Queued) + tasks(TaskState::Running) + status.messages_waiting;
+        // The librarian has had a task for each section, the first of all tasks.
+        let handed_out = u64::from(sections);
+        let ended = tasks(TaskState::Done) + tasks(TaskState::Dead);
         Self {
-            // The librarian has had a task for each section, the first of all tasks.
-            read: tasks(TaskState::Done).saturating_sub(sections.into()),
-            is_idle: under_way == 0,
+            read: tasks(TaskState::Done).saturating_sub(handed_out),
+            is_idle: under_way == 0 && ended >= handed_out,
             turns: status.turns,
         }
     }

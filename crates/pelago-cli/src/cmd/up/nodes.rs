@@ -1,0 +1,136 @@
+//! The nodes of a local mesh as they run: children of this process.
+
+use std::{process::Command, time::Duration};
+
+use futures_util::future::{join_all, try_join_all};
+use pelago_api::client::Client;
+use serde::Serialize;
+
+use super::{
+    folder::{Folder, Place},
+    problem,
+};
+use crate::{
+    child::{self, Child},
+    output::Error,
+};
+
+/// How long they may take to stop: a node lets turns end for 20 s unless it is told otherwise.
+const STOP_MAX: Duration = Duration::from_secs(30);
+
+/// The nodes that run, and are killed when this is dropped.
+pub(super) struct Nodes<'f> {
+    folder: &'f Folder,
+    running: Vec<Node>,
+}
+
+pub(super) struct Node {
+    child: Child,
+    pub(super) shown: Shown,
+}
+
+/// A node as it is told to programs.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Shown {
+    pub(super) name: String,
+    /// The URL for clients.
+    pub(super) http: String,
+    /// The address for links.
+    pub(super) mesh: String,
+    pub(super) pid: u32,
+    /// The data directory.
+    dir: String,
+    pub(super) log: String,
+}
+
+/// A node that ended by itself.
+pub(super) struct Lost {
+    /// Which, and how.
+    pub(super) what: String,
+    pub(super) log: std::path::PathBuf,
+}
+
+impl<'f> Nodes<'f> {
+    /// None yet.
+    pub(super) fn new(folder: &'f Folder) -> Self {
+        Self { folder, running: Vec::new() }
+    }
+
+    /// Starts a node at each of `places`, and waits until all are ready.
+    pub(super) async fn start(&mut self, places: &[Place]) -> Result<(), Error> {
+        let (founder, others) = match places {
+            // All at once: the nodes of a mesh are ready when most of them are there.
+            places if places.iter().any(|place| self.folder.has_mesh(&place.name)) => (&[][..], places),
+            [founder, others @ ..] => (std::slice::from_ref(founder), others),
+            [] => (&[][..], &[][..]),
+        };
+        for place in founder {
+            let founder = self.start_one(place, |command| _ = command.arg("--found")).await?;
+            self.running.push(founder);
+        }
+        let join = |place: &Place, command: &mut Command| {
+            for other in places.iter().filter(|other| other.name != place.name) {
+                command.args(["--join", &mesh_address(other)]);
+            }
+        };
+        let starting = others.iter().map(|place| self.start_one(place, |command| join(place, command)));
+        let started = try_join_all(starting).await?;
+        self.running.extend(started);
+        Ok(())
+    }
+
+    async fn start_one(&self, place: &Place, meet: impl FnOnce(&mut Command)) -> Result<Node, Error> {
+        let (data, log) = (self.folder.data(&place.name), self.folder.log(&place.name));
+        let failed =
+            |error: child::Error| problem::not_started(&format!("{} {error}", place.name), &child::last_words(&log));
+        let settings = |command: &mut Command| {
+            command.args(["--name", &place.name, "--port", &place.http.to_string()]);
+            command.args(["--mesh-addr", &mesh_address(place)]).arg("--data-dir").arg(&data);
+            meet(command);
+        };
+        let mut child = Child::start(&log, settings).map_err(failed)?;
+        let ready = child.ready().await.map_err(failed)?;
+        let shown = Shown {
+            name: place.name.clone(),
+            http: format!("http://{}", ready.http),
+            mesh: ready.mesh.unwrap_or_else(|| mesh_address(place)),
+            pid: child.id(),
+            dir: data.display().to_string(),
+            log: log.display().to_string(),
+        };
+        Ok(Node { child, shown })
+    }
+
+    pub(super) fn running(&self) -> &[Node] {
+        &self.running
+    }
+
+    /// A client of whichever of them answers.
+    pub(super) fn client(&self) -> Client {
+        Client::of(self.running.iter().map(|node| node.shown.http.as_str()))
+    }
+
+    /// Those that ended since this was asked last.
+    pub(super) fn lost(&mut self) -> Vec<Lost> {
+        let mut lost = Vec::new();
+        self.running.retain_mut(|node| {
+            let Some(how) = node.child.has_ended() else { return true };
+            let what = format!("{} ended by itself ({how})", node.shown.name);
+            lost.push(Lost { what, log: self.folder.log(&node.shown.name) });
+            false
+        });
+        lost
+    }
+
+    /// Lets them stop in good order, and kills those for whom that takes too long.
+    pub(super) async fn stop(&mut self) {
+        for node in &self.running {
+            node.child.ask_to_stop();
+        }
+        join_all(self.running.iter_mut().map(|node| node.child.until_ended(STOP_MAX))).await;
+    }
+}
+
+fn mesh_address(place: &Place) -> String {
+    format!("127.0.0.1:{}", place.mesh)
+}
