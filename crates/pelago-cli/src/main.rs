@@ -16,7 +16,7 @@ mod report;
 
 use std::{io, process::ExitCode};
 
-use cmd::{Command, ServeCommand};
+use cmd::{Command, serve::ServeCommand};
 use command_line::CommandLine;
 use exit::Exit;
 use output::{Error, Output};
@@ -32,7 +32,7 @@ fn main() -> ExitCode {
     let output = Output::new(options.output, options.color);
     match command {
         Command::Serve(ServeCommand { child_of: Some(parent), .. }) if child::is_orphan_of(parent) => ExitCode::FAILURE,
-        Command::Serve(ServeCommand { args, .. }) => pelago::serve(&args, builtin::kinds()),
+        Command::Serve(ServeCommand { args, .. }) => cmd::serve::run(&args, output),
         Command::Up(args) => end(run(cmd::up::run(args, output)), output).into(),
         Command::Demo(args) => end(ask(cmd::demo::run(args, output)), output).into(),
         Command::Help(topic) => end(cmd::help::run(&topic, output), output).into(),

@@ -3,6 +3,7 @@
 pub(crate) mod demo;
 pub(crate) mod help;
 pub(crate) mod request;
+pub(crate) mod serve;
 pub(crate) mod up;
 
 mod agent;
@@ -23,8 +24,8 @@ pub(crate) enum Command {
     #[command(after_long_help = up::EXAMPLES)]
     Up(up::UpArgs),
     /// Run a node with the built-in agents
-    #[command(after_long_help = SERVE_EXAMPLES)]
-    Serve(ServeCommand),
+    #[command(after_long_help = serve::EXAMPLES)]
+    Serve(serve::ServeCommand),
     /// Watch agents read your files, lose a node and lose nothing else
     ///
     /// A crew of agents on three nodes reads every text file under PATH and writes one report. In the middle a node is
@@ -37,18 +38,3 @@ pub(crate) enum Command {
     #[command(after_long_help = help::EXAMPLES)]
     Help(help::HelpArgs),
 }
-
-#[derive(Debug, clap::Args)]
-pub(crate) struct ServeCommand {
-    #[command(flatten)]
-    pub(crate) args: pelago::ServeArgs,
-    /// The process that started this one, and that it shall not outlive
-    #[arg(long, value_name = "PID", hide = true)]
-    pub(crate) child_of: Option<u32>,
-}
-
-const SERVE_EXAMPLES: &str = "\
-Examples:
-  pelago serve --found                          # a new mesh of this node, or the one it founded before
-  pelago serve --config pelago.toml
-  pelago serve --found --port 0 --print-addr json";
