@@ -5,6 +5,7 @@ use pelago_api::{
     model::{Node, NodeList, words},
 };
 
+use super::status;
 use crate::{
     exit::Exit,
     output::{Error, Output, columns},
@@ -25,7 +26,10 @@ Examples:
 pub(super) async fn run(command: NodeCommand, client: &Client, output: Output) -> Result<Exit, Error> {
     match command {
         NodeCommand::Ls => {
-            output.document(&client.nodes().await?, text)?;
+            let status = client.status().await?;
+            let answers = format!("{} answers; {}", status.node, status::can_lose(&status));
+            output.document(&NodeList::from(status), text)?;
+            output.note(&answers);
             Ok(Exit::Done)
         }
     }

@@ -36,6 +36,7 @@ fn text(status: &Status) -> String {
         ("mesh", format!("{} ({})", status.mesh, status.mesh_id)),
         ("node", format!("{} answers, version {}", status.node, status.version)),
         ("nodes", nodes(status)),
+        ("voters", status.voters.join(", ")),
         ("agents", agents(status)),
         ("tasks", all_tasks(status)),
         ("log", log(status)),
@@ -78,11 +79,15 @@ fn problems(status: &Status) -> Vec<String> {
 fn nodes(status: &Status) -> String {
     let up = status.nodes.iter().filter(|node| node.state == NodeState::Up).count();
     let leader = status.leader.as_deref().unwrap_or("nobody");
-    let can_lose = match status.can_lose {
+    format!("{up} up, {leader} leads (term {}), {}", status.term, can_lose(status))
+}
+
+/// How many may go before nothing can be written.
+pub(super) fn can_lose(status: &Status) -> String {
+    match status.can_lose {
         0 => "none of them can be lost".to_owned(),
         many => format!("{many} of them can be lost"),
-    };
-    format!("{up} up, {leader} leads (term {}), {can_lose}", status.term)
+    }
 }
 
 fn agents(status: &Status) -> String {
@@ -131,11 +136,12 @@ mod tests {
     }
 
     #[test]
-    fn a_mesh_without_problems_is_six_lines() {
+    fn a_mesh_without_problems_is_seven_lines() {
         let expected = "\
 mesh    pelago (f00d)
 node    n1 answers, version 0.1.0
 nodes   3 up, n1 leads (term 4), 1 of them can be lost
+voters  n1, n2, n3
 agents  2 active here, 12 turns, 0 messages waiting
 tasks   0 queued, 0 running, 7 done, 0 dead, 0 cancelled
 log     90 of 90 entries applied here
