@@ -147,7 +147,11 @@ mod tests {
     #[test]
     fn links_and_clients_never_get_the_same_port() {
         let wishes = Wishes { http: Some(7000), mesh: Some(7001) };
-        assert_eq!(ports(&[], 2, wishes, &[]), Ok(vec![(7000, 7003), (7001, 7002)]), "7001 is the second node's for clients");
+        assert_eq!(
+            ports(&[], 2, wishes, &[]),
+            Ok(vec![(7000, 7003), (7001, 7002)]),
+            "7001 is the second node's for clients"
+        );
         let any = ports(&[], 8, Wishes { http: Some(0), mesh: Some(0) }, &[]).expect("there are free ports");
         let distinct: BTreeSet<u16> = any.iter().flat_map(|(http, mesh)| [*http, *mesh]).collect();
         assert_eq!(distinct.len(), 16);
