@@ -74,7 +74,7 @@ impl Crew {
         loop {
             let standing = self.look(&mut watch, progress).await?;
             if standing.read >= self.files / 3
-                && let Some(victim) = victim::choose(&self.client, pace).await?
+                && let Some(victim) = patiently(async || victim::choose(&self.client, pace).await).await?
             {
                 return Ok(victim);
             }
@@ -115,7 +115,8 @@ impl Crew {
 
     async fn look(&self, watch: &mut Watch, progress: &mut Progress) -> Result<Standing, Error> {
         tokio::time::sleep(LOOK_EVERY).await;
-        let standing = Standing::of(&self.client.status().await?, self.sections);
+        let status = patiently(async || self.client.status().await).await?;
+        let standing = Standing::of(&status, self.sections);
         progress.at(standing.read);
         watch.check(&standing)?;
         Ok(standing)
@@ -141,7 +142,8 @@ impl Crew {
 
     async fn ask<T: DeserializeOwned>(&self, agent: &str, question: &impl Serialize) -> Result<T, Error> {
         let question = serde_json::to_vec(question).expect("a question is plain data");
-        let reply = self.client.ask(agent, question, None, None).await?;
+        // What is asked here changes nothing, so it may be asked again.
+        let reply = patiently(async || self.client.ask(agent, question.clone(), None, None).await).await?;
         reply.parse().map_err(|cause| problem::bad_reply(agent, &cause))
     }
 }
@@ -181,6 +183,19 @@ impl Watch {
             return Err(problem::stalled(STALL_MAX.as_secs()));
         }
         Ok(())
+    }
+}
+
+/// Asks again while the mesh says that it cannot answer just now, as it does until another node leads.
+pub(super) async fn patiently<T>(mut ask: impl AsyncFnMut() -> client::Result<T>) -> client::Result<T> {
+    let until = Instant::now() + STALL_MAX;
+    loop {
+        match ask().await {
+            Err(client::Error::Problem(problem)) if problem.retryable && Instant::now() < until => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            answered => return answered,
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
         summary::split,
     },
 };
-use crew::Crew;
+use crew::{Crew, patiently};
 use findings::Findings;
 use node::{Killed, Nodes};
 use progress::Progress;
@@ -117,7 +117,7 @@ async fn act(nodes: &mut Nodes, listing: &Listing, progress: &mut Progress) -> R
     progress.say(&format!("{} has joined, {} ms later", nodes.newest(), killed.ago().as_millis()));
 
     let report = crew.until_the_report_is_written(listing, progress).await?;
-    let store = findings::read_store(&client).await?;
+    let store = patiently(async || findings::read_store(&client).await).await?;
     let expected = single::report_of_listing(listing);
     let findings = Findings::of(listing, &report, &expected, &store, (victim, killed));
     Ok((report, findings))

@@ -58,12 +58,10 @@ impl<'f> Nodes<'f> {
 
     /// Starts a node at each of `places`, and waits until all are ready.
     pub(super) async fn start(&mut self, places: &[Place]) -> Result<(), Error> {
-        let (founder, others) = match places {
-            // All at once: the nodes of a mesh are ready when most of them are there.
-            places if places.iter().any(|place| self.folder.has_mesh(&place.name)) => (&[][..], places),
-            [founder, others @ ..] => (std::slice::from_ref(founder), others),
-            [] => (&[][..], &[][..]),
-        };
+        // The first founds the mesh, and the others need it for that. Later all start at once: the nodes of a mesh are
+        // ready when most of them are there.
+        let is_new = !places.iter().any(|place| self.folder.has_mesh(&place.name));
+        let (founder, others) = places.split_at(usize::from(is_new));
         for place in founder {
             let founder = self.start_one(place, |command| _ = command.arg("--found")).await?;
             self.running.push(founder);
