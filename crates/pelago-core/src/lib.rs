@@ -17,3 +17,4 @@ pub mod record;
 pub mod route;
 pub mod task;
 pub mod time;
+pub mod voters;
