@@ -6,15 +6,17 @@
 use std::sync::Arc;
 
 use pelago_core::record::{NodeState, Write};
+use pelago_store::sqlite::Reader;
 use tokio::sync::mpsc;
 
-use crate::{agents::Agents, scheduler, view, waiters::TaskWaiters};
+use crate::{agents::Agents, raft::Told, scheduler, view, waiters::TaskWaiters};
 
 /// Committed batches that wait to be told. When they do, applying waits too.
 pub(crate) const BATCHES_MAX: usize = 256;
 
 pub(crate) struct Feed {
-    pub(crate) writes: mpsc::Receiver<Vec<Write>>,
+    pub(crate) told: mpsc::Receiver<Told>,
+    pub(crate) reader: Arc<Reader>,
     pub(crate) agents: Arc<Agents>,
     pub(crate) waiters: Arc<TaskWaiters>,
     pub(crate) scheduler: scheduler::Handle,
@@ -24,10 +26,29 @@ pub(crate) struct Feed {
 impl Feed {
     /// Runs until consensus ends.
     pub(crate) async fn run(mut self) {
-        while let Some(writes) = self.writes.recv().await {
-            for write in writes {
-                self.tell(write).await;
+        while let Some(told) = self.told.recv().await {
+            match told {
+                Told::Writes(writes) => {
+                    for write in writes {
+                        self.tell(write).await;
+                    }
+                }
+                Told::Replaced => self.read_nodes().await,
             }
+        }
+    }
+
+    /// Another database took the place: no write told what it brought.
+    async fn read_nodes(&mut self) {
+        let reader = Arc::clone(&self.reader);
+        match tokio::task::spawn_blocking(move || reader.view(|view| view.nodes())).await {
+            Ok(Ok(nodes)) => {
+                for node in nodes {
+                    self.tell(Write::Node(node)).await;
+                }
+            }
+            Ok(Err(error)) => tracing::error!(%error, "the nodes cannot be read"),
+            Err(_stopping) => {}
         }
     }
 

@@ -4,10 +4,12 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use pelago_core::{
     agent,
-    id::{BootId, DirectoryId, Holder, MeshId, Name},
-    record::{Offer, Op, Outcome, Refusal, Register, RetryPolicy, Write},
+    id::{BootId, DirectoryId, Holder, Incarnation, MeshId, Name, NodeId},
+    link::{Hello, LANE_BYTES_MIN, PerLane, Role, Versions},
+    record::{Offer, Op, Outcome, Refusal, Register, RetryPolicy},
     task,
 };
+use pelago_net::Links;
 use pelago_store::{
     ProposeError,
     directory::{self, Directory, Identity},
@@ -33,8 +35,6 @@ use crate::{
 
 /// How long a starting node waits for a leader.
 const LEADER_MAX: Duration = Duration::from_secs(30);
-/// Connections that read the database at a time.
-const READERS: usize = 4;
 
 /// How a node is made.
 #[derive(Debug, Clone)]
@@ -118,15 +118,28 @@ impl Node {
         let name = directory.identity().node.clone();
         let kinds: Vec<Kind> = kinds.into_iter().filter(|kind| kind.fits(&name, &config.labels)).collect();
         let metrics = Arc::new(Metrics::default());
-        let (feed, mut writes) = mpsc::channel(feed::BATCHES_MAX);
-        let consensus = Arc::new(Consensus::start(&directory, founded || config.found, feed).await?);
+        let (feed, mut told) = mpsc::channel(feed::BATCHES_MAX);
+        let runtime = raft::Runtime::new()?;
+        let receiver = runtime.receiver();
+        let links = no_links(&runtime, &receiver, &config, &directory);
+        let start = raft::Start {
+            directory: &directory,
+            raft_id: raft::FOUNDER,
+            found: founded || config.found,
+            timing: raft::Timing::Lan,
+            feed,
+            runtime,
+            receiver,
+            links,
+        };
+        let consensus = Arc::new(Consensus::start(start).await?);
         let mut loops = Loops::default();
         let (committer, committing) = Committer::new(Arc::clone(&consensus), Arc::clone(&metrics));
         loops.start("committer", committer.run());
 
         let registering = register(&consensus, &committing, &config, &directory, &kinds);
-        let holder = while_discarding(&mut writes, registering).await?;
-        let reader = Arc::new(sqlite::Reader::open(&directory.database(), READERS)?);
+        let holder = while_discarding(&mut told, registering).await?;
+        let reader = Arc::clone(consensus.reader());
         let (nodes, standing) = read_standing(&reader).await?;
         let (view_writer, view) = view::new(nodes);
         let waiters = Arc::new(TaskWaiters::default());
@@ -153,7 +166,8 @@ impl Node {
         let (scheduling, scheduler) =
             scheduler::Loop::new(config.scheduler, committing.clone(), Arc::clone(&consensus), Arc::clone(&reader));
         let feed = Feed {
-            writes,
+            told,
+            reader: Arc::clone(&reader),
             agents: Arc::clone(&agents),
             waiters: Arc::clone(&waiters),
             scheduler: scheduler.clone(),
@@ -249,6 +263,26 @@ fn made_up_name() -> Name {
     Name::new(&format!("{host}-{letters}")).expect("made of allowed characters")
 }
 
+/// Links of a node that has none.
+fn no_links(runtime: &raft::Runtime, receiver: &raft::Receiver, config: &Config, directory: &Directory) -> Links {
+    let me = Hello {
+        versions: Versions::HERE,
+        mesh: Some(directory.identity().mesh),
+        mesh_name: config.mesh_name.clone(),
+        node_name: directory.identity().node.clone(),
+        node: NodeId(0),
+        boot: BootId(ids::random()),
+        incarnation: Incarnation(0),
+        role: Role::Main,
+        features: 0,
+        credit: PerLane::all(LANE_BYTES_MIN),
+        requests_max: 1_024,
+    };
+    let receiver = receiver.clone();
+    let on_consensus = pelago_net::Config { consensus: Some(runtime.handle().clone()), ..Default::default() };
+    Links::new(on_consensus, me, move |link| receiver.deliver(link))
+}
+
 async fn register(
     consensus: &Consensus,
     committer: &crate::committer::Handle,
@@ -282,13 +316,13 @@ async fn register(
 }
 
 /// Awaits `future` while entries of before are applied: what they say is read from the rows afterwards.
-async fn while_discarding<T>(writes: &mut mpsc::Receiver<Vec<Write>>, future: impl Future<Output = T>) -> T {
+async fn while_discarding<T>(told: &mut mpsc::Receiver<raft::Told>, future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     loop {
         tokio::select! {
             biased;
             done = &mut future => return done,
-            Some(_told_by_the_rows) = writes.recv() => {}
+            Some(_told_by_the_rows) = told.recv() => {}
         }
     }
 }
