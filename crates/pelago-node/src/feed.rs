@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use pelago_core::record::{NodeState, Write};
-use pelago_store::sqlite::Reader;
+use pelago_core::record::{Node, NodeState, Task, Write};
+use pelago_store::sqlite::{self, Reader};
 use tokio::sync::mpsc;
 
 use crate::{agents::Agents, raft::Told, scheduler, view, waiters::TaskWaiters};
@@ -16,11 +16,11 @@ pub(crate) const BATCHES_MAX: usize = 256;
 
 pub(crate) struct Feed {
     pub(crate) told: mpsc::Receiver<Told>,
-    pub(crate) reader: Arc<Reader>,
     pub(crate) agents: Arc<Agents>,
     pub(crate) waiters: Arc<TaskWaiters>,
     pub(crate) scheduler: scheduler::Handle,
     pub(crate) view: view::Writer,
+    pub(crate) reader: Arc<Reader>,
 }
 
 impl Feed {
@@ -33,23 +33,27 @@ impl Feed {
                         self.tell(write).await;
                     }
                 }
-                Told::Replaced => self.read_nodes().await,
+                Told::Replaced => self.begin_anew().await,
             }
         }
     }
 
-    /// Another database took the place: no write told what it brought.
-    async fn read_nodes(&mut self) {
-        let reader = Arc::clone(&self.reader);
-        match tokio::task::spawn_blocking(move || reader.view(|view| view.nodes())).await {
-            Ok(Ok(nodes)) => {
-                for node in nodes {
-                    self.tell(Write::Node(node)).await;
-                }
+    /// Nobody told what led to the rows as they are now: whoever goes by them looks again.
+    async fn begin_anew(&mut self) {
+        match self.read().await {
+            Ok((nodes, running)) => {
+                self.view.replace(nodes);
+                self.agents.only_these_run(&running);
             }
-            Ok(Err(error)) => tracing::error!(%error, "the nodes cannot be read"),
-            Err(_stopping) => {}
+            Err(error) => tracing::error!(%error, "the rows that came from another node cannot be read"),
         }
+        self.waiters.wake_all();
+    }
+
+    async fn read(&self) -> Result<(Vec<Node>, Vec<Task>), sqlite::Error> {
+        let reader = Arc::clone(&self.reader);
+        let read = move || reader.view(|view| Ok((view.nodes()?, view.running_tasks()?)));
+        tokio::task::spawn_blocking(read).await.expect("a query does not panic, and the runtime outlives it")
     }
 
     async fn tell(&mut self, write: Write) {

@@ -5,9 +5,9 @@
 //!
 //! A node begins in this order: [`Runtime`], whose thread drives the links of consensus; [`Receiver`], which takes what
 //! comes over them; the links; [`Consensus::start`].
-#![cfg_attr(not(test), expect(dead_code, unused_imports, reason = "no node joins another yet"))]
 
 mod dump;
+mod leading;
 mod log;
 mod machine;
 mod network;
@@ -96,7 +96,7 @@ pub(crate) struct Start<'a> {
 
 /// How fast a mesh notices that its leader is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Timing {
+pub enum Timing {
     /// Within half a second.
     Lan,
     /// Within a few seconds: for wide networks, and for tests that do not measure it.

@@ -7,7 +7,7 @@ use pelago_core::{
     id::Name,
     voters::{self, Member, Standing},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::{ANSWER_MAX, Consensus};
 
@@ -19,7 +19,6 @@ const BEHIND_MAX: u64 = 1_000;
 /// A node that may keep the log, as the mesh knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Candidate {
-    pub(crate) raft_id: u64,
     pub(crate) name: Name,
     /// Its label `zone`.
     pub(crate) zone: Option<String>,
@@ -29,18 +28,18 @@ pub(crate) struct Candidate {
 
 impl Consensus {
     /// Raises the number of voters, and replaces one that is away for long. Runs until it is dropped.
-    pub(crate) async fn keep_voters(self: Arc<Self>, candidates: watch::Receiver<Vec<Candidate>>) {
+    pub(crate) async fn keep_voters(self: Arc<Self>, candidates: impl Fn() -> Vec<Candidate> + Send + 'static) {
         let mut away_since = BTreeMap::new();
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let candidates = candidates.borrow().clone();
+            let candidates = candidates();
             // Also while another leads: whoever leads next knows for how long a voter has been away.
             note(&mut away_since, &candidates);
             self.look_after(&candidates, &away_since).await;
         }
     }
 
-    async fn look_after(&self, candidates: &[Candidate], away_since: &BTreeMap<u64, Instant>) {
+    async fn look_after(&self, candidates: &[Candidate], away_since: &BTreeMap<Name, Instant>) {
         let metrics = self.raft.metrics().borrow_watched().clone();
         let Some(matched) = metrics.replication else { return };
         let membership = metrics.membership_config.membership();
@@ -50,16 +49,17 @@ impl Consensus {
             [_, .., last] => last.clone(),
             [_] | [] => {
                 let caught_up_from = metrics.last_log_index.unwrap_or(0).saturating_sub(BEHIND_MAX);
-                let known = candidates.iter().filter(|candidate| membership.get_node(&candidate.raft_id).is_some());
-                let members = known.map(|candidate| Member {
-                    id: candidate.raft_id,
+                let named = |name: &str| candidates.iter().find(|candidate| candidate.name.as_str() == name);
+                let known = membership.nodes().filter_map(|(id, member)| Some((*id, named(&member.0)?)));
+                let members = known.map(|(id, candidate)| Member {
+                    id,
                     zone: candidate.zone.clone(),
                     is_caught_up: matched
-                        .get(&candidate.raft_id)
+                        .get(&id)
                         .copied()
                         .flatten()
                         .is_some_and(|matched| matched.index >= caught_up_from),
-                    away: away_since.get(&candidate.raft_id).map_or(Duration::ZERO, Instant::elapsed),
+                    away: away_since.get(&candidate.name).map_or(Duration::ZERO, Instant::elapsed),
                 });
                 let standing = Standing { voters: membership.voter_ids().collect(), members: members.collect() };
                 let Some(next) = voters::next(&standing) else { return };
@@ -76,9 +76,9 @@ impl Consensus {
 }
 
 /// Remembers since when candidates are away.
-fn note(away_since: &mut BTreeMap<u64, Instant>, candidates: &[Candidate]) {
-    away_since.retain(|id, _| candidates.iter().any(|candidate| candidate.raft_id == *id && !candidate.live));
+fn note(away_since: &mut BTreeMap<Name, Instant>, candidates: &[Candidate]) {
+    away_since.retain(|name, _| candidates.iter().any(|candidate| candidate.name == *name && !candidate.live));
     for candidate in candidates.iter().filter(|candidate| !candidate.live) {
-        away_since.entry(candidate.raft_id).or_insert_with(Instant::now);
+        away_since.entry(candidate.name.clone()).or_insert_with(Instant::now);
     }
 }

@@ -212,9 +212,12 @@ impl Mesh {
             tokio::spawn(async move { while told.recv().await.is_some() {} });
             first
         });
-        let candidate = Candidate { raft_id: IDS[n], name, zone: None, live: true };
+        let candidate = Candidate { name, zone: None, live: true };
         self.candidates.send_modify(|candidates| candidates.push(candidate));
-        let keeping = Arc::clone(&node.consensus).keep_voters(self.candidates.subscribe());
+        let keeping = Arc::clone(&node.consensus).keep_voters({
+            let candidates = self.candidates.subscribe();
+            move || candidates.borrow().clone()
+        });
         self.keepers.push(tokio::spawn(keeping));
         self.nodes.push(node);
         self.link(n);
@@ -369,7 +372,7 @@ fn links(runtime: &Runtime, receiver: Receiver, name: &Name, raft_id: u64) -> Li
 }
 
 fn identity(name: &Name) -> Identity {
-    Identity { mesh: MeshId(1), directory: DirectoryId(2), node: name.clone() }
+    Identity { mesh: MeshId(1), directory: DirectoryId(2), node: name.clone(), raft_id: None }
 }
 
 fn nothing_op() -> Op {
