@@ -6,8 +6,9 @@ use std::{
 };
 
 const DIRECTORY: &str = "../../proto";
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     "../../proto/pelago/link/v1/link.proto",
+    "../../proto/pelago/mesh/v1/mesh.proto",
     "../../proto/pelago/raft/v1/raft.proto",
     "../../proto/pelago/record/v1/record.proto",
 ];

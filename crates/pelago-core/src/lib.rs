@@ -1,7 +1,7 @@
 //! Every decision of Pelago, as pure state machines.
 //!
 //! *Is:* functions of (state, time, input). [`record`] decides what happens to every durable fact, [`agent`] drives
-//! one activation of an agent, [`task`] places tasks on nodes.
+//! one activation of an agent, [`task`] places tasks on nodes, [`lease`] says how long a node may act without asking.
 //!
 //! *Is not:* a place for clocks, randomness, I/O, async or hash-order iteration. Callers pass in the time and the
 //! ids, and carry out the effects. `clippy.toml` beside this crate bans the rest.
@@ -10,9 +10,11 @@
 
 pub mod agent;
 pub mod id;
+pub mod lease;
 pub mod link;
 pub mod nearest;
 pub mod record;
 pub mod route;
 pub mod task;
 pub mod time;
+pub mod voters;

@@ -5,30 +5,55 @@
 
 use std::sync::Arc;
 
-use pelago_core::record::{NodeState, Write};
+use pelago_core::record::{Node, NodeState, Task, Write};
+use pelago_store::sqlite::{self, Reader};
 use tokio::sync::mpsc;
 
-use crate::{agents::Agents, scheduler, view, waiters::TaskWaiters};
+use crate::{agents::Agents, raft::Told, scheduler, view, waiters::TaskWaiters};
 
 /// Committed batches that wait to be told. When they do, applying waits too.
 pub(crate) const BATCHES_MAX: usize = 256;
 
 pub(crate) struct Feed {
-    pub(crate) writes: mpsc::Receiver<Vec<Write>>,
+    pub(crate) told: mpsc::Receiver<Told>,
     pub(crate) agents: Arc<Agents>,
     pub(crate) waiters: Arc<TaskWaiters>,
     pub(crate) scheduler: scheduler::Handle,
     pub(crate) view: view::Writer,
+    pub(crate) reader: Arc<Reader>,
 }
 
 impl Feed {
     /// Runs until consensus ends.
     pub(crate) async fn run(mut self) {
-        while let Some(writes) = self.writes.recv().await {
-            for write in writes {
-                self.tell(write).await;
+        while let Some(told) = self.told.recv().await {
+            match told {
+                Told::Writes(writes) => {
+                    for write in writes {
+                        self.tell(write).await;
+                    }
+                }
+                Told::Replaced => self.begin_anew().await,
             }
         }
+    }
+
+    /// Nobody told what led to the rows as they are now: whoever goes by them looks again.
+    async fn begin_anew(&mut self) {
+        match self.read().await {
+            Ok((nodes, running)) => {
+                self.view.replace(nodes);
+                self.agents.only_these_run(&running);
+            }
+            Err(error) => tracing::error!(%error, "the rows that came from another node cannot be read"),
+        }
+        self.waiters.wake_all();
+    }
+
+    async fn read(&self) -> Result<(Vec<Node>, Vec<Task>), sqlite::Error> {
+        let reader = Arc::clone(&self.reader);
+        let read = move || reader.view(|view| Ok((view.nodes()?, view.running_tasks()?)));
+        tokio::task::spawn_blocking(read).await.expect("a query does not panic, and the runtime outlives it")
     }
 
     async fn tell(&mut self, write: Write) {

@@ -1,7 +1,7 @@
 //! What a node does for whoever holds its [`Handle`]: the API, and programs that embed it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,10 +11,12 @@ use std::{
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{AgentId, Holder, Invalid, MeshId, Name, TaskId},
+    id::{AgentId, Holder, Invalid, MeshId, Name, NodeId, TaskId},
+    link::Role,
     record::{self, BodyHash, IdempotencyKey, MessageBody, Offer, Op, Outcome, Placement, TaskEvent, TaskState},
     time::LogTime,
 };
+use pelago_net::Links;
 use pelago_store::{
     ProposeError,
     sqlite::{self, Reader, View},
@@ -22,7 +24,15 @@ use pelago_store::{
 use tokio::time::Instant;
 
 use crate::{
-    committer, host::TaskRequest, ids, metrics::Metrics, raft::Consensus, scheduler, services::NodeServices, view,
+    committer,
+    host::TaskRequest,
+    ids,
+    mesh::{Forward, Held},
+    metrics::Metrics,
+    raft::Consensus,
+    scheduler,
+    services::NodeServices,
+    view,
     waiters::TaskWaiters,
 };
 
@@ -134,8 +144,11 @@ pub struct Status {
     pub nodes: Vec<record::Node>,
     /// Names of the voters.
     pub voters: Vec<Name>,
-    /// How many nodes the mesh can lose right now without losing its majority.
+    /// How many nodes the mesh can lose right now without losing its majority: voters that this node has no link with
+    /// count as lost.
     pub can_lose: u32,
+    /// Names of the nodes that this one has a link with.
+    pub linked: BTreeSet<Name>,
     /// Last entry of the log, as far as this node knows.
     pub last_index: u64,
     /// Last entry applied here.
@@ -238,8 +251,14 @@ impl From<ProposeError> for Error {
 }
 
 /// What a node does for others. Cheap to clone.
+///
+/// Reads are strict: they see all that was acknowledged anywhere before they began. [`Handle::stale`] reads what this
+/// node knows, which is all that a node without a majority can do.
 #[derive(Clone)]
-pub struct Handle(Arc<Shared>);
+pub struct Handle {
+    shared: Arc<Shared>,
+    stale: bool,
+}
 
 struct Shared {
     parts: Parts,
@@ -261,17 +280,33 @@ pub(crate) struct Parts {
     pub(crate) view: view::Reader,
     pub(crate) consensus: Arc<Consensus>,
     pub(crate) committer: committer::Handle,
+    pub(crate) forward: Forward,
+    pub(crate) lease: Held,
+    pub(crate) links: Links,
 }
 
 impl Handle {
     pub(crate) fn new(parts: Parts) -> Self {
-        Self(Arc::new(Shared { parts, stopping: AtomicBool::new(false), disk_full: AtomicBool::new(false) }))
+        let shared = Shared { parts, stopping: AtomicBool::new(false), disk_full: AtomicBool::new(false) };
+        Self { shared: Arc::new(shared), stale: false }
+    }
+
+    /// The same, but its reads answer with what this node has applied, however old that is.
+    #[must_use]
+    pub fn stale(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), stale: true }
     }
 
     /// The node's name.
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.parts().name
+    }
+
+    /// The name of a node, once this one has heard of it.
+    #[must_use]
+    pub fn name_of(&self, node: NodeId) -> Option<Name> {
+        self.parts().view.get().name_of(node)
     }
 
     /// What the node counts, as of now.
@@ -284,16 +319,20 @@ impl Handle {
         metrics
     }
 
-    /// Whether the node takes requests: it has a leader and is not stopping.
+    /// Whether the node takes requests: a majority answers it, and it is not stopping.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        !self.is_stopping() && self.parts().consensus.standing().leader.is_some()
+        !self.is_stopping() && self.has_quorum()
+    }
+
+    fn has_quorum(&self) -> bool {
+        self.parts().lease.is_valid() && self.parts().consensus.leader_name().is_some()
     }
 
     /// Whether the node takes no more work.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
-        self.0.stopping.load(Ordering::Acquire)
+        self.shared.stopping.load(Ordering::Acquire)
     }
 
     /// The kinds that nodes of the mesh host.
@@ -302,16 +341,20 @@ impl Handle {
         self.parts().view.get().declared()
     }
 
-    /// How the mesh and this node stand.
+    /// How the mesh and this node stand, as this node knows.
     ///
     /// # Errors
     /// [`Error::Store`] when the rows cannot be read.
     pub async fn status(&self) -> Result<Status, Error> {
-        let (totals, nodes) = self.read(|view| Ok((view.totals()?, view.nodes()?))).await?;
+        let (totals, nodes) = self.stale().read(|view| Ok((view.totals()?, view.nodes()?))).await?;
         let parts = self.parts();
         let standing = parts.consensus.standing();
         let voters = standing.voters.iter().filter_map(|name| Name::new(name).ok()).collect::<Vec<_>>();
         let majority = voters.len() / 2 + 1;
+        let links = parts.links.all();
+        let links = links.iter().map(pelago_net::Handle::terms).filter(|terms| terms.other.role == Role::Main);
+        let linked: BTreeSet<Name> = links.map(|terms| terms.other.node_name.clone()).collect();
+        let there = voters.iter().filter(|name| **name == parts.name || linked.contains(name)).count();
         Ok(Status {
             mesh: parts.mesh,
             mesh_name: parts.mesh_name.clone(),
@@ -319,10 +362,11 @@ impl Handle {
             holder: parts.holder,
             leader: standing.leader.as_deref().and_then(|name| Name::new(name).ok()),
             term: standing.term,
-            quorum: standing.leader.is_some(),
+            quorum: self.has_quorum(),
             nodes,
-            can_lose: u32::try_from(voters.len().saturating_sub(majority)).unwrap_or(u32::MAX),
+            can_lose: u32::try_from(there.saturating_sub(majority)).unwrap_or(u32::MAX),
             voters,
+            linked,
             last_index: standing.last_index,
             applied_index: parts.consensus.progress().index(),
             log_time: parts.consensus.log_time(),
@@ -352,7 +396,7 @@ impl Handle {
         let services = &self.parts().services;
         let (address, placement) = services.find(&Name::default_namespace(), to)?;
         let Some(key) = options.idempotency_key else {
-            return services.question(address, payload, options.wait, None).await;
+            return services.question(address, placement, payload, options.wait, None).await;
         };
         if placement != Placement::Keyed {
             let name = &address.agent.name;
@@ -367,7 +411,7 @@ impl Handle {
         match known.filter(|reply| reply.expires > now) {
             Some(reply) if reply.request == request => Ok(reply.reply),
             Some(_) => Err(Error::Conflict { key: key.key }),
-            None => services.question(address, payload, options.wait, Some(key)).await,
+            None => services.question(address, placement, payload, options.wait, Some(key)).await,
         }
     }
 
@@ -533,30 +577,47 @@ impl Handle {
         Ok(self.parts().committer.propose(op).await?)
     }
 
+    /// This run of the node.
+    pub(crate) fn holder(&self) -> Holder {
+        self.parts().holder
+    }
+
+    /// Whether another node takes part.
+    pub(crate) fn has_others(&self) -> bool {
+        let parts = self.parts();
+        parts.view.get().live().any(|node| node.id != parts.holder.node)
+    }
+
+    /// Whether this node leads the mesh.
+    pub(crate) fn leads(&self) -> bool {
+        self.parts().consensus.standing().leads
+    }
+
     /// Sees to it that no more tasks are given to this node.
     pub(crate) async fn take_no_tasks(&self) {
+        self.parts().lease.drain();
         self.parts().scheduler.node_gone(self.parts().holder).await;
     }
 
     pub(crate) fn begin_to_stop(&self) {
-        self.0.stopping.store(true, Ordering::Release);
+        self.shared.stopping.store(true, Ordering::Release);
     }
 
     pub(crate) fn set_disk_full(&self, full: bool) {
-        if self.0.disk_full.swap(full, Ordering::AcqRel) != full {
+        if self.shared.disk_full.swap(full, Ordering::AcqRel) != full {
             tracing::warn!(full, "free space of the data directory crossed store.disk_free_bytes_min");
         }
     }
 
     fn parts(&self) -> &Parts {
-        &self.0.parts
+        &self.shared.parts
     }
 
     fn takes_work(&self) -> Result<(), Error> {
         if self.is_stopping() {
             return Err(Error::Stopping);
         }
-        if self.0.disk_full.load(Ordering::Acquire) {
+        if self.shared.disk_full.load(Ordering::Acquire) {
             return Err(Error::DiskFull);
         }
         Ok(())
@@ -572,11 +633,14 @@ impl Handle {
         AgentDetail { agent, node, state }
     }
 
-    /// Runs a query where blocking is allowed.
+    /// Runs a query where blocking is allowed, once this node knows what it has to.
     async fn read<T: std::marker::Send + 'static>(
         &self,
         query: impl FnOnce(&View<'_>) -> Result<T, sqlite::Error> + std::marker::Send + 'static,
     ) -> Result<T, Error> {
+        if !self.stale {
+            self.parts().forward.catch_up().await?;
+        }
         let reader = Arc::clone(&self.parts().reader);
         let read = tokio::task::spawn_blocking(move || reader.view(query)).await;
         read.map_err(|_stopping| Error::Stopping)?.map_err(|error| Error::Store(error.to_string()))

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use pelago_core::record::{Op, Outcome, Sweep};
 use pelago_store::sqlite::Reader;
 
-use crate::{agents::Agents, handle::Handle};
+use crate::{agents::Agents, handle::Handle, mesh::Homes, view};
 
 /// How often inboxes that nobody was told of are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -22,20 +22,26 @@ const SWEEP_ROWS_MAX: u32 = 500;
 pub(crate) struct Keeper {
     pub(crate) handle: Handle,
     pub(crate) agents: Arc<Agents>,
+    pub(crate) homes: Homes,
+    pub(crate) view: view::Reader,
     pub(crate) reader: Arc<Reader>,
     pub(crate) directory: PathBuf,
     pub(crate) disk_free_bytes_min: u64,
 }
 
 impl Keeper {
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         for look in 1_u32.. {
             self.check_disk();
             self.wake_inboxes().await;
-            if look.is_multiple_of(LOOKS_PER_SWEEP) {
+            if look.is_multiple_of(LOOKS_PER_SWEEP) && self.handle.leads() {
                 self.sweep().await;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+                // The agents of a node that was lost may belong here now.
+                () = self.view.changed() => {}
+            }
         }
     }
 
@@ -52,9 +58,21 @@ impl Keeper {
     /// Tells agents of messages that came while nobody could tell them.
     async fn wake_inboxes(&self) {
         let reader = Arc::clone(&self.reader);
-        let read = move || reader.view(|view| view.agents_with_inbox(None, INBOXES_MAX));
+        let homes = self.homes.clone();
+        let read = move || {
+            reader.view(|view| {
+                let mut here = Vec::new();
+                for (agent, _) in view.agents_with_inbox(None, INBOXES_MAX)?.rows {
+                    let row = view.agent(&agent)?.map(|whole| whole.agent);
+                    if homes.place(&agent, row.as_ref()) == Some(homes.me()) {
+                        here.push(agent);
+                    }
+                }
+                Ok(here)
+            })
+        };
         match tokio::task::spawn_blocking(read).await {
-            Ok(Ok(page)) => page.rows.iter().for_each(|(agent, _)| self.agents.wake(agent)),
+            Ok(Ok(here)) => here.iter().for_each(|agent| self.agents.look_into_inbox(agent)),
             Ok(Err(error)) => tracing::warn!(%error, "the inboxes cannot be read"),
             Err(_stopping) => {}
         }

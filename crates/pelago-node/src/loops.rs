@@ -2,9 +2,14 @@
 //!
 //! | loop | owns |
 //! |---|---|
+//! | listener | connections that come from other nodes |
+//! | dials | whom this node dials |
 //! | committer | batches on their way |
 //! | feed | the order in which commits are told |
 //! | scheduler | the leader's view of tasks and room |
+//! | leases granted | the leader's view of who is alive |
+//! | lease held | this run's lease |
+//! | voters keeper | the leader's view of who should vote |
 //! | log keeper | when the database is checkpointed |
 //! | keeper | what is looked after from time to time |
 

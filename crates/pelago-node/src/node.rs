@@ -1,30 +1,40 @@
 //! One node: puts its loops together, and takes them apart again.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use pelago_core::{
     agent,
-    id::{BootId, DirectoryId, Holder, MeshId, Name},
-    record::{Offer, Op, Outcome, Refusal, Register, RetryPolicy, Write},
+    id::{BootId, DirectoryId, Holder, Incarnation, MeshId, Name, NodeId},
+    link::{Goodbye, Hello, LANE_BYTES_MIN, PerLane, Role, Versions},
+    record::{self, Expire, Offer, Op, Outcome, Refusal, Register, RetryPolicy},
     task,
 };
+use pelago_net::{Links, ListenError, Listener};
 use pelago_store::{
     ProposeError,
     directory::{self, Directory, Identity},
     sqlite,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::{
     agents::{Agents, Context},
-    committer::Committer,
+    clock,
+    committer::{self, Committer},
     feed::{self, Feed},
     handle::Handle,
     host::Kind,
     ids,
     loops::Loops,
+    mesh::{self, Answers, Dials, Forward, Granting, Held, Holding, Homes, Receiver, Router},
     metrics::Metrics,
-    raft::{self, Consensus},
+    raft::{self, Consensus, Timing},
     scheduler,
     services::NodeServices,
     view,
@@ -33,8 +43,14 @@ use crate::{
 
 /// How long a starting node waits for a leader.
 const LEADER_MAX: Duration = Duration::from_secs(30);
-/// Connections that read the database at a time.
-const READERS: usize = 4;
+/// How long a node that may found a mesh looks for one first.
+const MEET_MAX: Duration = Duration::from_secs(5);
+/// What a link takes in each lane before any of it is consumed, in bytes.
+const LANE_BYTES: u32 = 4 * LANE_BYTES_MIN;
+/// How many unanswered requests a link takes in each lane.
+const REQUESTS_MAX: u32 = 16_384;
+/// How long a node that stops tries to tell the mesh.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
 
 /// How a node is made.
 #[derive(Debug, Clone)]
@@ -51,8 +67,14 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// Where clients reach it; empty when it serves none.
     pub http_address: String,
-    /// Where other nodes reach it.
-    pub mesh_address: String,
+    /// Where links from other nodes arrive; port 0 takes a free one.
+    pub mesh_listen: SocketAddr,
+    /// Nodes to meet at the start, as `host:port`.
+    pub known: Vec<String>,
+    /// How fast the mesh notices that its leader is gone.
+    pub timing: Timing,
+    /// What is counted; given on when a node starts again in one process.
+    pub metrics: Metrics,
     /// What tasks that do not say otherwise do when an attempt fails.
     pub policy: RetryPolicy,
     /// Limits of activations.
@@ -71,12 +93,20 @@ pub enum Error {
     /// The data directory.
     #[error("failed to open the data directory")]
     Directory(#[from] directory::Error),
-    /// The directory belongs to no mesh, and the node was not told to found one.
-    #[error("{} belongs to no mesh yet: start the node with --found to found one", path.display())]
+    /// The directory belongs to no mesh, and the node was told neither to found nor to join one.
+    #[error(
+        "{} belongs to no mesh yet: start the node with --found to found one, or with --join to join one", path.display()
+    )]
     NoMesh {
         /// The directory.
         path: PathBuf,
     },
+    /// Where links arrive.
+    #[error("failed to listen for links")]
+    Listen(#[from] ListenError),
+    /// Nobody admitted the node.
+    #[error("failed to join the mesh")]
+    Join(#[from] mesh::JoinError),
     /// The control log.
     #[error("failed to take part in the control log")]
     Log(#[from] raft::Error),
@@ -92,16 +122,31 @@ pub enum Error {
     /// Consensus stopped by itself, so nothing more can be made durable here.
     #[error("consensus has stopped on this node: {0}")]
     ConsensusStopped(String),
+    /// The mesh has given this run up: the node was not heard for too long. It may start again.
+    #[error("the mesh gave this node up because it was not heard; it has to start again")]
+    Expired,
     /// A loop that the others need ended: a defect.
     #[error("the node's {0} loop ended by itself")]
     LoopEnded(&'static str),
 }
 
+impl Error {
+    /// Whether another run of the node may do better at once.
+    #[must_use]
+    pub fn is_only_this_run(&self) -> bool {
+        matches!(self, Self::Expired)
+    }
+}
+
 /// A running node.
 pub struct Node {
     handle: Handle,
+    mesh_address: SocketAddr,
     agents: Arc<Agents>,
     consensus: Arc<Consensus>,
+    links: Links,
+    lease: Held,
+    committer: committer::Handle,
     loops: Loops,
     drain_max: Duration,
     /// Held until the node has stopped: the lock is in it.
@@ -109,65 +154,159 @@ pub struct Node {
 }
 
 impl Node {
-    /// Opens the data directory, takes part in the mesh and hosts `kinds`.
+    /// Opens the data directory, joins the mesh or founds it, and hosts `kinds`.
     ///
     /// # Errors
     /// See [`Error`]. Nothing runs on.
     pub async fn start(config: Config, kinds: Vec<Kind>) -> Result<Self, Error> {
-        let (directory, founded) = open_directory(&config)?;
-        let name = directory.identity().node.clone();
+        let opened = Directory::open(&config.directory, config.name.as_ref())?;
+        let name = match &opened {
+            Some(directory) => directory.identity().node.clone(),
+            None => config.name.clone().unwrap_or_else(made_up_name),
+        };
         let kinds: Vec<Kind> = kinds.into_iter().filter(|kind| kind.fits(&name, &config.labels)).collect();
-        let metrics = Arc::new(Metrics::default());
-        let (feed, mut writes) = mpsc::channel(feed::BATCHES_MAX);
-        let consensus = Arc::new(Consensus::start(&directory, founded || config.found, feed).await?);
+        let metrics = Arc::new(config.metrics.clone());
+        let boot = BootId(ids::random());
+
+        // Links first: a new node meets its mesh over them. What arrives is refused until there is somebody to answer.
+        let runtime = raft::Runtime::new()?;
+        let (receiver, voice) = (Receiver::default(), runtime.receiver());
+        let links = links(&config, &name, boot, &runtime, (receiver.clone(), voice.clone()));
+        let listener = Listener::bind(&links, config.mesh_listen).await?;
+        let mesh_address = listener.address();
+        let (mut view_writer, view) = view::new();
         let mut loops = Loops::default();
-        let (committer, committing) = Committer::new(Arc::clone(&consensus), Arc::clone(&metrics));
+        let dials =
+            Dials::new(links.clone(), config.known.clone(), mesh_address, view.clone(), runtime.handle().clone());
+        loops.start("listener", listener.run());
+        loops.start("dials", dials.run());
+
+        let mut directory = match opened {
+            Some(directory) => directory,
+            None => make_directory(&config, &links, name.clone()).await?,
+        };
+        let mesh = directory.identity().mesh;
+        links.introduce(|me| me.mesh = Some(mesh));
+        let proposed = clock::now();
+        let registration = registration(&config, directory.identity(), boot, mesh_address, &kinds);
+        let raft_id = match directory.identity().raft_id {
+            Some(raft_id) => raft_id,
+            None => {
+                let holder = mesh::join(&links, &registration, LEADER_MAX).await?;
+                directory.admit(holder.node.0)?;
+                holder.node.0
+            }
+        };
+
+        let (feed, mut told) = mpsc::channel(feed::BATCHES_MAX);
+        let start = raft::Start {
+            directory: &directory,
+            raft_id,
+            found: raft_id == raft::FOUNDER,
+            timing: config.timing,
+            feed,
+            runtime,
+            receiver: voice,
+            links: links.clone(),
+        };
+        let consensus = Arc::new(Consensus::start(start).await?);
+        let reader = Arc::clone(consensus.reader());
+        // Whom it knew before is dialled now, so that nodes that were all stopped find each other.
+        let (nodes, _) = read_standing(&reader).await?;
+        view_writer.replace(nodes);
+        let forward = Forward::new(Arc::clone(&consensus), links.clone());
+        let (committer, committing) = Committer::new(Arc::new(forward.clone()), Arc::clone(&metrics));
         loops.start("committer", committer.run());
+        let registering = async {
+            let holder = register(&consensus, &committing, registration).await?;
+            // The entry's index: from here on the rows know this run.
+            let is_known = consensus.applied(holder.incarnation.0, LEADER_MAX).await;
+            if is_known { Ok(holder) } else { Err(Error::NoLeader) }
+        };
+        let holder = while_discarding(&mut told, registering).await?;
+        links.introduce(|me| (me.node, me.incarnation) = (holder.node, holder.incarnation));
 
-        let registering = register(&consensus, &committing, &config, &directory, &kinds);
-        let holder = while_discarding(&mut writes, registering).await?;
-        let reader = Arc::new(sqlite::Reader::open(&directory.database(), READERS)?);
-        let (nodes, standing) = read_standing(&reader).await?;
-        let (view_writer, view) = view::new(nodes);
+        let (nodes, running) = read_standing(&reader).await?;
+        view_writer.replace(nodes);
         let waiters = Arc::new(TaskWaiters::default());
-
-        let services = Arc::default();
+        let (homes, lease) = (Homes::new(holder, view.clone()), Held::default());
+        let services = Arc::new(OnceLock::new());
         let context = Context {
-            holder,
+            homes: homes.clone(),
+            lease: lease.clone(),
             committer: committing.clone(),
             reader: Arc::clone(&reader),
             metrics: Arc::clone(&metrics),
             services: Arc::clone(&services),
         };
         let agents = Agents::new(kinds, config.agent, context);
+        let router = Router {
+            homes: homes.clone(),
+            links: links.clone(),
+            reader: Arc::clone(&reader),
+            agents: Arc::downgrade(&agents),
+        };
         let node_services = Arc::new(NodeServices {
             view: view.clone(),
             committer: committing.clone(),
             consensus: Arc::clone(&consensus),
-            agents: Arc::downgrade(&agents),
+            router,
             policy: config.policy,
         });
         let set = services.set(Arc::clone(&node_services) as _);
         assert!(set.is_ok(), "services are set once");
 
-        let (scheduling, scheduler) =
-            scheduler::Loop::new(config.scheduler, committing.clone(), Arc::clone(&consensus), Arc::clone(&reader));
+        let (scheduling, scheduler) = scheduler::Loop::new(
+            config.scheduler,
+            committing.clone(),
+            Arc::clone(&consensus),
+            Arc::clone(&reader),
+            view.clone(),
+        );
+        let (grants, heartbeats) = mesh::heartbeats();
+        let granting = Granting {
+            me: name.clone(),
+            consensus: Arc::clone(&consensus),
+            committer: committing.clone(),
+            reader: Arc::clone(&reader),
+            links: links.clone(),
+            scheduler: scheduler.clone(),
+            heartbeats,
+        };
+        let holding = Holding {
+            name: name.clone(),
+            holder,
+            proposed,
+            consensus: Arc::clone(&consensus),
+            links: links.clone(),
+            grants: grants.clone(),
+            held: lease.clone(),
+        };
         let feed = Feed {
-            writes,
+            told,
             agents: Arc::clone(&agents),
             waiters: Arc::clone(&waiters),
             scheduler: scheduler.clone(),
             view: view_writer,
+            reader: Arc::clone(&reader),
         };
-        let live: Vec<_> = view.get().nodes().filter(|node| node.is_live(node.incarnation)).cloned().collect();
+        lease.begin(proposed);
+        // Given to this run while it was put together.
+        running.iter().for_each(|task| agents.task_changed(task, None));
         loops.start("feed", feed.run());
-        loops.start("scheduler", scheduling.run(standing));
-        for node in live {
-            scheduler.node_up(node.holder(), node.offers.clone()).await;
-        }
+        loops.start("scheduler", scheduling.run());
+        loops.start("leases granted", granting.run());
+        loops.start("lease held", holding.run());
         loops.start("log keeper", Arc::clone(&consensus).keep_short());
+        loops.start("voters keeper", Arc::clone(&consensus).keep_voters(candidates(view.clone())));
+        receiver.open(Answers {
+            consensus: Arc::clone(&consensus),
+            forward: forward.clone(),
+            agents: Arc::clone(&agents),
+            leases: grants,
+        });
         let handle = Handle::new(crate::handle::Parts {
-            mesh: directory.identity().mesh,
+            mesh,
             mesh_name: config.mesh_name,
             name,
             holder,
@@ -176,25 +315,47 @@ impl Node {
             scheduler,
             waiters,
             reader: Arc::clone(&reader),
-            view,
+            view: view.clone(),
             consensus: Arc::clone(&consensus),
-            committer: committing,
+            committer: committing.clone(),
+            forward,
+            lease: lease.clone(),
+            links: links.clone(),
         });
         let keeper = crate::keeper::Keeper {
             handle: handle.clone(),
             agents: Arc::clone(&agents),
+            homes,
+            view,
             reader,
             directory: directory.path().to_owned(),
             disk_free_bytes_min: config.disk_free_bytes_min,
         };
         loops.start("keeper", keeper.run());
-        Ok(Self { handle, agents, consensus, loops, drain_max: config.drain_max, _directory: directory })
+        Ok(Self {
+            handle,
+            mesh_address,
+            agents,
+            consensus,
+            links,
+            lease,
+            committer: committing,
+            loops,
+            drain_max: config.drain_max,
+            _directory: directory,
+        })
     }
 
     /// What the node does for others.
     #[must_use]
     pub fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// Where links from other nodes arrive.
+    #[must_use]
+    pub fn mesh_address(&self) -> SocketAddr {
+        self.mesh_address
     }
 
     /// Resolves, with the reason, when the node cannot go on by itself.
@@ -204,6 +365,7 @@ impl Node {
     pub async fn failed(&mut self) -> Error {
         tokio::select! {
             reason = self.consensus.failed() => Error::ConsensusStopped(reason),
+            () = self.lease.over() => Error::Expired,
             name = self.loops.ended() => Error::LoopEnded(name),
         }
     }
@@ -219,24 +381,76 @@ impl Node {
         self.agents.drain(self.drain_max).await;
     }
 
-    /// Last step: ends the loops and closes the log. What was acknowledged is durable already.
+    /// Last step: hands leadership over, takes leave of the mesh, ends the loops and closes the log. What was
+    /// acknowledged is durable already.
     pub async fn close(mut self) {
+        if self.handle.has_others() {
+            if self.handle.leads() && !self.consensus.hand_over().await {
+                tracing::info!("no other voter took the lead in time: they elect one");
+            }
+            let leave = self.committer.propose(Op::Expire(Expire { holder: self.handle.holder() }));
+            if tokio::time::timeout(LEAVE_MAX, leave).await.is_err() {
+                tracing::warn!("nobody was told in time that this node leaves: the others wait until its lease ends");
+            }
+        }
+        self.links.close(Goodbye::Stopping).await;
         self.loops.stop().await;
         self.consensus.stop().await;
     }
 }
 
-/// Opens the directory, or makes one for a new mesh. Says whether it was made.
-fn open_directory(config: &Config) -> Result<(Directory, bool), Error> {
-    if let Some(directory) = Directory::open(&config.directory, config.name.as_ref())? {
-        return Ok((directory, false));
-    }
-    if !config.found {
-        return Err(Error::NoMesh { path: config.directory.clone() });
-    }
-    let node = config.name.clone().unwrap_or_else(made_up_name);
-    let identity = Identity { mesh: MeshId(ids::random()), directory: DirectoryId(ids::random()), node };
-    Ok((Directory::create(&config.directory, identity)?, true))
+fn links(
+    config: &Config,
+    name: &Name,
+    boot: BootId,
+    runtime: &raft::Runtime,
+    (receiver, voice): (Receiver, raft::Receiver),
+) -> Links {
+    let me = Hello {
+        versions: Versions::HERE,
+        mesh: None,
+        mesh_name: config.mesh_name.clone(),
+        node_name: name.clone(),
+        node: NodeId(0),
+        boot,
+        incarnation: Incarnation(0),
+        role: Role::Main,
+        features: 0,
+        credit: PerLane::all(LANE_BYTES),
+        requests_max: REQUESTS_MAX,
+    };
+    let links = pelago_net::Config { consensus: Some(runtime.handle().clone()), ..pelago_net::Config::default() };
+    Links::new(links, me, move |link| match link.terms().other.role {
+        Role::Consensus => voice.deliver(link),
+        Role::Main | Role::Client => receiver.of(link),
+    })
+}
+
+/// Makes the data directory of a new node: of the mesh that is met, or of a new one if it may found one.
+async fn make_directory(config: &Config, links: &Links, node: Name) -> Result<Directory, Error> {
+    let wait = if config.found { MEET_MAX } else { LEADER_MAX };
+    let met = if config.known.is_empty() { None } else { mesh::mesh_of(links, wait).await };
+    let (mesh, raft_id) = match met {
+        Some(mesh) => (mesh, None),
+        None if config.found => (MeshId(ids::random()), Some(raft::FOUNDER)),
+        None if config.known.is_empty() => return Err(Error::NoMesh { path: config.directory.clone() }),
+        None => {
+            let (mesh, addresses) = (config.mesh_name.clone(), config.known.clone());
+            return Err(mesh::JoinError::NobodyMet { mesh, addresses, after: wait }.into());
+        }
+    };
+    let identity = Identity { mesh, directory: DirectoryId(ids::random()), node, raft_id };
+    Ok(Directory::create(&config.directory, identity)?)
+}
+
+/// Who may become a voter, as this node sees it now.
+fn candidates(view: view::Reader) -> impl Fn() -> Vec<raft::Candidate> + Send + Sync + 'static {
+    let candidate = |node: &record::Node| raft::Candidate {
+        name: node.name.clone(),
+        zone: node.labels.get("zone").cloned(),
+        live: node.is_live(node.incarnation),
+    };
+    move || view.get().nodes().map(candidate).collect()
 }
 
 /// The host's name and four letters, as far as a name may hold them.
@@ -249,23 +463,31 @@ fn made_up_name() -> Name {
     Name::new(&format!("{host}-{letters}")).expect("made of allowed characters")
 }
 
-async fn register(
-    consensus: &Consensus,
-    committer: &crate::committer::Handle,
+fn registration(
     config: &Config,
-    directory: &Directory,
+    identity: &Identity,
+    boot: BootId,
+    mesh_address: SocketAddr,
     kinds: &[Kind],
-) -> Result<Holder, Error> {
+) -> Register {
     let offers: BTreeMap<Name, Offer> = kinds.iter().map(|kind| (kind.name.clone(), kind.offer())).collect();
-    let op = Op::Register(Register {
-        name: directory.identity().node.clone(),
-        directory: directory.identity().directory,
-        boot: BootId(ids::random()),
-        mesh_address: config.mesh_address.clone(),
+    Register {
+        name: identity.node.clone(),
+        directory: identity.directory,
+        boot,
+        mesh_address: mesh_address.to_string(),
         http_address: config.http_address.clone(),
         labels: config.labels.clone(),
         offers,
-    });
+    }
+}
+
+async fn register(
+    consensus: &Consensus,
+    committer: &committer::Handle,
+    registration: Register,
+) -> Result<Holder, Error> {
+    let op = Op::Register(registration);
     let deadline = tokio::time::Instant::now() + LEADER_MAX;
     loop {
         consensus.led(LEADER_MAX).await.map_err(|_| Error::NoLeader)?;
@@ -282,31 +504,21 @@ async fn register(
 }
 
 /// Awaits `future` while entries of before are applied: what they say is read from the rows afterwards.
-async fn while_discarding<T>(writes: &mut mpsc::Receiver<Vec<Write>>, future: impl Future<Output = T>) -> T {
+async fn while_discarding<T>(told: &mut mpsc::Receiver<raft::Told>, future: impl Future<Output = T>) -> T {
     let mut future = std::pin::pin!(future);
     loop {
         tokio::select! {
             biased;
             done = &mut future => return done,
-            Some(_told_by_the_rows) = writes.recv() => {}
+            Some(_told_by_the_rows) = told.recv() => {}
         }
     }
 }
 
-/// Reads what the loops begin with: the nodes, and the tasks that have not ended.
-async fn read_standing(
-    reader: &Arc<sqlite::Reader>,
-) -> Result<(Vec<pelago_core::record::Node>, Vec<pelago_core::record::Task>), Error> {
+/// Reads what the loops begin with: the nodes, and the tasks that run.
+async fn read_standing(reader: &Arc<sqlite::Reader>) -> Result<(Vec<record::Node>, Vec<record::Task>), Error> {
     let reader = Arc::clone(reader);
-    let (answer, answered) = oneshot::channel();
-    tokio::task::spawn_blocking(move || {
-        let read = reader.view(|view| {
-            let mut standing = view.running_tasks()?;
-            standing.extend(view.queued_tasks(None, u32::MAX)?);
-            Ok((view.nodes()?, standing))
-        });
-        // The node gave up starting if nobody waits.
-        let _gone = answer.send(read);
-    });
-    Ok(answered.await.expect("the query answers before it ends")?)
+    let read = move || reader.view(|view| Ok((view.nodes()?, view.running_tasks()?)));
+    let read = tokio::task::spawn_blocking(read).await.expect("a query does not panic, and the runtime outlives it");
+    Ok(read?)
 }

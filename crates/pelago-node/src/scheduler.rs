@@ -1,21 +1,24 @@
 //! The loop around `core::task`: the leader's scheduler.
 //!
-//! Enqueues come through here so that a task can be assigned in the commit that creates it. All else the scheduler
-//! learns from committed rows; an assignment that the store refused is looked up and told to it again.
+//! Every node runs the loop, and it schedules while its node leads: it begins with the rows, and forgets all when
+//! another leads. Enqueues come through here so that a task can be assigned in the commit that creates it. All else the
+//! scheduler learns from committed rows; an assignment that the store refused is looked up and told to it again.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use pelago_core::{
-    id::{FencingToken, Holder, Name, TaskId},
-    record::{Assign, Enqueue, NewTask, Offer, Op, Outcome, Task, TaskState, TimeOut},
+    id::{AgentId, FencingToken, Holder, Name, TaskId},
+    record::{
+        Assign, Enqueue, NewTask, Node, NodeState, Offer, Op, Outcome, Phase, Placement, Task, TaskState, TimeOut,
+    },
     task::{Config, Effect, Input, Scheduler, Waiting},
     time::LogTime,
 };
 use pelago_store::{ProposeError, sqlite::Reader};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{committer, handle::Error, ids, raft::Consensus};
+use crate::{committer, handle::Error, ids, raft::Consensus, view};
 
 /// Requests that wait for the scheduler; whoever asks more waits.
 const REQUESTS_MAX: usize = 1_024;
@@ -53,12 +56,20 @@ pub(crate) struct Loop {
     committer: committer::Handle,
     consensus: Arc<Consensus>,
     reader: Arc<Reader>,
-    proposed: FuturesUnordered<BoxFuture<'static, Decided>>,
+    view: view::Reader,
+    config: Config,
+    /// Whether this node leads, and `core` is filled.
+    leads: bool,
+    pending: FuturesUnordered<BoxFuture<'static, Decided>>,
     effects: Vec<Effect>,
 }
 
-/// The end of a proposal.
+/// The end of a proposal, or of a look at a row.
 enum Decided {
+    /// Who holds the keyed agent of a task that waits.
+    Held(Box<Waiting>),
+    /// Who holds the keyed agent of a task that is to be enqueued.
+    HeldFor(Box<Request>, Option<Holder>),
     /// An enqueue that did not make a task.
     NotEnqueued(TaskId),
     /// The row of a task whose assignment or time-out was refused.
@@ -98,33 +109,43 @@ impl Loop {
         committer: committer::Handle,
         consensus: Arc<Consensus>,
         reader: Arc<Reader>,
+        view: view::Reader,
     ) -> (Self, Handle) {
         let (requests, from_requests) = mpsc::channel(REQUESTS_MAX);
         let (rows, from_rows) = mpsc::channel(ROWS_MAX);
-        let core = Scheduler::new(config);
-        let (proposed, effects) = (FuturesUnordered::new(), Vec::new());
-        let this =
-            Self { core, requests: from_requests, rows: from_rows, committer, consensus, reader, proposed, effects };
+        let this = Self {
+            core: Scheduler::new(config),
+            requests: from_requests,
+            rows: from_rows,
+            committer,
+            consensus,
+            reader,
+            view,
+            config,
+            leads: false,
+            pending: FuturesUnordered::new(),
+            effects: Vec::new(),
+        };
         (this, Handle { requests, rows })
     }
 
-    /// Schedules until it is dropped. `standing` are the tasks of before that have not ended.
-    pub(crate) async fn run(mut self, standing: Vec<Task>) {
-        let now = self.consensus.log_time();
-        for task in standing {
-            self.row(now, Row::Task(Box::new(task)));
-        }
-        self.carry_out();
+    /// Schedules whenever this node leads. Runs until it is dropped.
+    pub(crate) async fn run(mut self) {
+        let consensus = Arc::clone(&self.consensus);
         let (mut rows, mut requests) = (Vec::new(), Vec::new());
         loop {
             let wait = self.wait();
-            let mut decided = None;
+            let (mut decided, mut turned) = (None, false);
             tokio::select! {
                 biased;
-                end = self.proposed.next(), if !self.proposed.is_empty() => decided = end,
+                () = consensus.until_leading(!self.leads) => turned = true,
+                end = self.pending.next(), if !self.pending.is_empty() => decided = end,
                 _ = self.rows.recv_many(&mut rows, ROWS_MAX) => {}
                 _ = self.requests.recv_many(&mut requests, REQUESTS_MAX) => {}
                 () = tokio::time::sleep(wait) => {}
+            }
+            if turned {
+                self.turn().await;
             }
             let now = self.consensus.log_time();
             if let Some(decided) = decided {
@@ -134,10 +155,63 @@ impl Loop {
                 self.row(now, row);
             }
             for request in requests.drain(..) {
-                self.enqueue(request);
+                self.request(request);
             }
             self.core.expire(now, &mut self.effects);
             self.carry_out();
+        }
+    }
+
+    /// Begins to schedule from the rows, or ends.
+    async fn turn(&mut self) {
+        self.core = Scheduler::new(self.config);
+        self.leads = !self.leads;
+        if !self.leads {
+            return;
+        }
+        match self.read_standing().await {
+            Some((nodes, tasks)) => {
+                let now = self.consensus.log_time();
+                for node in nodes.into_iter().filter(|node| node.state == NodeState::Up) {
+                    self.row(now, Row::NodeUp(node.holder(), node.offers));
+                }
+                for task in tasks {
+                    self.row(now, Row::Task(Box::new(task)));
+                }
+            }
+            // It is tried again, if it still leads.
+            None => {
+                self.leads = false;
+                tokio::time::sleep(PROPOSE_AGAIN).await;
+            }
+        }
+    }
+
+    /// Reads the nodes and the tasks that have not ended, once all that was committed before this term is applied.
+    async fn read_standing(&mut self) -> Option<(Vec<Node>, Vec<Task>)> {
+        let consensus = Arc::clone(&self.consensus);
+        let mut caught_up = pin!(consensus.catch_up());
+        loop {
+            tokio::select! {
+                done = &mut caught_up => break done.ok()?,
+                // What was told by then is in the rows; and applying waits while nobody listens.
+                Some(_told_by_the_rows) = self.rows.recv() => {}
+            }
+        }
+        let reader = Arc::clone(&self.reader);
+        let read = move || {
+            reader.view(|view| {
+                let mut tasks = view.running_tasks()?;
+                tasks.extend(view.queued_tasks(None, u32::MAX)?);
+                Ok((view.nodes()?, tasks))
+            })
+        };
+        match tokio::task::spawn_blocking(read).await.ok()? {
+            Ok(standing) => Some(standing),
+            Err(error) => {
+                tracing::error!(%error, "the tasks cannot be read, so nothing is scheduled");
+                None
+            }
         }
     }
 
@@ -151,7 +225,17 @@ impl Loop {
     }
 
     fn row(&mut self, now: LogTime, row: Row) {
+        if !self.leads {
+            return;
+        }
         let input = match row {
+            Row::Task(task) if task.state == TaskState::Queued && self.needs_holder(task.placement, &task.agent) => {
+                let (held, waiting) = (self.holder_of(task.agent.clone()), row_to_waiting(*task));
+                return self.pending.push(Box::pin(async move {
+                    let held_by = held.await;
+                    Decided::Held(Box::new(Waiting { held_by, ..waiting }))
+                }));
+            }
             Row::Task(task) => to_input(*task),
             Row::NodeUp(holder, offers) => Input::NodeUp { holder, offers },
             Row::NodeGone(holder) => Input::NodeGone(holder),
@@ -159,7 +243,31 @@ impl Loop {
         self.core.handle(now, input, &mut self.effects);
     }
 
-    fn enqueue(&mut self, request: Request) {
+    /// Whether it must be known who holds the agent before its task is placed.
+    fn needs_holder(&self, placement: Placement, agent: &AgentId) -> bool {
+        placement == Placement::Keyed && self.view.get().hosts(&agent.name).count() > 1
+    }
+
+    fn holder_of(&self, agent: AgentId) -> impl Future<Output = Option<Holder>> + Send + use<> {
+        let reader = Arc::clone(&self.reader);
+        async move {
+            let read = tokio::task::spawn_blocking(move || reader.view(|view| view.agent(&agent))).await;
+            // Unread, it is placed as if nobody held it, and comes back if somebody does.
+            let row = read.ok()?.ok()??.agent;
+            (row.phase == Phase::Active).then_some(row.holder)
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        if self.leads && request.task.delay_ms == 0 && self.needs_holder(request.task.placement, &request.task.agent) {
+            let held = self.holder_of(request.task.agent.clone());
+            self.pending.push(Box::pin(async move { Decided::HeldFor(Box::new(request), held.await) }));
+        } else {
+            self.enqueue(request, None);
+        }
+    }
+
+    fn enqueue(&mut self, request: Request, held_by: Option<Holder>) {
         let Request { task, answer } = request;
         if self.core.is_full() {
             // Whoever asked may have gone.
@@ -167,9 +275,10 @@ impl Loop {
             return;
         }
         let id = task.id;
-        let assign = if task.delay_ms == 0 { self.core.reserve(&to_waiting(&task)) } else { None };
+        let is_due = self.leads && task.delay_ms == 0;
+        let assign = if is_due { self.core.reserve(&Waiting { held_by, ..to_waiting(&task) }) } else { None };
         let proposing = self.committer.clone();
-        self.proposed.push(Box::pin(async move {
+        self.pending.push(Box::pin(async move {
             let outcome = proposing.propose(Op::Enqueue(Enqueue { task, assign })).await;
             let made = matches!(outcome, Ok(Outcome::Enqueued { .. }));
             // Whoever asked may have gone; the task exists all the same.
@@ -180,14 +289,16 @@ impl Loop {
 
     fn decided(&mut self, now: LogTime, decided: Decided) {
         match decided {
-            Decided::Known => {}
+            Decided::Held(waiting) if self.leads => self.core.handle(now, Input::Queued(*waiting), &mut self.effects),
+            Decided::HeldFor(request, held_by) => self.enqueue(*request, held_by),
             Decided::NotEnqueued(id) => self.core.handle(now, Input::Refused(id), &mut self.effects),
             Decided::Refused(id, row) => {
                 self.core.handle(now, Input::Refused(id), &mut self.effects);
                 if let Some(task) = row {
-                    self.core.handle(now, to_input(*task), &mut self.effects);
+                    self.row(now, Row::Task(task));
                 }
             }
+            Decided::Held(_) | Decided::Known => {}
         }
     }
 
@@ -208,7 +319,7 @@ impl Loop {
     /// Proposes until there is an answer. If it is a refusal, the row says what is true.
     fn propose(&mut self, id: TaskId, op: Op) {
         let (committer, reader) = (self.committer.clone(), Arc::clone(&self.reader));
-        self.proposed.push(Box::pin(async move {
+        self.pending.push(Box::pin(async move {
             loop {
                 match committer.propose(op.clone()).await {
                     Ok(outcome) if outcome.is_success() => return Decided::Known,

@@ -1,24 +1,21 @@
 //! What a turn may ask of its node, and what requests from outside need too: names, new tasks, questions.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pelago_core::{
-    agent::{Failure, Work},
+    agent::Failure,
     id::{Address, FencingToken, Name, TaskId},
     record::{BodyHash, IdempotencyKey, NewTask, Op, PAYLOAD_BYTES_MAX, Placement, Progress, RetryPolicy},
 };
 
 use crate::{
-    agents::Agents,
     committer,
     handle::Error,
     host::{Fault, Services, TaskRequest},
     ids,
+    mesh::Router,
     raft::Consensus,
     view,
 };
@@ -33,7 +30,7 @@ pub(crate) struct NodeServices {
     pub(crate) view: view::Reader,
     pub(crate) committer: committer::Handle,
     pub(crate) consensus: Arc<Consensus>,
-    pub(crate) agents: Weak<Agents>,
+    pub(crate) router: Router,
     pub(crate) policy: RetryPolicy,
 }
 
@@ -69,6 +66,7 @@ impl NodeServices {
     pub(crate) async fn question(
         &self,
         to: Address,
+        placement: Placement,
         payload: Bytes,
         wait: Duration,
         remember: Option<IdempotencyKey>,
@@ -77,11 +75,11 @@ impl NodeServices {
             let bytes = payload.len();
             return Err(Error::TooLarge(format!("the question has {bytes} bytes, more than {PAYLOAD_BYTES_MAX}")));
         }
-        let agents = self.agents.upgrade().ok_or(Error::Stopping)?;
         let remember = remember.map(|key| (key, BodyHash::of(&to.agent, &payload)));
-        let turn = agents.run(&to.agent, Work::Ask { remember }, payload);
+        let deadline = tokio::time::Instant::now() + wait;
+        let turn = self.router.ask(&to, placement, payload, remember, deadline);
         let waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let reply = tokio::time::timeout(wait, turn).await.map_err(|_| Error::Timeout { waited_ms })?;
+        let reply = tokio::time::timeout_at(deadline, turn).await.map_err(|_| Error::Timeout { waited_ms })?;
         reply.map_err(Error::from)
     }
 
@@ -133,7 +131,10 @@ impl Services for NodeServices {
     }
 
     fn ask(&self, to: Address, payload: Bytes, wait: Duration) -> BoxFuture<'_, Result<Bytes, Fault>> {
-        Box::pin(async move { Ok(self.question(to, payload, wait, None).await?) })
+        Box::pin(async move {
+            let placement = self.view.get().placement(&to.agent.name)?;
+            Ok(self.question(to, placement, payload, wait, None).await?)
+        })
     }
 
     fn progress(&self, task: TaskId, token: FencingToken, n: u64, note: Bytes) -> BoxFuture<'_, Result<(), Fault>> {
@@ -157,7 +158,7 @@ impl From<Failure> for Error {
             Failure::Refused(refusal) => refusal.into(),
             Failure::Elsewhere(_) => Self::Busy(failure.to_string()),
             Failure::Stopped => Self::Stopping,
-            Failure::Unknown => Self::NoQuorum,
+            Failure::Lapsed | Failure::Unknown => Self::NoQuorum,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use pelago_core::{
-    id::{Name, NodeId},
+    id::{Holder, Name, NodeId},
     nearest::nearest_few,
     record::{Node, NodeState, Offer, Placement},
 };
@@ -24,14 +24,19 @@ pub(crate) struct Writer(watch::Sender<Arc<View>>);
 #[derive(Clone)]
 pub(crate) struct Reader(watch::Receiver<Arc<View>>);
 
-/// A view that begins with `nodes`.
-pub(crate) fn new(nodes: Vec<Node>) -> (Writer, Reader) {
-    let nodes = nodes.into_iter().map(|node| (node.id, node)).collect();
-    let (writer, reader) = watch::channel(Arc::new(View { nodes }));
+/// A view without nodes.
+pub(crate) fn new() -> (Writer, Reader) {
+    let (writer, reader) = watch::channel(Arc::default());
     (Writer(writer), Reader(reader))
 }
 
 impl Writer {
+    /// Begins anew with `nodes`.
+    pub(crate) fn replace(&mut self, nodes: Vec<Node>) {
+        let nodes = nodes.into_iter().map(|node| (node.id, node)).collect();
+        self.0.send_replace(Arc::new(View { nodes }));
+    }
+
     pub(crate) fn put(&mut self, node: Node) {
         self.0.send_modify(|view| {
             let mut next = View::clone(view);
@@ -44,6 +49,16 @@ impl Writer {
 impl Reader {
     pub(crate) fn get(&self) -> Arc<View> {
         Arc::clone(&self.0.borrow())
+    }
+
+    /// Resolves when the view has changed since the last call; never again once its writer is gone.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub(crate) async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending().await
+        }
     }
 }
 
@@ -87,7 +102,17 @@ impl View {
         Error::UnknownAgent { name: name.clone(), nearest }
     }
 
-    fn live(&self) -> impl Iterator<Item = &Node> {
+    /// The runs that host agents of this name.
+    pub(crate) fn hosts(&self, name: &Name) -> impl Iterator<Item = Holder> {
+        self.live().filter(|node| node.offers.contains_key(name)).map(Node::holder)
+    }
+
+    /// Whether this run may act, as far as this node has heard. One that was given up stays so.
+    pub(crate) fn is_live(&self, holder: Holder) -> bool {
+        self.nodes.get(&holder.node).is_some_and(|node| node.is_live(holder.incarnation))
+    }
+
+    pub(crate) fn live(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values().filter(|node| node.state == NodeState::Up)
     }
 }

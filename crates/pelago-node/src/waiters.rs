@@ -21,6 +21,14 @@ pub(crate) struct TaskWaiters {
 #[derive(Debug, Default)]
 pub(crate) struct Waiters(Mutex<HashMap<TaskId, Vec<oneshot::Sender<()>>>>);
 
+impl TaskWaiters {
+    /// Wakes everybody: what happened to their tasks is in the rows.
+    pub(crate) fn wake_all(&self) {
+        self.ended.wake_all();
+        self.told.wake_all();
+    }
+}
+
 /// Waits for one thing to happen to a task. Forgotten when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Change<'w> {
@@ -54,6 +62,13 @@ impl Waiters {
     /// Wakes whoever waits for the task.
     pub(crate) fn wake(&self, task: TaskId) {
         for waiter in self.lock().remove(&task).into_iter().flatten() {
+            // It may have timed out meanwhile.
+            let _gone = waiter.send(());
+        }
+    }
+
+    fn wake_all(&self) {
+        for waiter in std::mem::take(&mut *self.lock()).into_values().flatten() {
             // It may have timed out meanwhile.
             let _gone = waiter.send(());
         }

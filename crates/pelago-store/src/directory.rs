@@ -1,7 +1,7 @@
 //! A node's data directory: whose it is, and that only one process uses it.
 //!
 //! ```text
-//!   node          mesh id, directory id, node name, format version
+//!   node          mesh id, directory id, node name, id in the control log, format version
 //!   lock          held by the process that runs the node
 //!   log/          segments of the control log
 //!   state.db      the state machine's rows
@@ -38,6 +38,8 @@ pub struct Identity {
     pub directory: DirectoryId,
     /// The node's name.
     pub node: Name,
+    /// Its id among those that take part in the control log; none until it was admitted.
+    pub raft_id: Option<u64>,
 }
 
 /// Why a data directory cannot be used. Nothing in it was changed.
@@ -127,6 +129,16 @@ impl Directory {
         Ok(Self { path: path.into(), identity, _lock: lock })
     }
 
+    /// Writes down that the node was admitted, so that it takes part in the control log whoever else is there.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. The directory is as before, or as after.
+    pub fn admit(&mut self, raft_id: u64) -> Result<(), Error> {
+        self.identity.raft_id = Some(raft_id);
+        let file = self.path.join(IDENTITY);
+        write(&self.path, &file, &self.identity).map_err(|source| Error::Io { what: "write", path: file, source })
+    }
+
     /// Whose directory it is.
     #[must_use]
     pub fn identity(&self) -> &Identity {
@@ -175,7 +187,10 @@ fn read(path: &Path, file: &Path, text: &str) -> Result<Identity, Error> {
     if found > FORMAT {
         return Err(Error::Newer { path: path.into(), found });
     }
+    let raft_id =
+        value("raft").ok().map(|raft_id| raft_id.parse().map_err(|_| bad("its raft id is not a number".into())));
     Ok(Identity {
+        raft_id: raft_id.transpose()?,
         mesh: value("mesh").map_err(bad)?.parse().map_err(invalid)?,
         directory: value("directory").map_err(bad)?.parse().map_err(invalid)?,
         node: value("node").map_err(bad)?.parse().map_err(invalid)?,
@@ -184,10 +199,13 @@ fn read(path: &Path, file: &Path, text: &str) -> Result<Identity, Error> {
 
 /// Writes beside, then renames, so that a half-written identity is never seen.
 fn write(path: &Path, file: &Path, identity: &Identity) -> io::Result<()> {
-    let Identity { mesh, directory, node } = identity;
+    let Identity { mesh, directory, node, raft_id } = identity;
     let beside = file.with_extension("new");
     let mut out = File::create(&beside)?;
     write!(out, "format {FORMAT}\nmesh {mesh}\ndirectory {directory}\nnode {node}\n")?;
+    if let Some(raft_id) = raft_id {
+        writeln!(out, "raft {raft_id}")?;
+    }
     out.sync_all()?;
     fs::rename(&beside, file)?;
     File::open(path)?.sync_all()
@@ -198,7 +216,7 @@ mod tests {
     use super::*;
 
     fn identity(node: &str) -> Identity {
-        Identity { mesh: MeshId(1), directory: DirectoryId(2), node: Name::new(node).expect("valid") }
+        Identity { mesh: MeshId(1), directory: DirectoryId(2), node: Name::new(node).expect("valid"), raft_id: None }
     }
 
     #[test]
@@ -207,8 +225,12 @@ mod tests {
         let path = temp.path().join("n1");
         assert!(Directory::open(&path, None).expect("absent is fine").is_none());
         drop(Directory::create(&path, identity("n1")).expect("created"));
-        let open = Directory::open(&path, None).expect("opens").expect("exists");
+        let mut open = Directory::open(&path, None).expect("opens").expect("exists");
         assert_eq!(open.identity(), &identity("n1"));
+        open.admit(7).expect("written");
+        drop(open);
+        let open = Directory::open(&path, None).expect("opens").expect("exists");
+        assert_eq!(open.identity(), &Identity { raft_id: Some(7), ..identity("n1") });
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{fs, path::Path, time::Instant};
 
 use entries::{MESH, crash_image, dumped, log};
 use pelago_core::id::MeshId;
-use pelago_store::sqlite::{Error, Machine, Reader, checkpoint, dump, restore};
+use pelago_store::sqlite::{Error, Fresh, Machine, Reader, checkpoint, dump, restore};
 use pelago_wire::dump::Flaw;
 use tempfile::TempDir;
 
@@ -88,6 +88,42 @@ fn a_restored_database_goes_on_as_the_original() {
         machine.apply(&log(30).split_off(20)).expect("the database can be written");
     }
     assert!(dumped(&original) == dumped(&copy));
+}
+
+#[test]
+fn a_reader_sees_the_database_that_took_the_place() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let [path, other] = ["machine.db", "other.db"].map(|name| directory.path().join(name));
+    drop(applied(&path, 5));
+    drop(applied(&other, 25));
+    let reader = Reader::open(&path, 2).expect("the database is there");
+    let index = || reader.view(|view| Ok(view.applied()?.index)).expect("the database can be read");
+    assert_eq!(index(), 5);
+    let fresh = Fresh::read(&path, MESH, dumped(&other).as_slice()).expect("the dump is whole");
+    assert_eq!((index(), fresh.info().applied.index), (5, 25));
+    reader.replace(|| fresh.take_place()).expect("the place is free");
+    assert_eq!(index(), 25);
+    assert!(dumped(&path) == dumped(&other));
+}
+
+#[test]
+fn a_fresh_database_that_is_not_wanted_is_removed() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let path = directory.path().join("machine.db");
+    drop(applied(&path, 5));
+    let fresh_ones = || {
+        let entries = fs::read_dir(directory.path()).expect("it is there");
+        let names = entries.map(|entry| entry.expect("it can be read").file_name());
+        names.filter(|name| name.to_string_lossy().contains("-new")).count()
+    };
+    let fresh = Fresh::read(&path, MESH, dumped(&path).as_slice()).expect("the dump is whole");
+    assert_eq!(fresh_ones(), 1);
+    drop(fresh);
+    assert_eq!(fresh_ones(), 0);
+    fs::write(path.with_file_name("machine.db-new17"), b"left by a crash").expect("it can be written");
+    Fresh::sweep(&path).expect("it can be removed");
+    assert_eq!(fresh_ones(), 0);
+    assert_eq!(Machine::open(&path, MESH).expect("it is still there").applied().index, 5);
 }
 
 #[test]

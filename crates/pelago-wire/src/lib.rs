@@ -7,6 +7,7 @@
 
 pub mod dump;
 pub mod frame;
+pub mod mesh;
 pub mod raft;
 pub mod record;
 pub mod segment;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    net::TcpListener as StdListener,
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -117,16 +118,13 @@ pub enum Error {
         /// The kinds that there are.
         known: String,
     },
-    /// It should join a mesh.
-    #[error("mesh.peers is set, but nodes cannot be joined to each other yet: this version runs a mesh of one node")]
-    NoLinks,
 }
 
 impl Error {
     /// Whether what the user wrote has to be changed before another try is worth it.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::NoKind { .. } | Self::NoLinks)
+        matches!(self, Self::Config(_) | Self::NoKind { .. })
     }
 }
 
@@ -148,9 +146,6 @@ pub fn run(kinds: impl IntoIterator<Item = Kind>) -> ExitCode {
 /// [`Error`] says why it ended otherwise; the caller tells the user.
 pub fn serve(args: &ServeArgs, kinds: Vec<Kind>) -> Result<ExitCode, Error> {
     let config = Config::load(Sources::of_process(args.config.clone(), args.flags())?)?;
-    if !config.mesh.peers.is_empty() {
-        return Err(Error::NoLinks);
-    }
     let kinds = declare(&config, kinds)?;
     logging::start(&config.logging);
     let runtime = runtime::Builder::new_multi_thread().thread_name("pelago-data").enable_all().build()?;
@@ -159,28 +154,55 @@ pub fn serve(args: &ServeArgs, kinds: Vec<Kind>) -> Result<ExitCode, Error> {
     ended
 }
 
-/// The life of the process: listen, start, serve, and stop in three steps.
+/// How one life of the node ended.
+enum End {
+    /// It was told to stop, or to stop at once.
+    Told(ExitCode),
+    /// The mesh had given it up.
+    Expired,
+}
+
+/// The life of the process: listen, and run the node. A node that the mesh gave up begins another life.
 async fn live(args: &ServeArgs, config: Config, kinds: Vec<Kind>) -> Result<ExitCode, Error> {
     let mut signals = Signals::new()?;
     let listener = listen(&config).await?;
     let http = listener.as_ref().map(TcpListener::local_addr).transpose()?.map(|address| address.to_string());
-    let mut node = Node::start(node_config(&config, http.as_deref()), kinds).await.map_err(Error::Start)?;
+    let listener = listener.map(TcpListener::into_std).transpose()?;
+    let mut node_config = node_config(&config, http.as_deref());
+    let mut announced = false;
+    loop {
+        let node = Node::start(node_config.clone(), kinds.clone()).await.map_err(Error::Start)?;
+        // Where others know it from its first life.
+        node_config.mesh_listen = node.mesh_address();
+        if !std::mem::replace(&mut announced, true) {
+            announce(args, &node, http.as_deref())?;
+        }
+        match live_once(&mut signals, node, listener.as_ref()).await? {
+            End::Told(code) => return Ok(code),
+            End::Expired => tracing::warn!("starting again: the mesh had given this node up"),
+        }
+    }
+}
+
+/// One life of the node: serve, and stop in three steps.
+async fn live_once(signals: &mut Signals, mut node: Node, listener: Option<&StdListener>) -> Result<End, Error> {
     let stop_answering = CancellationToken::new();
     let api = match listener {
         Some(listener) => {
+            let listener = TcpListener::from_std(listener.try_clone()?)?;
             tokio::spawn(pelago_api::http::serve(listener, node.handle().clone(), stop_answering.clone()))
         }
         None => tokio::spawn(std::future::pending()),
     };
-    announce(args, &node, http.as_deref())?;
-
     let failed = tokio::select! {
         () = signals.next() => None,
         error = node.failed() => Some(error),
     };
-    if let Some(error) = failed {
-        return Err(Error::Node(error));
-    }
+    let end = match failed {
+        None => End::Told(ExitCode::SUCCESS),
+        Some(error) if error.is_only_this_run() => End::Expired,
+        Some(error) => return Err(Error::Node(error)),
+    };
     tracing::info!("stopping: running turns end first; a second signal stops at once");
     let stopping = async {
         node.begin_to_stop();
@@ -191,8 +213,8 @@ async fn live(args: &ServeArgs, config: Config, kinds: Vec<Kind>) -> Result<Exit
         node.close().await;
     };
     tokio::select! {
-        () = stopping => Ok(ExitCode::SUCCESS),
-        () = signals.next() => Ok(ExitCode::from(INTERRUPTED)),
+        () = stopping => Ok(end),
+        () = signals.next() => Ok(End::Told(ExitCode::from(INTERRUPTED))),
     }
 }
 
@@ -208,9 +230,10 @@ async fn listen(config: &Config) -> Result<Option<TcpListener>, Error> {
 /// Says where the node is reached: for people in the log, for programs on stdout.
 fn announce(args: &ServeArgs, node: &Node, http: Option<&str>) -> io::Result<()> {
     let name = node.handle().name();
-    tracing::info!(node = %name, http = http.unwrap_or("off"), "node is ready");
+    let mesh = node.mesh_address().to_string();
+    tracing::info!(node = %name, http = http.unwrap_or("off"), mesh, "node is ready");
     if args.print_addr == Some(PrintAddr::Json) {
-        let (mesh, pid) = (None::<String>, std::process::id());
+        let pid = std::process::id();
         let line = serde_json::json!({ "http": http, "mesh": mesh, "node": name.as_str(), "pid": pid });
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{line}")?;
@@ -228,7 +251,10 @@ fn node_config(config: &Config, http: Option<&str>) -> pelago_node::Config {
         found: mesh.found,
         labels: mesh.labels.iter().map(|(label, value)| (label.to_string(), value.clone())).collect(),
         http_address: http.unwrap_or_default().to_owned(),
-        mesh_address: String::new(),
+        mesh_listen: mesh.listen_addr.get(),
+        known: mesh.peers.iter().map(|known| known.address.to_string()).collect(),
+        timing: pelago_node::Timing::Lan,
+        metrics: pelago_node::metrics::Metrics::default(),
         policy: RetryPolicy {
             attempts_max: tasks.attempts_max.get(),
             attempt_ms_max: millis(tasks.attempt_max),

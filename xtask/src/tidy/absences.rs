@@ -8,6 +8,8 @@ use crate::rust_text::{identifiers, item_length, line_of, places_of};
 const LOOPS_START_IN: &[&str] = &[
     "crates/pelago-node/src/loops",
     "crates/pelago-node/src/agents",
+    // Dials, and answers to other nodes.
+    "crates/pelago-node/src/mesh",
     "crates/pelago-net/src/driver",
     // openraft's own, on the runtime of consensus.
     "crates/pelago-node/src/raft",

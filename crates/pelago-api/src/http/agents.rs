@@ -22,21 +22,21 @@ const ASK_WAIT: Duration = Duration::from_secs(30);
 
 /// GET: part of the list, by name and key.
 pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
-    let query = Query::parse(query.as_deref(), &["name", "cursor", "limit"])?;
+    let query = Query::parse(query.as_deref(), &["name", "cursor", "limit", "stale"])?;
     let filter = AgentFilter {
         name: query.name("name")?,
         cursor: query.text("cursor").map(str::to_owned),
         limit: query.limit()?,
     };
-    let page = app.handle.agents(filter).await?;
+    let page = app.reading(&query).agents(filter).await?;
     let items = page.items.into_iter().map(Agent::from).collect();
     Ok(answer::document(&AgentList { items, next: page.next }))
 }
 
 /// GET: one agent with its state.
 pub(super) async fn show(State(app): State<Arc<App>>, Segment(address): Segment, RawQuery(query): RawQuery) -> Answer {
-    Query::parse(query.as_deref(), &[])?;
-    let detail = app.handle.agent(&address).await?;
+    let query = Query::parse(query.as_deref(), &["stale"])?;
+    let detail = app.reading(&query).agent(&address).await?;
     Ok(answer::document(&Agent::from(detail)))
 }
 

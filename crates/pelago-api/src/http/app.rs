@@ -1,10 +1,12 @@
 //! What all resources share.
 
-use std::{collections::BTreeMap, future::Future, sync::RwLock, time::Duration};
+use std::{future::Future, time::Duration};
 
-use pelago_core::id::{Name, NodeId};
-use pelago_node::{Handle, handle::Error, metrics::Metrics};
+use pelago_core::id::NodeId;
+use pelago_node::{Handle, metrics::Metrics};
 use tokio_util::sync::CancellationToken;
+
+use super::query::Query;
 
 /// The longest that a request may wait for something to happen.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -16,14 +18,12 @@ pub(super) struct App {
     pub(super) counters: Metrics,
     /// Cancelled when the API takes no new requests.
     pub(super) stop: CancellationToken,
-    /// Names of nodes by id. An id is never reused, so a name once read stays right.
-    names: RwLock<BTreeMap<NodeId, Name>>,
 }
 
 impl App {
     pub(super) fn new(handle: Handle, stop: CancellationToken) -> Self {
         let counters = handle.metrics().clone();
-        Self { handle, counters, stop, names: RwLock::default() }
+        Self { handle, counters, stop }
     }
 
     /// Whether the node should be sent requests.
@@ -36,14 +36,14 @@ impl App {
         self.handle.is_stopping() || self.stop.is_cancelled()
     }
 
-    /// The name of the node `id`. Asks the node only about one it has not seen.
-    pub(super) async fn name_of(&self, id: NodeId) -> Result<String, Error> {
-        if let Some(name) = self.known(id) {
-            return Ok(name);
-        }
-        let nodes = self.handle.status().await?.nodes;
-        self.learn(nodes.into_iter().map(|node| (node.id, node.name)));
-        Ok(self.known(id).unwrap_or_else(|| format!("#{id}")))
+    /// The node as a request wants to read from it: `stale` asks for what it knows, without a majority.
+    pub(super) fn reading(&self, query: &Query<'_>) -> Handle {
+        if query.flag("stale") { self.handle.stale() } else { self.handle.clone() }
+    }
+
+    /// The name of the node `id`, or the id of one that this node has not heard of yet.
+    pub(super) fn name_of(&self, id: NodeId) -> String {
+        self.handle.name_of(id).map_or_else(|| format!("#{id}"), |name| name.to_string())
     }
 
     /// The answer of a `read` that may wait `wait`; as things stand once the API stops, so that nobody is cut off.
@@ -57,14 +57,5 @@ impl App {
             answer = read(Some(wait.min(WAIT_MAX))) => answer,
             () = self.stop.cancelled() => read(None).await,
         }
-    }
-
-    fn known(&self, id: NodeId) -> Option<String> {
-        let names = self.names.read().expect("no holder of the lock panics");
-        names.get(&id).map(Name::to_string)
-    }
-
-    fn learn(&self, nodes: impl Iterator<Item = (NodeId, Name)>) {
-        self.names.write().expect("no holder of the lock panics").extend(nodes);
     }
 }

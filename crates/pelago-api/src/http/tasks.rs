@@ -12,7 +12,7 @@ use pelago_core::{
     record::{self, EventKind},
 };
 use pelago_node::{
-    TaskRequest,
+    Handle, TaskRequest,
     handle::{self, TaskFilter},
 };
 
@@ -56,13 +56,13 @@ pub(super) async fn enqueue(State(app): State<Arc<App>>, RawQuery(query): RawQue
 /// GET: one task; `wait` until it has ended.
 pub(super) async fn show(State(app): State<Arc<App>>, Segment(id): Segment, RawQuery(query): RawQuery) -> Answer {
     let id = task_id(&id)?;
-    let wait = Query::parse(query.as_deref(), &["wait"])?.duration("wait")?;
-    stand(&app, id, wait).await
+    let query = Query::parse(query.as_deref(), &["wait", "stale"])?;
+    stand(&app.reading(&query), &app, id, query.duration("wait")?).await
 }
 
 /// GET: part of the list, newest first.
 pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
-    let query = Query::parse(query.as_deref(), &["state", "agent", "cursor", "limit"])?;
+    let query = Query::parse(query.as_deref(), &["state", "agent", "cursor", "limit", "stale"])?;
     let states = words::task_state::ALL.join(", ");
     let filter = TaskFilter {
         state: query.read(
@@ -75,10 +75,10 @@ pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
         cursor: query.text("cursor").map(str::to_owned),
         limit: query.limit()?,
     };
-    let page = app.handle.tasks(filter).await?;
+    let page = app.reading(&query).tasks(filter).await?;
     let mut items = Vec::with_capacity(page.items.len());
     for row in page.items {
-        items.push(listed(&app, row).await?);
+        items.push(listed(&app, row));
     }
     Ok(answer::document(&TaskList { items, next: page.next }))
 }
@@ -97,7 +97,7 @@ pub(super) async fn cancel(
     let cancel: Cancel<'_> = if body.is_empty() { Cancel::default() } else { body::parse(&body, &["reason"])? };
     let reason = cancel.reason.map_or_else(|| "called off by a client".to_owned(), |reason| reason.into_owned());
     app.handle.cancel(id, reason).await.map_err(|error| with_task(error, id))?;
-    stand(&app, id, None).await
+    stand(&app.handle, &app, id, None).await
 }
 
 /// POST: starts a dead or cancelled task afresh.
@@ -105,50 +105,45 @@ pub(super) async fn retry(State(app): State<Arc<App>>, Segment(id): Segment, Raw
     let id = task_id(&id)?;
     Query::parse(query.as_deref(), &[])?;
     app.handle.retry(id).await.map_err(|error| with_task(error, id))?;
-    stand(&app, id, None).await
+    stand(&app.handle, &app, id, None).await
 }
 
 /// GET: what happened to a task after event number `after`; `wait` until something did.
 pub(super) async fn events(State(app): State<Arc<App>>, Segment(id): Segment, RawQuery(query): RawQuery) -> Answer {
     let id = task_id(&id)?;
-    let query = Query::parse(query.as_deref(), &["after", "limit", "wait"])?;
+    let query = Query::parse(query.as_deref(), &["after", "limit", "wait", "stale"])?;
     let after = query.number("after")?.unwrap_or(0);
     let (limit, wait) = (query.limit()?, query.duration("wait")?);
-    let rows = app.watch(wait, |wait| app.handle.events(id, after, limit, wait)).await?;
+    let handle = app.reading(&query);
+    let rows = app.watch(wait, |wait| handle.events(id, after, limit, wait)).await?;
     let mut items = Vec::with_capacity(rows.len());
     for row in rows {
-        items.push(event(&app, row).await?);
+        items.push(event(&app, row));
     }
     let next = items.last().map_or(after, |event| event.n);
     Ok(answer::document(&TaskEventList { items, next }))
 }
 
 /// A task as it stands, once it has ended or `wait` is over.
-async fn stand(app: &App, id: TaskId, wait: Option<Duration>) -> Answer {
-    let detail = app.watch(wait, |wait| app.handle.task(id, wait)).await?;
-    let pinned = pinned(app, &detail.task).await?;
+async fn stand(handle: &Handle, app: &App, id: TaskId, wait: Option<Duration>) -> Answer {
+    let detail = app.watch(wait, |wait| handle.task(id, wait)).await?;
+    let pinned = pinned(app, &detail.task);
     Ok(answer::document(&Task::of_detail(detail, pinned)))
 }
 
-async fn listed(app: &App, row: record::Task) -> Result<Task, Failure> {
-    let node = match row.holder {
-        Some(holder) => Some(app.name_of(holder.node).await?),
-        None => None,
-    };
-    let pinned = pinned(app, &row).await?;
-    Ok(Task::of_row(row, node, pinned))
+fn listed(app: &App, row: record::Task) -> Task {
+    let node = row.holder.map(|holder| app.name_of(holder.node));
+    let pinned = pinned(app, &row);
+    Task::of_row(row, node, pinned)
 }
 
-async fn pinned(app: &App, row: &record::Task) -> Result<Option<String>, Failure> {
-    match row.node {
-        Some(node) => Ok(Some(app.name_of(node).await?)),
-        None => Ok(None),
-    }
+fn pinned(app: &App, row: &record::Task) -> Option<String> {
+    row.node.map(|node| app.name_of(node))
 }
 
-async fn event(app: &App, row: record::TaskEvent) -> Result<TaskEvent, Failure> {
+fn event(app: &App, row: record::TaskEvent) -> TaskEvent {
     let node = match row.kind {
-        EventKind::Running { node } => Some(app.name_of(node).await?),
+        EventKind::Running { node } => Some(app.name_of(node)),
         EventKind::Queued
         | EventKind::Progress(_)
         | EventKind::Retried { .. }
@@ -156,7 +151,7 @@ async fn event(app: &App, row: record::TaskEvent) -> Result<TaskEvent, Failure> 
         | EventKind::Dead { .. }
         | EventKind::Cancelled { .. } => None,
     };
-    Ok(TaskEvent::of_row(row, node))
+    TaskEvent::of_row(row, node)
 }
 
 fn task_id(text: &str) -> Result<TaskId, Failure> {

@@ -1,6 +1,6 @@
 //! Nodes and the mesh: who is there, and how it stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use pelago_core::{
     id::{Holder, Name},
@@ -25,6 +25,8 @@ pub struct Node {
     pub leader: bool,
     /// Whether it votes.
     pub voter: bool,
+    /// Whether the node that answers has a link with it, or is it.
+    pub linked: bool,
     /// Its present run.
     pub incarnation: u64,
     /// The process of that run.
@@ -60,7 +62,7 @@ impl From<record::Offer> for Offer {
 }
 
 impl Node {
-    fn of_row(row: record::Node, leader: Option<&Name>, voters: &[Name]) -> Self {
+    fn of_row(row: record::Node, leader: Option<&Name>, voters: &[Name], linked: &BTreeSet<Name>) -> Self {
         let record::Node {
             id,
             name,
@@ -78,6 +80,7 @@ impl Node {
             id: id.0,
             leader: leader == Some(&name),
             voter: voters.contains(&name),
+            linked: linked.contains(&name),
             name: name.as_str().to_owned(),
             state,
             incarnation: incarnation.0,
@@ -163,6 +166,7 @@ impl From<handle::Status> for Status {
             nodes,
             voters,
             can_lose,
+            mut linked,
             last_index,
             applied_index,
             log_time,
@@ -172,8 +176,9 @@ impl From<handle::Status> for Status {
             turns,
             draining,
         } = status;
+        linked.insert(node.clone());
         let Holder { node: node_id, incarnation } = holder;
-        let nodes = nodes.into_iter().map(|row| Node::of_row(row, leader.as_ref(), &voters)).collect();
+        let nodes = nodes.into_iter().map(|row| Node::of_row(row, leader.as_ref(), &voters, &linked)).collect();
         Self {
             mesh: mesh_name.to_string(),
             mesh_id: mesh.to_string(),
@@ -217,7 +222,7 @@ pub struct Health {
 /// A node's place in the mesh.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthMesh {
-    /// Other nodes that take part.
+    /// Nodes that it has a link with.
     pub connected_peers: u64,
     /// The last sign of life from the mesh: the time of the last entry applied here.
     pub last_heartbeat: Timestamp,
@@ -244,7 +249,7 @@ impl Health {
             (false, true) => Self::HEALTHY,
             (false, false) => "degraded",
         };
-        let others = status.nodes.iter().filter(|node| node.state == NodeState::Up && node.name != status.node);
+        let others = status.nodes.iter().filter(|node| node.linked && node.name != status.node);
         let queued = words::task_state::as_str(TaskState::Queued);
         Self {
             status: word.to_owned(),

@@ -3,13 +3,14 @@
 use std::{
     collections::BTreeMap,
     fmt, io,
+    net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use pelago_api::{client::Client, http};
 use pelago_core::{agent, id::Name, record::RetryPolicy, task};
-use pelago_node::{Agent, Config, Fault, Node, Turn};
+use pelago_node::{Agent, Config, Fault, Node, Timing, Turn, metrics::Metrics};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{
@@ -196,7 +197,10 @@ fn config(directory: &tempfile::TempDir) -> Config {
         found: true,
         labels: BTreeMap::new(),
         http_address: String::new(),
-        mesh_address: "127.0.0.1:1".into(),
+        mesh_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        known: Vec::new(),
+        timing: Timing::Lan,
+        metrics: Metrics::default(),
         policy: RetryPolicy { attempts_max: 3, attempt_ms_max: 60_000, backoff_ms: 1, backoff_ms_max: 10 },
         agent: agent::Config::default(),
         scheduler: task::Config::default(),

@@ -123,6 +123,9 @@ pub enum Failure {
     /// The activation ended first. Deliver it again, to whoever holds the agent then.
     #[error("the agent was put away")]
     Stopped,
+    /// The node's lease has lapsed: another may be given its agents. Ask again once it reaches the mesh.
+    #[error("the node has lost contact with the mesh")]
+    Lapsed,
     /// Its turn ran, and only the store knows whether it was committed.
     #[error("nobody knows whether the turn was committed")]
     Unknown,

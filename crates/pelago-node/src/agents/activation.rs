@@ -117,7 +117,7 @@ impl Loop {
         commands: mpsc::Receiver<Command>,
     ) -> Self {
         let mut effects = Vec::new();
-        let core = Activation::new(config, agent.clone(), context.holder, &mut effects);
+        let core = Activation::new(config, agent.clone(), context.holder(), &mut effects);
         // A message may have come while nobody was there to be told.
         let inbox = Inbox { look: true, ..Inbox::default() };
         Self {
@@ -252,8 +252,11 @@ impl Loop {
         match loaded {
             Ok(whole) => {
                 self.memory = Memory { living: None, state: whole.as_ref().and_then(|whole| whole.state.clone()) };
-                // One node hosts all agents: whoever holds this one is a run of this node that is over.
-                let loaded = whole.map(|whole| Loaded { row: whole.agent, held_elsewhere: false });
+                let homes = &self.context.homes;
+                let loaded = whole.map(|sqlite::AgentWhole { agent: row, .. }| {
+                    let held_elsewhere = homes.held_elsewhere(&row);
+                    Loaded { row, held_elsewhere }
+                });
                 self.core.handle(now, Input::Loaded(loaded), &mut self.effects);
             }
             Err(error) => {

@@ -4,7 +4,7 @@
 //! keyed agent ends within its turn's commit; all others end by a commit of their own. Either carries the fencing token.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -34,7 +34,7 @@ pub(super) struct Attempts {
 
 /// Compares the row with what runs, and starts or stops an attempt.
 pub(super) fn task_changed(agents: &Arc<Agents>, task: &Task, input: Option<Bytes>) {
-    let here = task.state == TaskState::Running && task.holder == Some(agents.context.holder);
+    let here = task.state == TaskState::Running && task.holder == Some(agents.context.holder());
     let ordered = task.token.filter(|_| here);
     let mut running = agents.attempts.running();
     if running.get(&task.id).map(|(token, _)| *token) == ordered {
@@ -58,6 +58,19 @@ pub(super) fn task_changed(agents: &Arc<Agents>, task: &Task, input: Option<Byte
         }
         attempt.forget();
     });
+}
+
+/// Stops the attempts that none of `tasks` speaks of, then compares each.
+pub(super) fn only_these_run(agents: &Arc<Agents>, tasks: &[Task]) {
+    let ordered: HashSet<_> = tasks.iter().map(|task| task.id).collect();
+    agents.attempts.running().retain(|task, (_, stop)| {
+        let stays = ordered.contains(task);
+        if !stays {
+            stop.cancel();
+        }
+        stays
+    });
+    tasks.iter().for_each(|task| task_changed(agents, task, None));
 }
 
 impl Attempts {
@@ -137,7 +150,7 @@ impl Attempt {
         let verdict = match ended {
             Ok((result, effects)) => return Some((Verdict::Done(result), effects)),
             Err(Failure::Refused(Refusal::StaleToken { .. })) => return None,
-            Err(Failure::Stopped | Failure::Elsewhere(_)) => Verdict::Returned,
+            Err(Failure::Stopped | Failure::Elsewhere(_) | Failure::Lapsed) => Verdict::Returned,
             Err(Failure::Hopeless(reason)) => Verdict::Hopeless { reason },
             // If its turn was committed the attempt is over, and this is refused.
             Err(Failure::Unknown) => Verdict::Returned,

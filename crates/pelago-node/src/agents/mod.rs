@@ -28,6 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     committer,
     host::{Effects, Kind, Services},
+    mesh::{Held, Homes},
     metrics::Metrics,
 };
 use activation::Command;
@@ -55,7 +56,8 @@ pub(crate) struct Agents {
 /// What every turn needs of its node.
 #[derive(Clone)]
 pub(crate) struct Context {
-    pub(crate) holder: Holder,
+    pub(crate) homes: Homes,
+    pub(crate) lease: Held,
     pub(crate) committer: committer::Handle,
     pub(crate) reader: Arc<Reader>,
     pub(crate) metrics: Arc<Metrics>,
@@ -64,6 +66,11 @@ pub(crate) struct Context {
 }
 
 impl Context {
+    /// This run of this node.
+    pub(crate) fn holder(&self) -> Holder {
+        self.homes.me()
+    }
+
     pub(crate) fn services(&self) -> Arc<dyn Services> {
         Arc::clone(self.services.get().expect("the node sets its services before the first turn"))
     }
@@ -105,6 +112,9 @@ impl Agents {
     /// # Errors
     /// [`Failure`] says what became of it.
     pub(crate) async fn run(self: &Arc<Self>, agent: &AgentId, work: Work, payload: Bytes) -> Result<Bytes, Failure> {
+        if !self.context.lease.is_valid() {
+            return Err(Failure::Lapsed);
+        }
         match self.hosted.get(&agent.name) {
             Some(Hosted::Keyed(kind)) => self.run_keyed(kind, agent, work, payload).await,
             Some(Hosted::Pool(pool)) => {
@@ -177,8 +187,21 @@ impl Agents {
         }
     }
 
-    /// Tells a keyed agent that its inbox has something.
+    /// Whether a keyed agent is in memory here.
+    pub(crate) fn is_active(&self, agent: &AgentId) -> bool {
+        self.active().contains_key(agent)
+    }
+
+    /// Tells a keyed agent that its inbox has something, if it is here or belongs here. Whoever holds it elsewhere is
+    /// told there.
     pub(crate) fn wake(self: &Arc<Self>, agent: &AgentId) {
+        if self.is_active(agent) || self.context.homes.is_home(agent) {
+            self.look_into_inbox(agent);
+        }
+    }
+
+    /// Tells a keyed agent that its inbox has something, which activates it here unless another node holds it.
+    pub(crate) fn look_into_inbox(self: &Arc<Self>, agent: &AgentId) {
         if let Some(Hosted::Keyed(kind)) = self.hosted.get(&agent.name) {
             // A full mailbox is no loss: the inbox is looked into again when the mailbox has room.
             let _later = self.command(kind, agent, Command::Look);
@@ -188,6 +211,11 @@ impl Agents {
     /// Begins or ends the attempt that the task's row speaks of.
     pub(crate) fn task_changed(self: &Arc<Self>, task: &record::Task, input: Option<Bytes>) {
         attempts::task_changed(self, task, input);
+    }
+
+    /// Begins and ends attempts so that those run here which these tasks speak of, and no others.
+    pub(crate) fn only_these_run(self: &Arc<Self>, running: &[record::Task]) {
+        attempts::only_these_run(self, running);
     }
 
     /// An attempt at a keyed agent's task was taken away.

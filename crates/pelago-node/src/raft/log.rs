@@ -20,8 +20,8 @@ use tokio::sync::oneshot;
 
 use super::types::{self, Entry, LogId, Types, Vote};
 
-/// The most payload read from the log at a time.
-const READ_BYTES_MAX: usize = 4 << 20;
+/// The most payload that is sent to another node at a time, so that a request fits into a frame with what is around it.
+const SENT_BYTES_MAX: usize = 768 << 10;
 
 pub(super) struct Storage {
     log: Log,
@@ -35,6 +35,18 @@ impl Storage {
     pub(super) fn new(log: Log) -> Self {
         let reader = LogReader(log.reader());
         Self { log, reader }
+    }
+
+    /// Cuts what contradicts the database, which had come to `applied`. A crash between a database's taking its place and
+    /// the purge of what it covers may leave such entries; a log that is only too short openraft purges itself.
+    pub(super) async fn agree(&mut self, applied: LogId) -> io::Result<()> {
+        let there = self.reader.read(applied.index..applied.index + 1, usize::MAX).await?.pop();
+        if there.is_none_or(|entry| entry.log_id == applied) {
+            return Ok(());
+        }
+        tracing::warn!(index = applied.index, "the log contradicts the database and is cut");
+        self.room().await?;
+        self.log.truncate_after(applied.index.checked_sub(1)).map_err(io::Error::other)
     }
 
     /// Waits until the log takes another operation. Nobody else writes, so there is room when this returns.
@@ -112,15 +124,8 @@ impl RaftLogReader<Types> for LogReader {
         RB: RangeBounds<u64> + Clone + Debug + OptionalSend,
     {
         let (start, end) = half_open(&range);
-        let mut entries = Vec::new();
-        while start + (entries.len() as u64) < end {
-            let part = self.read(start + entries.len() as u64..end).await?;
-            if part.is_empty() {
-                break;
-            }
-            entries.extend(part);
-        }
-        Ok(entries)
+        // openraft asks for a few at a time: to apply, 64; at start, one.
+        self.read(start..end, usize::MAX).await
     }
 
     async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
@@ -131,14 +136,17 @@ impl RaftLogReader<Types> for LogReader {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.read(start..end).await
+        let entries = self.read(start..end, SENT_BYTES_MAX).await?;
+        // Purged in this moment: openraft takes an empty answer as nothing to send, and looks again.
+        let begins = entries.first().is_some_and(|first| first.log_id.index == start);
+        Ok(if begins { entries } else { Vec::new() })
     }
 }
 
 impl LogReader {
-    /// Reads the first entries of `range`, as many as fit.
-    async fn read(&self, range: std::ops::Range<u64>) -> io::Result<Vec<Entry>> {
-        let read = self.0.read(range, READ_BYTES_MAX).map_err(io::Error::other)?;
+    /// Reads the entries of `range` that there are at this moment, as many as fit into `bytes_max` but at least one.
+    async fn read(&self, range: std::ops::Range<u64>, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        let read = self.0.read(range, bytes_max).map_err(io::Error::other)?;
         let entries = match read {
             Read::Cached(entries) => entries,
             Read::OnDisk(cold) => {

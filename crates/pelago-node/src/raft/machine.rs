@@ -4,9 +4,15 @@
 //! commit; then the writes go to the [`Feed`](crate::feed), which is how the rest of the node learns what happened.
 //!
 //! A snapshot is a handle and not a copy: building one checkpoints the database, after which the log may be purged up
-//! to what the checkpoint made durable.
+//! to what the checkpoint made durable. Whoever sends it dumps the database as it is by then; see `dump`. Installing one
+//! puts a database made from a dump in the place of this one, under all readers of the node.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use openraft::{
@@ -15,61 +21,127 @@ use openraft::{
     storage::{ApplyResponder, EntryResponder, RaftStateMachine, SnapshotMeta},
     type_config::alias::{SnapshotMetaOf, SnapshotOf},
 };
-use pelago_core::{record::Write, time::LogTime};
-use pelago_store::sqlite::{self, Applies, Writer};
+use pelago_core::{id::MeshId, time::LogTime};
+use pelago_store::sqlite::{self, Applies, Fresh, Reader, Writer};
 use pelago_wire::{raft as wire, record};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Progress,
+    Progress, Told,
     types::{self, Entry, LogId, Payload, StoredMembership, Types},
 };
 
 /// How many entries are applied in one transaction.
 const ENTRIES_PER_TRANSACTION_MAX: usize = 64;
 
-/// Stands for the database as it was when its checkpoint was made.
-#[derive(Debug, Clone)]
-pub(crate) struct SnapshotHandle;
+/// How long to wait when a reader keeps a checkpoint from its work: a dump under way, say.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
+
+/// A database as openraft passes it on.
+#[derive(Debug)]
+pub(crate) enum Snapshot {
+    /// The one in place, at least as far as it was when it was checkpointed.
+    Here,
+    /// One that is to take the place.
+    Fresh(Fresh),
+}
 
 pub(super) struct Machine {
-    writer: Writer,
-    database: PathBuf,
+    /// `None` only while another database takes the place.
+    writer: Option<Writer>,
+    database: Database,
     applied: Option<LogId>,
     membership: StoredMembership,
-    snapshot: Arc<std::sync::Mutex<Option<Meta>>>,
-    feed: mpsc::Sender<Vec<Write>>,
+    feed: mpsc::Sender<Told>,
     progress: Arc<Progress>,
+}
+
+/// Where the rows are, and who reads them.
+#[derive(Clone)]
+pub(super) struct Database {
+    pub(super) path: PathBuf,
+    pub(super) mesh: MeshId,
+    pub(super) reader: Arc<Reader>,
+    snapshot: Arc<Current>,
+}
+
+#[derive(Default)]
+struct Current {
+    /// What the last checkpoint covers. A short-lived lock.
+    meta: Mutex<Option<Meta>>,
+    /// Held, on threads that may block, while the file is checkpointed or replaced: neither may happen in the other.
+    file: Mutex<()>,
 }
 
 type Meta = SnapshotMetaOf<Types>;
 
 /// Checkpoints the database.
 pub(super) struct Checkpoint {
-    database: PathBuf,
+    database: Database,
     meta: Meta,
-    snapshot: Arc<std::sync::Mutex<Option<Meta>>>,
+}
+
+impl Database {
+    pub(super) fn new(path: PathBuf, mesh: MeshId, reader: Arc<Reader>) -> Self {
+        Self { path, mesh, reader, snapshot: Arc::default() }
+    }
+
+    /// Remembers what a checkpoint covers, unless a later one was faster.
+    fn covered(&self, meta: Meta) {
+        let mut current = lock(&self.snapshot.meta);
+        if current.as_ref().is_none_or(|current| current.last_log_id < meta.last_log_id) {
+            *current = Some(meta);
+        }
+    }
+
+    fn checkpoint(&self) -> Result<u64, sqlite::Error> {
+        let _alone = lock(&self.snapshot.file);
+        sqlite::checkpoint(&self.path)
+    }
+
+    /// Blocks until the database that `writer` writes is replaced, and gives the new one its writer.
+    fn replace(&self, writer: Writer, fresh: Fresh) -> io::Result<Writer> {
+        let _alone = lock(&self.snapshot.file);
+        drop(writer.close());
+        let placed = self.reader.replace(|| fresh.take_place());
+        placed.map_err(io::Error::other)?;
+        Writer::start(sqlite::Machine::open(&self.path, self.mesh).map_err(io::Error::other)?)
+    }
+}
+
+/// What a database says of itself, as openraft wants to know it.
+pub(super) fn standing(applied: &sqlite::Applied) -> io::Result<(Option<LogId>, StoredMembership)> {
+    let log_id = match applied.log_id.is_empty() {
+        true => None,
+        false => Some(types::read_log_id(wire::decode("log id", applied.log_id.clone()).map_err(io::Error::other)?)),
+    };
+    let membership = match applied.membership.clone() {
+        Some(bytes) => types::read_stored_membership(wire::decode("membership", bytes).map_err(io::Error::other)?)?,
+        None => StoredMembership::default(),
+    };
+    Ok((log_id, membership))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics between two changes that belong together.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Machine {
     pub(super) fn new(
         machine: sqlite::Machine,
-        database: PathBuf,
-        feed: mpsc::Sender<Vec<Write>>,
+        database: Database,
+        feed: mpsc::Sender<Told>,
         progress: Arc<Progress>,
     ) -> io::Result<Self> {
-        let sqlite::Applied { log_id, time, membership, .. } = machine.applied().clone();
-        let applied = match log_id.is_empty() {
-            true => None,
-            false => Some(types::read_log_id(wire::decode("log id", log_id).map_err(io::Error::other)?)),
-        };
-        let membership = match membership {
-            Some(bytes) => types::read_stored_membership(wire::decode("membership", bytes).map_err(io::Error::other)?)?,
-            None => StoredMembership::default(),
-        };
-        progress.applied(applied.map_or(0, |id| id.index), time);
-        let writer = Writer::start(machine)?;
-        Ok(Self { writer, database, applied, membership, snapshot: Arc::default(), feed, progress })
+        let (applied, membership) = standing(machine.applied())?;
+        progress.applied(applied.map_or(0, |id| id.index), machine.applied().time);
+        let writer = Some(Writer::start(machine)?);
+        Ok(Self { writer, database, applied, membership, feed, progress })
+    }
+
+    pub(super) fn last_applied(&self) -> Option<LogId> {
+        self.applied
     }
 
     /// Applies what gathered, answers, and tells the node.
@@ -90,7 +162,8 @@ impl Machine {
             // Raft is shutting down if nobody waits.
             let _gone = done.send(result);
         };
-        self.writer.apply(rows, Box::new(report));
+        let writer = self.writer.as_ref().ok_or_else(|| io::Error::other("no database is in place"))?;
+        writer.apply(rows, Box::new(report));
         let Applies { outcomes, writes } = is_done.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         self.applied = Some(last);
         self.progress.applied(last.index, time);
@@ -98,7 +171,7 @@ impl Machine {
             responder.into_iter().for_each(|responder: ApplyResponder<Types>| responder.send(outcomes.clone()));
         }
         // The node is shutting down if nobody listens.
-        let _gone = self.feed.send(writes).await;
+        let _gone = self.feed.send(Told::Writes(writes)).await;
         Ok(())
     }
 
@@ -122,7 +195,7 @@ impl Machine {
 }
 
 impl RaftStateMachine<Types> for Machine {
-    type SnapshotData = SnapshotHandle;
+    type SnapshotData = Snapshot;
     type SnapshotBuilder = Checkpoint;
 
     async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
@@ -147,31 +220,49 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn get_snapshot_builder(&mut self) -> Checkpoint {
         let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
-        Checkpoint { database: self.database.clone(), meta, snapshot: Arc::clone(&self.snapshot) }
+        Checkpoint { database: self.database.clone(), meta }
     }
 
-    async fn install_snapshot(&mut self, _meta: &Meta, _snapshot: SnapshotHandle) -> io::Result<()> {
-        // Nobody can send one: the mesh has one voter.
-        Err(io::Error::from(io::ErrorKind::Unsupported))
+    async fn install_snapshot(&mut self, meta: &Meta, snapshot: Snapshot) -> io::Result<()> {
+        let Snapshot::Fresh(fresh) = snapshot else {
+            return Err(io::Error::other("a database cannot take its own place"));
+        };
+        let applied = fresh.info().applied.clone();
+        let writer = self.writer.take().ok_or_else(|| io::Error::other("no database is in place"))?;
+        let database = self.database.clone();
+        let replacing = tokio::task::spawn_blocking(move || database.replace(writer, fresh));
+        self.writer = Some(replacing.await.map_err(io::Error::other)??);
+        (self.applied, self.membership) = (meta.last_log_id, meta.last_membership.clone());
+        self.database.covered(meta.clone());
+        self.progress.applied(applied.index, applied.time);
+        // The node is shutting down if nobody listens.
+        let _gone = self.feed.send(Told::Replaced).await;
+        Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<Types, SnapshotHandle>>> {
-        let meta = self.snapshot.lock().map_err(|_| io::Error::other("the snapshot's lock is poisoned"))?.clone();
-        Ok(meta.map(|meta| SnapshotOf::<Types, SnapshotHandle> { meta, snapshot: SnapshotHandle }))
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<SnapshotOf<Types, Snapshot>>> {
+        let meta = lock(&self.database.snapshot.meta).clone();
+        Ok(meta.map(|meta| SnapshotOf::<Types, Snapshot> { meta, snapshot: Snapshot::Here }))
     }
 }
 
 impl RaftSnapshotBuilder<Types> for Checkpoint {
-    type SnapshotData = SnapshotHandle;
+    type SnapshotData = Snapshot;
 
-    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<Types, SnapshotHandle>> {
-        let database = self.database.clone();
-        let checkpoint = tokio::task::spawn_blocking(move || sqlite::checkpoint(&database));
-        let durable = checkpoint.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<Types, Snapshot>> {
+        let durable = loop {
+            let database = self.database.clone();
+            let checkpoint = tokio::task::spawn_blocking(move || database.checkpoint());
+            match checkpoint.await.map_err(io::Error::other)? {
+                Ok(durable) => break durable,
+                // An error would stop Raft, and a reader is no reason for that.
+                Err(sqlite::Error::Busy) => tokio::time::sleep(BUSY_PAUSE).await,
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        };
         let covered = self.meta.last_log_id.map_or(0, |id| id.index);
         assert!(durable >= covered, "a checkpoint covers what was applied before it began");
-        let mut snapshot = self.snapshot.lock().map_err(|_| io::Error::other("the snapshot's lock is poisoned"))?;
-        *snapshot = Some(self.meta.clone());
-        Ok(SnapshotOf::<Types, SnapshotHandle> { meta: self.meta.clone(), snapshot: SnapshotHandle })
+        self.database.covered(self.meta.clone());
+        Ok(SnapshotOf::<Types, Snapshot> { meta: self.meta.clone(), snapshot: Snapshot::Here })
     }
 }

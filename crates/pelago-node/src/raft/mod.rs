@@ -2,13 +2,21 @@
 //!
 //! Implements [`Propose`] over Raft, the segment log and the SQLite machine. A mesh of one node is a Raft of one.
 //! Consensus has a thread of its own, so that no turn can hold it up.
+//!
+//! A node begins in this order: [`Runtime`], whose thread drives the links of consensus; [`Receiver`], which takes what
+//! comes over them; the links; [`Consensus::start`].
 
+mod dump;
+mod leading;
 mod log;
 mod machine;
 mod network;
+mod receive;
+mod rpc;
 #[cfg(test)]
 mod tests;
 mod types;
+mod voters;
 
 use std::{
     collections::BTreeMap,
@@ -21,36 +29,94 @@ use std::{
 };
 
 use openraft::{
-    Config, Raft, SnapshotPolicy,
-    errors::{ClientWriteError, RaftError},
+    Config, Raft, ReadPolicy, SnapshotPolicy,
+    async_runtime::watch::WatchReceiver as _,
+    errors::{ClientWriteError, LinearizableReadError, RaftError},
 };
 use pelago_core::{
+    id::Name,
     record::{Op, Outcome, Write},
     time::LogTime,
 };
+use pelago_net::Links;
 use pelago_store::{Propose, ProposeError, directory::Directory, files, log::Log, sqlite};
 use pelago_wire::record;
-use tokio::{runtime, sync::mpsc};
+use tokio::{
+    runtime,
+    sync::{mpsc, watch},
+};
+
+pub(crate) use receive::Receiver;
+pub(crate) use voters::Candidate;
 
 use crate::clock::LogClock;
-use machine::Machine;
+use machine::{Database, Machine};
 use types::{Member, Proposal, Types};
 
-/// The Raft id of a mesh's founder.
-const FOUNDER: u64 = 1;
+/// The Raft id of a mesh's founder. Others have the id that the mesh gave their node, and keep it whether they vote or
+/// not: openraft wants a new id only for a node whose log was wiped, and a node's never is.
+pub(crate) const FOUNDER: u64 = 1;
 /// How many entries stay in the log behind a snapshot.
 const ENTRIES_KEPT: u64 = 1_000;
 /// A checkpoint follows after so many entries …
 const CHECKPOINT_ENTRIES: u64 = 10_000;
 /// … and so much time.
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(30);
+/// The most bytes of an entry: it has to fit into a frame, with what is around it.
+const ENTRY_BYTES_MAX: usize = (1 << 20) - (4 << 10);
+/// How long a leader may take to answer. One that was cut off from the others would never.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// How long a hand-over may take.
+const HAND_OVER_MAX: Duration = Duration::from_secs(1);
 /// How long a graceful stop waits for Raft.
 const STOP_MAX: Duration = Duration::from_secs(5);
+/// How long a dump that was sent may take to get into its place, in milliseconds.
+const INSTALL_MS_MAX: u64 = 120_000;
+/// Connections that read the database at a time.
+const READERS: usize = 4;
+
+/// The thread of consensus.
+pub(crate) struct Runtime(Option<runtime::Runtime>);
+
+/// With what a node takes part in the control log.
+pub(crate) struct Start<'a> {
+    pub(crate) directory: &'a Directory,
+    /// [`FOUNDER`], or the id that the mesh gave the node.
+    pub(crate) raft_id: u64,
+    /// Whether to make the first voter of a new mesh.
+    pub(crate) found: bool,
+    pub(crate) timing: Timing,
+    /// What becomes true here, in order.
+    pub(crate) feed: mpsc::Sender<Told>,
+    pub(crate) runtime: Runtime,
+    /// The one that `links` were made with.
+    pub(crate) receiver: Receiver,
+    pub(crate) links: Links,
+}
+
+/// How fast a mesh notices that its leader is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timing {
+    /// Within half a second.
+    Lan,
+    /// Within a few seconds: for wide networks, and for tests that do not measure it.
+    Slow,
+}
+
+/// What became true on this node.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// A batch was applied.
+    Writes(Vec<Write>),
+    /// Another database took the place of this one: read it all again.
+    Replaced,
+}
 
 /// This node's part in the control log.
 pub(crate) struct Consensus {
     raft: Raft<Types, Machine>,
-    runtime: Mutex<Option<runtime::Runtime>>,
+    runtime: Mutex<Option<Runtime>>,
+    reader: Arc<sqlite::Reader>,
     progress: Arc<Progress>,
     /// The clock of the term in which this node leads. A short-lived lock: nothing is awaited under it.
     clock: Mutex<Option<(u64, LogClock)>>,
@@ -60,7 +126,7 @@ pub(crate) struct Consensus {
 /// How far this node has applied the log.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    index: AtomicU64,
+    index: watch::Sender<u64>,
     time_ms: AtomicU64,
 }
 
@@ -88,17 +154,19 @@ pub(crate) struct Standing {
     pub(crate) leader: Option<String>,
     pub(crate) term: u64,
     pub(crate) voters: Vec<String>,
+    /// Who keeps the log without a vote.
+    pub(crate) observers: Vec<String>,
     pub(crate) last_index: u64,
 }
 
 impl Progress {
     fn applied(&self, index: u64, time: LogTime) {
-        self.index.store(index, Ordering::Release);
         self.time_ms.fetch_max(time.as_millis(), Ordering::AcqRel);
+        self.index.send_replace(index);
     }
 
     pub(crate) fn index(&self) -> u64 {
-        self.index.load(Ordering::Acquire)
+        *self.index.borrow()
     }
 
     pub(crate) fn time(&self) -> LogTime {
@@ -106,38 +174,76 @@ impl Progress {
     }
 }
 
+impl Runtime {
+    /// # Errors
+    /// When the system gives no thread.
+    pub(crate) fn new() -> Result<Self, Error> {
+        let mut builder = runtime::Builder::new_multi_thread();
+        // One thread for consensus; files are read, dumped and filled on threads that may block.
+        builder.worker_threads(1).max_blocking_threads(16).thread_name("pelago-raft").enable_all();
+        Ok(Self(Some(builder.build().map_err(Error::Raft)?)))
+    }
+
+    /// Where the links of consensus are driven.
+    pub(crate) fn handle(&self) -> &runtime::Handle {
+        self.0.as_ref().expect("it is taken only in drop").handle()
+    }
+
+    /// Who takes what comes over the links of consensus.
+    pub(crate) fn receiver(&self) -> Receiver {
+        Receiver::new(self.handle().clone())
+    }
+}
+
+impl Drop for Runtime {
+    /// A runtime must not wait for its threads where it is dropped by a loop of another.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
 impl Consensus {
-    /// Opens what the directory holds and takes part; `found` makes the first voter of a new mesh. Every batch of writes
-    /// goes to `feed` once it is committed.
+    /// Opens what the directory holds and takes part.
     ///
     /// # Errors
     /// See [`Error`].
-    pub(crate) async fn start(
-        directory: &Directory,
-        found: bool,
-        feed: mpsc::Sender<Vec<Write>>,
-    ) -> Result<Self, Error> {
+    pub(crate) async fn start(start: Start<'_>) -> Result<Self, Error> {
+        let Start { directory, raft_id, found, timing, feed, runtime, receiver, links } = start;
         let mesh = directory.identity().mesh;
         let files = files::OsDirectory::open(directory.log()).map_err(Error::Files)?;
         let log = Log::open(Arc::new(files), pelago_store::log::Config::new(mesh.0))?;
         let flushes = log.counters();
         let progress = Arc::new(Progress::default());
-        let rows = sqlite::Machine::open(&directory.database(), mesh)?;
-        let machine = Machine::new(rows, directory.database(), feed, Arc::clone(&progress)).map_err(Error::Raft)?;
-        let runtime = consensus_runtime().map_err(Error::Raft)?;
+        let path = directory.database();
+        sqlite::Fresh::sweep(&path)?;
+        let rows = sqlite::Machine::open(&path, mesh)?;
+        let reader = Arc::new(sqlite::Reader::open(&path, READERS)?);
+        let database = Database::new(path, mesh, Arc::clone(&reader));
+        let machine = Machine::new(rows, database.clone(), feed, Arc::clone(&progress)).map_err(Error::Raft)?;
         let name = directory.identity().node.to_string();
-        let starting = runtime.spawn(async move {
-            let config = Arc::new(config().validate().map_err(io::Error::other)?);
-            let raft = Raft::new(FOUNDER, config, network::NoLinks, log::Storage::new(log), machine);
+        let network = network::Network { links, reader: Arc::clone(&reader) };
+        let starting = runtime.handle().spawn(async move {
+            let config = Arc::new(timing.config().validate().map_err(io::Error::other)?);
+            let mut log = log::Storage::new(log);
+            if let Some(applied) = machine.last_applied() {
+                log.agree(applied).await?;
+            }
+            let raft = Raft::new(raft_id, config, network, log, machine);
             let raft = raft.await.map_err(io::Error::other)?;
+            receiver.begin(receive::Part { raft: raft.clone(), dumps: dump::Receiver::new(database) });
             if found && !raft.is_initialized().await.map_err(io::Error::other)? {
-                let founders = BTreeMap::from([(FOUNDER, Member(name))]);
+                let founders = BTreeMap::from([(raft_id, Member(name))]);
                 raft.initialize(founders).await.map_err(io::Error::other)?;
+            } else if raft.voter_ids().eq([raft_id]) {
+                // There is nobody to wait for.
+                raft.trigger().elect(false).await.map_err(io::Error::other)?;
             }
             Ok(raft)
         });
         let raft = starting.await.map_err(|error| Error::Raft(io::Error::other(error)))?.map_err(Error::Raft)?;
-        Ok(Self { raft, runtime: Mutex::new(Some(runtime)), progress, clock: Mutex::new(None), flushes })
+        Ok(Self { raft, runtime: Mutex::new(Some(runtime)), reader, progress, clock: Mutex::new(None), flushes })
     }
 
     /// Waits until somebody leads.
@@ -155,6 +261,11 @@ impl Consensus {
         Ok(())
     }
 
+    /// The rows as this node has them. It stays valid when another database takes the place.
+    pub(crate) fn reader(&self) -> &Arc<sqlite::Reader> {
+        &self.reader
+    }
+
     pub(crate) fn progress(&self) -> &Arc<Progress> {
         &self.progress
     }
@@ -169,7 +280,6 @@ impl Consensus {
     }
 
     pub(crate) fn standing(&self) -> Standing {
-        use openraft::async_runtime::watch::WatchReceiver as _;
         let metrics = self.raft.metrics().borrow_watched().clone();
         let membership = metrics.membership_config.membership();
         let name = |id: u64| membership.get_node(&id).map(|member| member.0.clone());
@@ -178,13 +288,73 @@ impl Consensus {
             leader: metrics.current_leader.and_then(name),
             term: metrics.current_term,
             voters: membership.voter_ids().filter_map(name).collect(),
+            observers: membership.learner_ids().filter_map(name).collect(),
             last_index: metrics.last_log_index.unwrap_or(0),
         }
     }
 
+    /// Who leads, for whoever wants to forward something.
+    pub(crate) fn leader_name(&self) -> Option<Name> {
+        Name::new(&self.standing().leader?).ok()
+    }
+
+    /// Up to where the log was committed when this was called: whoever reads rows that were applied so far sees all that
+    /// was acknowledged before. Only the leader knows, and it asks a quorum whether it still leads.
+    ///
+    /// # Errors
+    /// [`ProposeError::NotLeader`]; [`ProposeError::Unknown`] when no quorum answers; [`ProposeError::Stopped`].
+    pub(crate) async fn read_index(&self) -> Result<u64, ProposeError> {
+        // Never by lease: its clock stops while the machine sleeps.
+        match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
+            Ok((read, _applied)) => Ok(read.index()),
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
+                Err(ProposeError::NotLeader { leader: None })
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(ProposeError::Unknown),
+            Err(RaftError::Fatal(_)) => Err(ProposeError::Stopped),
+        }
+    }
+
+    /// Waits until this node has applied the log up to `index`, but no longer than `max`. Says whether it has.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub(crate) async fn applied(&self, index: u64, max: Duration) -> bool {
+        let mut applied = self.progress.index.subscribe();
+        let reached = applied.wait_for(|applied| *applied >= index);
+        matches!(tokio::time::timeout(max, reached).await, Ok(Ok(_)))
+    }
+
+    /// Lets a node keep the log, without a vote. Does nothing if it does already.
+    ///
+    /// # Errors
+    /// As [`Propose::propose`]; after [`ProposeError::Unknown`] ask again.
+    pub(crate) async fn admit(&self, raft_id: u64, name: &Name) -> Result<(), ProposeError> {
+        if self.raft.metrics().borrow_watched().membership_config.membership().get_node(&raft_id).is_some() {
+            return Ok(());
+        }
+        let admitting = self.raft.add_learner(raft_id, Member(name.to_string()), false);
+        self.changed(tokio::time::timeout(ANSWER_MAX, admitting).await.ok().map(|done| done.map(drop)))
+    }
+
+    /// Hands leadership over to the voter that has most of the log. Says whether another leads, within
+    /// [`HAND_OVER_MAX`].
+    pub(crate) async fn hand_over(&self) -> bool {
+        let me = *self.raft.node_id();
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let Some(matched) = metrics.replication else { return metrics.current_leader.is_some() };
+        let others = metrics.membership_config.membership().voter_ids().filter(|voter| *voter != me);
+        let Some(next) = others.max_by_key(|voter| matched.get(voter).copied().flatten()) else { return false };
+        if self.raft.trigger().transfer_leader(next).await.is_err() {
+            return false;
+        }
+        let leads =
+            move |metrics: &openraft::RaftMetrics<Types>| metrics.current_leader.is_some_and(|leader| leader != me);
+        self.raft.wait(Some(HAND_OVER_MAX)).metrics(leads, "another leader").await.is_ok()
+    }
+
     /// Resolves, with the reason, when openraft has stopped by itself.
     pub(crate) async fn failed(&self) -> String {
-        use openraft::async_runtime::watch::WatchReceiver as _;
         let mut metrics = self.raft.metrics();
         loop {
             if let Err(fatal) = &metrics.borrow_watched().running_state {
@@ -202,7 +372,7 @@ impl Consensus {
         loop {
             tokio::time::sleep(CHECKPOINT_AFTER).await;
             let applied = self.progress.index();
-            if applied - checkpointed < CHECKPOINT_ENTRIES {
+            if applied.saturating_sub(checkpointed) < CHECKPOINT_ENTRIES {
                 continue;
             }
             match self.raft.trigger().snapshot().await {
@@ -217,10 +387,7 @@ impl Consensus {
         if tokio::time::timeout(STOP_MAX, self.raft.shutdown()).await.is_err() {
             tracing::warn!("consensus did not stop in time");
         }
-        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(runtime) = runtime {
-            runtime.shutdown_background();
-        }
+        drop(self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     /// The log's time for an entry that this node appends.
@@ -239,15 +406,6 @@ impl Consensus {
     }
 }
 
-impl Drop for Consensus {
-    /// A runtime must not wait for its threads where it is dropped by a loop of another.
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 impl Propose for Consensus {
     async fn propose(&self, batch: Vec<Op>) -> Result<Vec<Outcome>, ProposeError> {
         let time = self.stamp()?;
@@ -260,17 +418,34 @@ impl Consensus {
         let bytes = record::encode_entry(time, batch);
         // An entry that cannot be read stops every voter, at every start: it must not get into the log.
         record::decode_entry(bytes.clone()).map_err(|error| ProposeError::Malformed { why: error.to_string() })?;
-        let proposal = Proposal(bytes);
-        match self.raft.client_write(proposal).await {
-            Ok(response) => Ok(response.data),
-            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+        if bytes.len() > ENTRY_BYTES_MAX {
+            let why = format!("an entry of {} bytes, more than {ENTRY_BYTES_MAX}", bytes.len());
+            return Err(ProposeError::Malformed { why });
+        }
+        let writing = self.raft.client_write(Proposal(bytes));
+        let mut outcomes = Vec::new();
+        let written = tokio::time::timeout(ANSWER_MAX, writing).await.ok();
+        self.changed(written.map(|done| done.map(|response| outcomes = response.data)))?;
+        Ok(outcomes)
+    }
+
+    /// What became of an entry that was to be appended; `None` if nobody answered.
+    fn changed(&self, done: Option<Result<(), RaftError<Types, ClientWriteError<Types>>>>) -> Result<(), ProposeError> {
+        match done {
+            None => Err(ProposeError::Unknown),
+            Some(Ok(())) => Ok(()),
+            Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
                 Err(ProposeError::NotLeader { leader: None })
             }
-            Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_))) => Err(ProposeError::Unknown),
-            Err(RaftError::APIError(
+            Some(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => Err(ProposeError::Unknown),
+            // Another change of the membership is under way, say.
+            Some(Err(RaftError::APIError(
                 error @ (ClientWriteError::ChangeMembershipError(_) | ClientWriteError::PreconditionFailed(_)),
-            )) => unreachable!("a batch of ops neither changes the membership nor has a precondition: {error}"),
-            Err(RaftError::Fatal(error)) => {
+            ))) => {
+                tracing::debug!(%error, "a change of the membership is put off");
+                Err(ProposeError::Unknown)
+            }
+            Some(Err(RaftError::Fatal(error))) => {
                 tracing::error!(%error, "consensus has stopped on this node");
                 Err(ProposeError::Stopped)
             }
@@ -278,26 +453,28 @@ impl Consensus {
     }
 }
 
-/// One thread for consensus; files are read on threads that may block.
-fn consensus_runtime() -> io::Result<runtime::Runtime> {
-    runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .max_blocking_threads(4)
-        .thread_name("pelago-raft")
-        .enable_all()
-        .build()
-}
-
-fn config() -> Config {
-    Config {
-        cluster_name: "pelago".into(),
-        // openraft campaigns after max plus random(min, max): 225 to 300 ms after the last heartbeat.
-        election_timeout_min: 75,
-        election_timeout_max: 150,
-        heartbeat_interval: 50,
-        enable_pre_vote: Some(true),
-        snapshot_policy: SnapshotPolicy::Never,
-        max_in_snapshot_log_to_keep: ENTRIES_KEPT,
-        ..Config::default()
+impl Timing {
+    fn config(self) -> Config {
+        // openraft campaigns after max plus random(min, max).
+        let (election_timeout_min, election_timeout_max, heartbeat_interval, backoff) = match self {
+            // 225 to 300 ms after the last heartbeat.
+            Self::Lan => (75, 150, 50, "100ms 200ms 400ms ...500ms"),
+            // 2.25 to 3 s.
+            Self::Slow => (750, 1_500, 250, "200ms 400ms 800ms ...1000ms"),
+        };
+        Config {
+            cluster_name: "pelago".into(),
+            election_timeout_min,
+            election_timeout_max,
+            heartbeat_interval,
+            backoff: backoff.into(),
+            enable_pre_vote: Some(true),
+            // One who led before does not know what was committed then until it is elected again: reads would be stale.
+            enable_leader_restore: Some(false),
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: ENTRIES_KEPT,
+            install_snapshot_timeout: INSTALL_MS_MAX,
+            ..Config::default()
+        }
     }
 }

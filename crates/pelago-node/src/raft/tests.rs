@@ -1,22 +1,24 @@
-//! The embedded store as a whole: Raft of one over real files.
+//! The embedded store as a whole: Raft of one over real files. More than one stand in `mesh`.
 
-use std::{sync::atomic::Ordering, time::Duration};
+mod mesh;
+
+use std::time::Duration;
 
 use pelago_core::{
-    id::{BootId, DirectoryId, MeshId, Name, TaskId},
+    id::{BootId, DirectoryId, Name, TaskId},
     record::{Op, Outcome, Refusal, Register, Retry, Sweep},
     time::LogTime,
 };
 use pelago_store::{
     Propose as _, ProposeError,
     conformance::{self, OverSqlite, Subject},
-    directory::{Directory, Identity},
+    directory::Directory,
     sqlite::Reader,
 };
 use tempfile::TempDir;
-use tokio::{runtime, sync::mpsc};
+use tokio::runtime;
 
-use super::{Consensus, ENTRIES_KEPT};
+use super::{Consensus, ENTRIES_KEPT, FOUNDER, Timing};
 
 /// How long anything here may take.
 const SOON: Duration = Duration::from_secs(30);
@@ -67,7 +69,7 @@ async fn the_time_of_the_log_never_goes_back() {
     let later = super::super::clock::wall().plus_millis(60_000);
     consensus.propose_at(later, &[]).await.expect("the log answers");
     nothing(&consensus, 1).await;
-    assert!(consensus.progress.time_ms.load(Ordering::Acquire) >= later.as_millis());
+    assert!(consensus.progress.time() >= later);
     assert!(consensus.stamp().expect("this node leads") >= later, "its clock starts after the log's time");
     consensus.stop().await;
 }
@@ -98,19 +100,13 @@ fn embedded() -> impl Subject {
 
 /// Starts on what `home` holds. What was committed is told to nobody.
 async fn start(home: &TempDir) -> (Consensus, Directory) {
-    let path = home.path().join("node");
-    let directory = match Directory::open(&path, None).expect("the directory can be read") {
-        Some(directory) => directory,
-        None => Directory::create(&path, identity()).expect("the directory can be made"),
-    };
-    let (feed, _) = mpsc::channel(1);
-    let consensus = Consensus::start(&directory, true, feed).await.expect("consensus starts");
-    consensus.led(SOON).await.expect("a leader");
-    (consensus, directory)
+    let node = mesh::Node::start(home.path(), &name("n1"), FOUNDER, Timing::Lan).await;
+    node.consensus.led(SOON).await.expect("a leader");
+    node.alone()
 }
 
-fn identity() -> Identity {
-    Identity { mesh: MeshId(1), directory: DirectoryId(2), node: Name::new("n1").expect("valid") }
+fn name(text: &str) -> Name {
+    Name::new(text).expect("valid")
 }
 
 async fn register(consensus: &Consensus) {
@@ -125,7 +121,7 @@ async fn register_again(consensus: &Consensus) -> Outcome {
 
 fn registration(directory: DirectoryId) -> Op {
     Op::Register(Register {
-        name: Name::new("n1").expect("valid"),
+        name: name("n1"),
         directory,
         boot: BootId(9),
         mesh_address: String::new(),

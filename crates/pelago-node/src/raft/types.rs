@@ -86,16 +86,24 @@ pub(super) fn read_stored_membership(from: wire::StoredMembership) -> std::io::R
 
 /// The payload of an entry's record in the log; its index stands in the record itself.
 pub(super) fn entry(entry: &Entry) -> Bytes {
+    wire::encode(&wire_entry(entry))
+}
+
+pub(super) fn read_entry(index: u64, bytes: Bytes) -> std::io::Result<Entry> {
+    read_wire_entry(index, wire::decode("entry", bytes).map_err(std::io::Error::other)?)
+}
+
+pub(super) fn wire_entry(entry: &Entry) -> wire::Entry {
     let payload = match &entry.payload {
         Payload::Blank => None,
         Payload::Normal(proposal) => Some(wire::entry::Payload::Ops(proposal.0.clone())),
         Payload::Membership(of) => Some(wire::entry::Payload::Membership(membership(of))),
     };
-    wire::encode(&wire::Entry { term: entry.log_id.leader_id.term, payload })
+    wire::Entry { term: entry.log_id.leader_id.term, payload }
 }
 
-pub(super) fn read_entry(index: u64, bytes: Bytes) -> std::io::Result<Entry> {
-    let wire::Entry { term, payload } = wire::decode("entry", bytes).map_err(std::io::Error::other)?;
+pub(super) fn read_wire_entry(index: u64, entry: wire::Entry) -> std::io::Result<Entry> {
+    let wire::Entry { term, payload } = entry;
     let payload = match payload {
         None => Payload::Blank,
         Some(wire::entry::Payload::Ops(ops)) => Payload::Normal(Proposal(ops)),

@@ -96,7 +96,7 @@ impl Process {
                 return;
             }
             Failure::Hopeless(reason) => Verdict::Hopeless { reason },
-            Failure::Busy | Failure::Elsewhere(_) | Failure::Stopped => Verdict::Returned,
+            Failure::Busy | Failure::Elsewhere(_) | Failure::Stopped | Failure::Lapsed => Verdict::Returned,
             failure @ (Failure::Failed(_) | Failure::TimedOut { .. } | Failure::Refused(_) | Failure::Unknown) => {
                 failed(failure.to_string(), cx.dice)
             }

@@ -6,6 +6,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use pelago_core::id::MeshId;
@@ -21,6 +22,9 @@ use super::{
     reader::{Reader, View},
     schema::{self, TABLES, Table},
 };
+
+/// What is appended to a database's name, before a number, for one that is to take its place.
+const FRESH: &str = "-new";
 
 /// How many bytes are gathered before they are written.
 const WRITE_BYTES: usize = 256 << 10;
@@ -88,23 +92,91 @@ fn value(value: ValueRef<'_>) -> Result<Value<'_>, Error> {
     })
 }
 
-/// Reads a dump of `mesh` and puts it in the place of the database at `path`, all or nothing: a new file beside it is
-/// written, verified and flushed before it takes the name. No machine and no reader may have the old file open.
+/// A database made from a dump, whole and durable, beside the one whose place it may take. Dropped, it is removed.
+#[derive(Debug)]
+pub struct Fresh {
+    place: PathBuf,
+    file: PathBuf,
+    info: DumpInfo,
+    is_placed: bool,
+}
+
+impl Fresh {
+    /// Reads a dump of `mesh` into a new file beside `place`, which is not touched.
+    ///
+    /// # Errors
+    /// [`Error::Dump`], [`Error::DumpTable`], [`Error::OtherMesh`] or [`Error::Stream`] when the dump is not what it
+    /// should be; [`Error::File`] when the system fails, else what the database says.
+    pub fn read(place: &Path, mesh: MeshId, input: impl Read) -> Result<Self, Error> {
+        // More than one may be made at a time: one given up, one waiting for its place, one under way.
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let file = beside(place, &format!("{FRESH}{number}"));
+        remove(&file)?;
+        remove(&beside(&file, "-journal"))?;
+        let result = fill(&file, mesh, input).and_then(|info| flush(&file).map(|()| info));
+        match result {
+            Ok(info) => Ok(Self { place: place.to_owned(), file, info, is_placed: false }),
+            Err(error) => {
+                remove(&file)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// What it holds.
+    #[must_use]
+    pub fn info(&self) -> &DumpInfo {
+        &self.info
+    }
+
+    /// Takes the place of the database there, all or nothing. No machine and no connection may have the old file open:
+    /// see [`Reader::replace`].
+    ///
+    /// # Errors
+    /// [`Error::File`]. The file in place is the old one still, unless the last flush of the directory failed.
+    pub fn take_place(mut self) -> Result<DumpInfo, Error> {
+        retire(&self.place)?;
+        fs::rename(&self.file, &self.place).map_err(|source| Error::File { path: self.place.clone(), source })?;
+        self.is_placed = true;
+        flush(directory(&self.place))?;
+        Ok(self.info.clone())
+    }
+
+    /// Removes what earlier processes left of theirs beside `place`.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn sweep(place: &Path) -> Result<(), Error> {
+        let prefix = beside(Path::new(place.file_name().unwrap_or_default()), FRESH);
+        let failed = |source| Error::File { path: place.to_owned(), source };
+        for entry in fs::read_dir(directory(place)).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if entry.file_name().as_encoded_bytes().starts_with(prefix.as_os_str().as_encoded_bytes()) {
+                remove(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        if !self.is_placed
+            && let Err(error) = remove(&self.file)
+        {
+            // The next start sweeps it away.
+            drop(error);
+        }
+    }
+}
+
+/// Reads a dump of `mesh` and puts it in the place of the database at `path`, all or nothing: see [`Fresh`].
 ///
 /// # Errors
-/// [`Error::Dump`], [`Error::DumpTable`], [`Error::OtherMesh`] or [`Error::Stream`] when the dump is not what it should
-/// be; [`Error::File`] when the system fails, else what the database says. The file at `path` is the old one still,
-/// unless the last flush of the directory failed.
+/// As [`Fresh::read`] and [`Fresh::take_place`].
 pub fn restore(path: &Path, mesh: MeshId, input: impl Read) -> Result<DumpInfo, Error> {
-    let fresh = beside(path, "-new");
-    remove(&fresh)?;
-    remove(&beside(&fresh, "-journal"))?;
-    let info = fill(&fresh, mesh, input)?;
-    flush(&fresh)?;
-    retire(path)?;
-    fs::rename(&fresh, path).map_err(|source| Error::File { path: path.to_owned(), source })?;
-    flush(directory(path))?;
-    Ok(info)
+    Fresh::read(path, mesh, input)?.take_place()
 }
 
 fn fill(fresh: &Path, mesh: MeshId, input: impl Read) -> Result<DumpInfo, Error> {

@@ -35,7 +35,7 @@ mod writer;
 
 pub use checkpoint::checkpoint;
 pub use cursor::Cursor;
-pub use dump::{DumpInfo, dump, restore};
+pub use dump::{DumpInfo, Fresh, dump, restore};
 pub use error::Error;
 pub use machine::{Applied, Applies, Entry, Machine};
 pub use query::{AgentFilter, AgentWhole, NameFilter, Page, TaskFilter, TaskWhole};

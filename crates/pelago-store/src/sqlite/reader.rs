@@ -16,7 +16,7 @@ use super::{
 
 /// A few connections that only read. Cheap to clone; every call blocks, and may come from any thread.
 ///
-/// After a [`restore`](super::restore) of the same file a new reader is needed.
+/// While it lives, another database may take this one's place only through [`Reader::replace`].
 #[derive(Debug, Clone)]
 pub struct Reader {
     pool: Arc<Pool>,
@@ -25,8 +25,10 @@ pub struct Reader {
 #[derive(Debug)]
 struct Pool {
     path: PathBuf,
-    /// Held only to take a connection or to give it back.
-    idle: Mutex<Vec<Connection>>,
+    connections: usize,
+    /// Held only to take a connection or to give it back, and while another database takes the place of this one. A
+    /// connection that is not open is opened by whoever takes it.
+    idle: Mutex<Vec<Option<Connection>>>,
     freed: Condvar,
 }
 
@@ -41,8 +43,9 @@ impl Reader {
     /// When `connections` is 0.
     pub fn open(path: &Path, connections: usize) -> Result<Self, Error> {
         assert!(connections > 0, "a reader needs a connection");
-        let idle = (0..connections).map(|_| schema::open_reader(path)).collect::<Result<_, _>>()?;
-        Ok(Self { pool: Arc::new(Pool { path: path.to_owned(), idle: Mutex::new(idle), freed: Condvar::new() }) })
+        let idle = (0..connections).map(|_| schema::open_reader(path).map(Some)).collect::<Result<_, _>>()?;
+        let pool = Pool { path: path.to_owned(), connections, idle: Mutex::new(idle), freed: Condvar::new() };
+        Ok(Self { pool: Arc::new(pool) })
     }
 
     /// Where the database is.
@@ -56,20 +59,31 @@ impl Reader {
     /// # Errors
     /// What `read` returns, or what the database says.
     pub fn view<T>(&self, read: impl FnOnce(&View<'_>) -> Result<T, Error>) -> Result<T, Error> {
-        let lease = self.pool.take();
-        let transaction = Transaction::new_unchecked(lease.connection(), TransactionBehavior::Deferred)?;
+        let mut lease = self.pool.take();
+        let transaction = Transaction::new_unchecked(lease.connection()?, TransactionBehavior::Deferred)?;
         read(&View { connection: &transaction })
+    }
+
+    /// Lets another database take the place of this one: waits until nobody reads, closes all connections and calls
+    /// `replace`. Whoever wants to read meanwhile waits, and then sees what is there. Called from within
+    /// [`Reader::view`] it would wait for itself.
+    pub fn replace<T>(&self, replace: impl FnOnce() -> T) -> T {
+        let Pool { connections, freed, .. } = &*self.pool;
+        let in_use = |idle: &mut Vec<Option<Connection>>| idle.len() < *connections;
+        let mut idle = freed.wait_while(self.pool.idle(), in_use).expect("nobody panics while holding the pool");
+        idle.fill_with(|| None);
+        replace()
     }
 }
 
 impl Pool {
     fn take(&self) -> Lease<'_> {
-        let none = |idle: &mut Vec<Connection>| idle.is_empty();
+        let none = |idle: &mut Vec<Option<Connection>>| idle.is_empty();
         let mut idle = self.freed.wait_while(self.idle(), none).expect("nobody panics while holding the pool");
-        Lease { pool: self, connection: idle.pop() }
+        Lease { pool: self, connection: idle.pop().flatten() }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Option<Connection>>> {
         self.idle.lock().expect("nobody panics while holding the pool")
     }
 }
@@ -81,15 +95,20 @@ struct Lease<'p> {
 }
 
 impl Lease<'_> {
-    fn connection(&self) -> &Connection {
-        self.connection.as_ref().expect("it is given back only in drop")
+    fn connection(&mut self) -> Result<&Connection, Error> {
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => schema::open_reader(&self.pool.path)?,
+        };
+        Ok(self.connection.insert(connection))
     }
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        self.pool.idle().extend(self.connection.take());
-        self.pool.freed.notify_one();
+        self.pool.idle().push(self.connection.take());
+        // Whoever waits for all connections must not be the only one that is woken.
+        self.pool.freed.notify_all();
     }
 }
 

@@ -1,0 +1,176 @@
+//! A mesh of real processes, each of which may be killed at any moment.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use pelago_api::{client::Client, model::Status};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use tempfile::TempDir;
+
+/// How long anything may take to come true.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
+
+/// Nodes n0, n1, …, of which n0 founded the mesh.
+pub(crate) struct Mesh {
+    pub(crate) nodes: Vec<Node>,
+    home: TempDir,
+}
+
+/// One node: its place, and its process while it has one.
+pub(crate) struct Node {
+    pub(crate) name: String,
+    pub(crate) http: SocketAddr,
+    mesh: SocketAddr,
+    process: Option<Child>,
+}
+
+/// What `--print-addr json` prints.
+#[derive(Deserialize)]
+struct Addresses {
+    http: SocketAddr,
+    mesh: SocketAddr,
+}
+
+impl Mesh {
+    /// Starts `n` nodes, and waits until they are a mesh that can lose as many as it should.
+    pub(crate) async fn start(n: usize) -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let mut nodes: Vec<Node> = Vec::new();
+        for number in 0..n {
+            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+            let mut node = Node { name: format!("n{number}"), http: any, mesh: any, process: None };
+            node.spawn(home.path(), &nodes.iter().map(|other| other.mesh).collect::<Vec<_>>());
+            node.ready();
+            nodes.push(node);
+        }
+        let mesh = Self { nodes, home };
+        mesh.until_whole().await;
+        mesh
+    }
+
+    /// Waits until all nodes are there again, and voters enough.
+    pub(crate) async fn until_whole(&self) {
+        let n = self.nodes.len();
+        for node in &self.nodes {
+            node.until("the mesh is whole", |status| {
+                status.quorum
+                    && status.nodes.iter().filter(|node| node.linked).count() == n
+                    && status.can_lose as usize == (n - 1) / 2
+            })
+            .await;
+        }
+    }
+
+    /// Starts the processes of nodes again, at the addresses they had.
+    pub(crate) fn start_again(&mut self, numbers: &[usize]) {
+        let addresses: Vec<_> = self.nodes.iter().map(|node| node.mesh).collect();
+        for &number in numbers {
+            let others = addresses.iter().enumerate().filter(|(other, _)| *other != number);
+            let others: Vec<_> = others.map(|(_, address)| *address).collect();
+            self.nodes[number].spawn(self.home.path(), &others);
+        }
+        // None of them is ready before a majority is there.
+        numbers.iter().for_each(|&number| self.nodes[number].ready());
+    }
+
+    pub(crate) fn kill(&mut self, number: usize) {
+        let node = &mut self.nodes[number];
+        let mut process = node.process.take().expect("it runs");
+        process.kill().expect("it is our child");
+        process.wait().expect("it is our child");
+    }
+
+    /// The number of the node that leads.
+    pub(crate) async fn leader(&self) -> usize {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            for node in self.nodes.iter().filter(|node| node.process.is_some()) {
+                if let Ok(status) = node.client().status().await
+                    && status.quorum
+                    && let Some(number) =
+                        self.nodes.iter().position(|other| Some(&other.name) == status.leader.as_ref())
+                {
+                    return number;
+                }
+            }
+            assert!(Instant::now() < deadline, "nobody leads");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub(crate) fn clients(&self) -> Vec<Client> {
+        self.nodes.iter().map(Node::client).collect()
+    }
+}
+
+impl Node {
+    fn spawn(&mut self, home: &Path, others: &[SocketAddr]) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pelago"));
+        command.args(["serve", "--print-addr", "json", "--log-level", "warn", "--name", &self.name]);
+        command.arg("--data-dir").arg(home.join(&self.name));
+        command.arg("--port").arg(self.http.port().to_string()).arg("--mesh-addr").arg(self.mesh.to_string());
+        if others.is_empty() {
+            command.arg("--found");
+        }
+        for other in others {
+            command.arg("--join").arg(other.to_string());
+        }
+        command.current_dir(home).stdin(Stdio::null()).stdout(Stdio::piped());
+        self.process = Some(command.spawn().expect("the program starts"));
+    }
+
+    /// Waits until the process says where it is reached.
+    fn ready(&mut self) {
+        let stdout = self.process.as_mut().and_then(|process| process.stdout.take()).expect("stdout is piped");
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("stdout can be read");
+        let Addresses { http, mesh } = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+        (self.http, self.mesh) = (http, mesh);
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(&format!("http://{}", self.http))
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        let process = self.process.as_ref().expect("it runs");
+        let id = i32::try_from(process.id()).ok().and_then(Pid::from_raw).expect("a process has an id");
+        kill_process(id, signal).expect("it is our child");
+    }
+
+    /// Waits until the node says of the mesh what is wanted.
+    pub(crate) async fn until(&self, what: &str, is_so: impl Fn(&Status) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.client().status().await;
+            if status.as_ref().is_ok_and(&is_so) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{what}: it did not come true for {}: {status:?}", self.name);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// A counter of the node, as `/metrics` shows it.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let text = self.client().metrics().await.expect("the node answers");
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in {text}"));
+        line.rsplit(' ').next().and_then(|value| value.parse().ok()).expect("a counter is a number")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // The test has failed already, or is done.
+            let _ended = process.kill();
+            let _ended = process.wait();
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What is killed, and what must hold.
+
+use std::time::{Duration, Instant};
+
+use pelago_api::{client::Client, model::NewTask};
+use pelago_core::{id::TaskId, record::TaskState};
+use rustix::process::Signal;
+
+use super::{
+    mesh::{Mesh, PATIENCE},
+    register::Writers,
+    say,
+};
+
+/// How long a node may write before it is killed, at most.
+const UNTIL_KILLED_MAX_MS: u64 = 400;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_acknowledged_write_is_lost_when_each_node_is_killed_in_turn() {
+    let seed = 20_261_121;
+    let mut mesh = Mesh::start(3).await;
+    let writers = Writers::start(&mesh.clients(), 3);
+    for number in 0..3 {
+        writers.acknowledge(20).await;
+        tokio::time::sleep(Duration::from_millis(pick(seed, number, UNTIL_KILLED_MAX_MS))).await;
+        let victim = usize::try_from(number).expect("small");
+        mesh.kill(victim);
+        // The two that are left go on, as soon as one of them leads and the killed one has been given up.
+        writers.acknowledge(100).await;
+        mesh.start_again(&[victim]);
+        mesh.until_whole().await;
+    }
+    let checked = writers.check(&mesh.nodes[0].client()).await;
+    say(&format!("seed {seed}: {checked} acknowledged writes are there"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_node_leads_soon_after_the_leader_is_killed() {
+    let mut mesh = Mesh::start(3).await;
+    let writers = Writers::start(&mesh.clients(), 3);
+    writers.acknowledge(50).await;
+    let leader = mesh.leader().await;
+    mesh.kill(leader);
+    let killed = Instant::now();
+    let next = mesh.leader().await;
+    assert_ne!(next, leader);
+    writers.acknowledge(50).await;
+    say(&format!(
+        "n{next} leads, and 50 more writes are acknowledged {} ms after the kill",
+        killed.elapsed().as_millis()
+    ));
+    let checked = writers.check(&mesh.nodes[next].client()).await;
+    assert!(checked >= 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_nodes_killed_at_once_come_back_with_everything() {
+    for n in [1, 3] {
+        let mut mesh = Mesh::start(n).await;
+        let writers = Writers::start(&mesh.clients(), 2);
+        writers.acknowledge(60).await;
+        (0..n).for_each(|number| mesh.kill(number));
+        mesh.start_again(&(0..n).collect::<Vec<_>>());
+        mesh.until_whole().await;
+        writers.acknowledge(20).await;
+        let checked = writers.check(&mesh.nodes[n - 1].client()).await;
+        say(&format!("mesh of {n}: {checked} acknowledged writes are there"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_task_has_its_effect_once_although_nodes_are_killed() {
+    let seed = 7;
+    let mut mesh = Mesh::start(3).await;
+    let clients = mesh.clients();
+    let mut tasks = Vec::new();
+    for number in 0..150_usize {
+        if number % 50 == 25 {
+            let victim = usize::try_from(pick(seed, number as u64, 3)).expect("small");
+            mesh.kill(victim);
+            tasks.push(enqueue(&clients, number).await);
+            mesh.start_again(&[victim]);
+        } else {
+            tasks.push(enqueue(&clients, number).await);
+        }
+    }
+    mesh.until_whole().await;
+    for task in tasks {
+        until_done(&clients[0], task).await;
+    }
+    for counter in 0..5 {
+        let state = clients[1].agent(&format!("counter:t{counter}")).await.expect("it has a state");
+        let state: serde_json::Value = serde_json::from_str(state.state.expect("with it").json()).expect("JSON");
+        assert_eq!(state["count"], 30, "counter:t{counter}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_slept_past_its_lease_is_refused_and_joins_again() {
+    let mesh = Mesh::start(3).await;
+    let leader = mesh.leader().await;
+    let sleeper = (leader + 1) % 3;
+    let awake = mesh.nodes[leader].client();
+    // Turns in flight on the sleeper all the time, so that one is caught between its beginning and its commit.
+    let writers = Writers::start(&[mesh.nodes[sleeper].client()], 4);
+    writers.acknowledge(100).await;
+    mesh.nodes[sleeper].signal(Signal::STOP);
+    let name = mesh.nodes[sleeper].name.clone();
+    mesh.nodes[leader]
+        .until("the sleeper is given up", |status| {
+            status.nodes.iter().any(|node| node.name == name && node.state == pelago_core::record::NodeState::Expired)
+        })
+        .await;
+    // Its agents belong to others now, who write.
+    for register in 0..4 {
+        ask_until_answered(&awake, &format!("append:r{register}"), -1 - register).await;
+    }
+    mesh.nodes[sleeper].signal(Signal::CONT);
+    mesh.until_whole().await;
+    let blocked = mesh.nodes[sleeper].metric("pelago_zombie_commit_blocked_total").await;
+    assert!(blocked >= 1, "no late commit was refused");
+    writers.acknowledge(20).await;
+    say(&format!("{blocked} late commits were refused"));
+}
+
+async fn enqueue(clients: &[Client], number: usize) -> TaskId {
+    let key = format!("task {number}");
+    let input = serde_json::value::to_raw_value(&1).expect("JSON");
+    let agent = format!("counter:t{}", number % 5);
+    let deadline = Instant::now() + PATIENCE;
+    for client in clients.iter().cycle().skip(number) {
+        let task = NewTask { agent: agent.as_str().into(), input: Some(&input), ..NewTask::default() };
+        match client.enqueue(&task, Some(&key)).await {
+            Ok(enqueued) => return enqueued.id,
+            Err(error) => assert!(Instant::now() < deadline, "task {number} is not taken: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    unreachable!("the clients are asked in turn for ever")
+}
+
+async fn until_done(client: &Client, task: TaskId) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let stands = client.task(task, Some(Duration::from_secs(5))).await;
+        if stands.as_ref().is_ok_and(|task| task.state == TaskState::Done) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "a task is not done: {stands:?}");
+    }
+}
+
+async fn ask_until_answered(client: &Client, to: &str, number: i64) {
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = client.ask(to, number.to_string(), Some(Duration::from_secs(5)), None).await {
+        assert!(Instant::now() < deadline, "{to} does not answer: {error}");
+    }
+}
+
+/// A number below `bound`, the same for the same seed and turn.
+fn pick(seed: u64, turn: u64, bound: u64) -> u64 {
+    let mixed = (seed ^ turn.wrapping_mul(0x9e37_79b9_7f4a_7c15)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (mixed >> 33) % bound
+}

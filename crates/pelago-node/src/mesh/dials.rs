@@ -1,0 +1,139 @@
+//! Keeps a link with every other node: the loop that knows whom to dial.
+//!
+//! Every node dials every other, and whichever connection came first stays. Two sockets a node: lanes cannot overtake
+//! bytes that are already in a socket's buffer, and consensus must not wait behind them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use pelago_core::link::{Ended, Refusal, Role};
+use pelago_net::{Dial, Links, State};
+use tokio::{runtime, sync::watch, task::AbortHandle};
+
+use crate::view;
+
+/// How often addresses that could not be resolved are tried again.
+const RESOLVE_AGAIN: Duration = Duration::from_secs(2);
+
+/// Dials the nodes that were named at the start, and those the mesh knows.
+pub(crate) struct Dials {
+    links: Links,
+    /// `host:port`, as configured.
+    known: Vec<String>,
+    /// Where this node listens.
+    here: SocketAddr,
+    view: view::Reader,
+    consensus: runtime::Handle,
+    resolved: BTreeMap<String, SocketAddr>,
+    running: BTreeMap<SocketAddr, [Running; 2]>,
+}
+
+/// One dial, which ends when nobody wants it any more.
+struct Running(AbortHandle);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Dials {
+    pub(crate) fn new(
+        links: Links,
+        known: Vec<String>,
+        here: SocketAddr,
+        view: view::Reader,
+        consensus: runtime::Handle,
+    ) -> Self {
+        Self { links, known, here, view, consensus, resolved: BTreeMap::new(), running: BTreeMap::new() }
+    }
+
+    /// Runs until it is dropped, and the dials with it.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.resolve().await;
+            let wanted = self.wanted();
+            self.running.retain(|address, _| wanted.contains(address));
+            for address in wanted {
+                if !self.running.contains_key(&address) {
+                    let dials = [self.dial(address, Role::Main), self.dial(address, Role::Consensus)];
+                    self.running.insert(address, dials);
+                }
+            }
+            let unresolved = self.resolved.len() < self.known.len();
+            tokio::select! {
+                () = self.view.changed() => {}
+                () = tokio::time::sleep(RESOLVE_AGAIN), if unresolved => {}
+            }
+        }
+    }
+
+    async fn resolve(&mut self) {
+        for known in &self.known {
+            if self.resolved.contains_key(known) {
+                continue;
+            }
+            match tokio::net::lookup_host(known).await.map(|mut found| found.next()) {
+                Ok(Some(address)) => {
+                    self.resolved.insert(known.clone(), address);
+                }
+                Ok(None) => tracing::warn!(address = known, "the name of a node to join has no address"),
+                Err(error) => tracing::warn!(address = known, %error, "a node to join cannot be found"),
+            }
+        }
+    }
+
+    /// The addresses of all other nodes, as far as they are known. Those that were given up too: when all were stopped,
+    /// somebody has to find the others.
+    fn wanted(&self) -> BTreeSet<SocketAddr> {
+        let view = self.view.get();
+        let registered = view.nodes().filter_map(|node| node.mesh_address.parse().ok());
+        let mut wanted: BTreeSet<SocketAddr> = registered.chain(self.resolved.values().copied()).collect();
+        wanted.remove(&self.here);
+        wanted
+    }
+
+    fn dial(&self, address: SocketAddr, role: Role) -> Running {
+        let (dial, state) = Dial::new(&self.links, address, role);
+        let running = match role {
+            Role::Consensus => self.consensus.spawn(dial.run()),
+            Role::Main | Role::Client => tokio::spawn(dial.run()),
+        };
+        if role == Role::Main {
+            // Ends with its dial.
+            tokio::spawn(tell(address, state));
+        }
+        Running(running.abort_handle())
+    }
+}
+
+/// Tells people what becomes of a dial, each thing once.
+async fn tell(address: SocketAddr, mut state: watch::Receiver<State>) {
+    let mut told = String::new();
+    while state.changed().await.is_ok() {
+        let state = state.borrow_and_update().clone();
+        let text = match &state {
+            State::Dialling => continue,
+            State::Up(link) => {
+                tracing::info!(%address, node = %link.terms().other.node_name, "a link is up");
+                told.clear();
+                continue;
+            }
+            State::Unreachable(error) => error.to_string(),
+            // The other node's connection stays.
+            State::Ended(
+                Ended::RefusedHere(Refusal::Duplicate { .. }) | Ended::RefusedThere(Refusal::Duplicate { .. }),
+            ) => {
+                continue;
+            }
+            State::Ended(ended) => ended.to_string(),
+        };
+        if text != told {
+            tracing::warn!(%address, "no link: {text}; dialling on");
+            told = text;
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Which run of which node an agent belongs to, as this node last heard. Whoever is wrong is told by the store.
+
+use pelago_core::{
+    id::{AgentId, Holder, Name},
+    record::{self, Phase},
+    route,
+};
+
+use crate::view;
+
+/// Knows who hosts what. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Homes {
+    me: Holder,
+    view: view::Reader,
+}
+
+impl Homes {
+    pub(crate) fn new(me: Holder, view: view::Reader) -> Self {
+        Self { me, view }
+    }
+
+    pub(crate) fn me(&self) -> Holder {
+        self.me
+    }
+
+    /// Whether a keyed agent that nobody holds belongs to this node.
+    pub(crate) fn is_home(&self, agent: &AgentId) -> bool {
+        self.home(agent) == Some(self.me)
+    }
+
+    /// Where a keyed agent belongs that nobody holds.
+    pub(crate) fn home(&self, agent: &AgentId) -> Option<Holder> {
+        let view = self.view.get();
+        route::rendezvous(agent, view.hosts(&agent.name))
+    }
+
+    /// Who else holds the agent, as its row says.
+    pub(crate) fn held_elsewhere(&self, row: &record::Agent) -> bool {
+        row.phase == Phase::Active && row.holder != self.me && self.view.get().is_live(row.holder)
+    }
+
+    /// Where a keyed agent with this row is to be found.
+    pub(crate) fn place(&self, agent: &AgentId, row: Option<&record::Agent>) -> Option<Holder> {
+        let held_by = row.filter(|row| row.phase == Phase::Active).map(|row| row.holder);
+        held_by.filter(|holder| self.view.get().is_live(*holder)).or_else(|| self.home(agent))
+    }
+
+    /// Whether this is the only node that hosts agents of this name.
+    pub(crate) fn is_only_host(&self, name: &Name) -> bool {
+        self.view.get().hosts(name).all(|holder| holder == self.me)
+    }
+
+    /// A node that hosts this agent, which no node holds: this one if it does.
+    pub(crate) fn any_host(&self, agent: &AgentId) -> Option<Holder> {
+        let view = self.view.get();
+        if view.hosts(&agent.name).any(|holder| holder == self.me) {
+            return Some(self.me);
+        }
+        route::rendezvous(agent, view.hosts(&agent.name))
+    }
+
+    /// The name of the node that a run belongs to.
+    pub(crate) fn node(&self, holder: Holder) -> Option<Name> {
+        self.view.get().name_of(holder.node)
+    }
+
+    /// The present run of a node.
+    pub(crate) fn run_of(&self, node: &Name) -> Option<Holder> {
+        let view = self.view.get();
+        view.named(node).map(record::Node::holder).filter(|holder| view.is_live(*holder))
+    }
+}

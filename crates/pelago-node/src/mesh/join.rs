@@ -1,0 +1,87 @@
+//! Asking to be admitted, when the data directory is new.
+
+use std::time::Duration;
+
+use pelago_core::{
+    id::{Holder, MeshId, Name},
+    link::{Lane, Role},
+    record::{Op, Outcome, Refusal, Register},
+};
+use pelago_net::{Handle, Links};
+use pelago_store::ProposeError;
+use pelago_wire::{mesh::kind, record};
+use tokio::time::Instant;
+
+use super::answer;
+
+/// The pause before other nodes are asked again.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+/// How long a node may take to answer: it asks the leader, who makes the admission durable.
+const ANSWER_MAX: Duration = Duration::from_secs(6);
+
+/// Why a node was not admitted.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No node of the mesh answered in time.
+    #[error(
+        "no node of mesh {mesh} was met after {} s at {}: is one running there? Start the first node of a new mesh with --found",
+        after.as_secs(), addresses.join(", ")
+    )]
+    NobodyMet {
+        /// The mesh's name.
+        mesh: Name,
+        /// Where they were looked for.
+        addresses: Vec<String>,
+        /// For how long.
+        after: Duration,
+    },
+    /// A node answered, but the mesh could not decide.
+    #[error("the mesh was met but admits nobody now: {0}")]
+    NotNow(ProposeError),
+    /// The mesh said no.
+    #[error("the mesh refused this node: {0}")]
+    Refused(Refusal),
+}
+
+/// Waits until a node is met that belongs to a mesh. `None` if none is within `max`.
+pub(crate) async fn mesh_of(links: &Links, max: Duration) -> Option<MeshId> {
+    let deadline = Instant::now() + max;
+    loop {
+        let met = links.all().iter().find_map(|link| link.terms().other.mesh);
+        if met.is_some() || Instant::now() >= deadline {
+            return met;
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+/// Asks the nodes that are met to be admitted. The node's id becomes its id in the control log too.
+///
+/// # Errors
+/// See [`Error`]. Asked again, the same directory gets the same answer.
+pub(crate) async fn join(links: &Links, registration: &Register, max: Duration) -> Result<Holder, Error> {
+    let deadline = Instant::now() + max;
+    let batch = record::encode_batch(&[Op::Register(registration.clone())]);
+    let mut last = ProposeError::NotLeader { leader: None };
+    loop {
+        for link in links.all().iter().filter(|link| link.terms().other.role == Role::Main) {
+            match ask(link, &batch).await {
+                Ok(Outcome::Registered { holder, .. }) => return Ok(holder),
+                Ok(Outcome::Refused(refusal)) => return Err(Error::Refused(refusal)),
+                // Nothing that a registration is answered with.
+                Ok(_) => last = ProposeError::Unknown,
+                Err(error) => last = error,
+            }
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::NotNow(last));
+        }
+        tokio::time::sleep(ASK_AGAIN).await;
+    }
+}
+
+async fn ask(link: &Handle, batch: &[u8]) -> Result<Outcome, ProposeError> {
+    let reply = link.request(Lane::Requests, kind::JOIN, batch, ANSWER_MAX).await.map_err(|_| ProposeError::Unknown)?;
+    let applied = answer::decode_proposed(reply)?;
+    applied.outcomes.into_iter().next().ok_or(ProposeError::Unknown)
+}

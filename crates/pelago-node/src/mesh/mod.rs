@@ -1,0 +1,26 @@
+//! This node among the others: links, joining, leases, and what nodes ask each other.
+//!
+//! *Is:* the only part of a node that knows there are others. `dials` keeps a link with each; `receive` answers what
+//! comes over them; `forward` takes batches and strict reads to the leader; `router` finds the node an agent is on
+//! (`homes` knows where one belongs); `lease` and `grants` are the two sides of a node's lease.
+//!
+//! *Is not:* consensus, which has links of its own (`raft`), nor a rule about who may own what (`core::record`).
+
+mod answer;
+mod dials;
+mod forward;
+mod grants;
+mod homes;
+mod join;
+mod lease;
+mod receive;
+mod router;
+
+pub(crate) use dials::Dials;
+pub(crate) use forward::Forward;
+pub(crate) use grants::{Loop as Granting, channel as heartbeats};
+pub(crate) use homes::Homes;
+pub(crate) use join::{Error as JoinError, join, mesh_of};
+pub(crate) use lease::{Held, Loop as Holding};
+pub(crate) use receive::{Answers, Receiver};
+pub(crate) use router::Router;

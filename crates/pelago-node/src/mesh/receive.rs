@@ -1,0 +1,173 @@
+//! What other nodes ask of this one, over the links between them.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use pelago_core::{
+    agent::Work,
+    lease::Beat,
+    link::{Lane, NoReply, RequestId, Role},
+    record::{Op, Outcome},
+};
+use pelago_net::{Ask, Credit, Deliver, Handle, Incoming};
+use pelago_store::ProposeError;
+use pelago_wire::{
+    mesh::{self as wire, kind},
+    record,
+};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    answer::{self, Applied},
+    forward::Forward,
+    grants::{self, Heartbeat, Verdict},
+};
+use crate::{agents::Agents, raft::Consensus};
+
+/// Answers requests, once the node is put together.
+#[derive(Clone, Default)]
+pub(crate) struct Receiver {
+    node: Arc<OnceLock<Answers>>,
+    loops: TaskTracker,
+}
+
+/// What requests are answered with.
+#[derive(Clone)]
+pub(crate) struct Answers {
+    pub(crate) consensus: Arc<Consensus>,
+    pub(crate) forward: Forward,
+    pub(crate) agents: Arc<Agents>,
+    pub(crate) leases: grants::Handle,
+}
+
+/// Takes what arrives over one link.
+struct FromNode {
+    receiver: Receiver,
+    /// A client is no member: it may not write into the log, nor keep a lease.
+    is_node: bool,
+}
+
+impl Receiver {
+    /// From here on requests are answered. Before, they are refused as if the node were busy.
+    pub(crate) fn open(&self, answers: Answers) {
+        assert!(self.node.set(answers).is_ok(), "a node is put together once");
+    }
+
+    /// Whom the frames of a link go to.
+    pub(crate) fn of(&self, link: &Handle) -> Box<dyn Deliver> {
+        let is_node = link.terms().other.role == Role::Main;
+        Box::new(FromNode { receiver: self.clone(), is_node })
+    }
+}
+
+impl Deliver for FromNode {
+    fn deliver(&mut self, _lane: Lane, batch: &mut Vec<Incoming>, credit: Credit) {
+        let credit = Arc::new(credit);
+        for Incoming { kind, payload, ask } in batch.drain(..) {
+            // Nothing is told one way yet.
+            let Some(ask) = ask else { continue };
+            match self.receiver.node.get().cloned() {
+                Some(node) => {
+                    let credit = Arc::clone(&credit);
+                    match node.answer(kind, payload, self.is_node) {
+                        Some(answer) => {
+                            self.receiver.loops.spawn(reply(ask, answer, credit));
+                        }
+                        None => ask.refuse(NoReply::UnknownKind),
+                    }
+                }
+                None => ask.refuse(NoReply::Busy),
+            }
+        }
+    }
+
+    /// What was begun is done all the same: only its reply goes nowhere.
+    fn called_off(&mut self, _lane: Lane, _request: RequestId) {}
+}
+
+async fn reply(ask: Ask, answer: BoxFuture<'static, Bytes>, credit: Arc<Credit>) {
+    let answer = answer.await;
+    // The link may have ended: nobody waits any more.
+    let _gone = ask.reply(&answer).await;
+    drop(credit);
+}
+
+impl Answers {
+    /// What this node answers to a request. `None` if it knows none of its kind, from whom it came.
+    fn answer(self, kind: u16, payload: Bytes, is_node: bool) -> Option<BoxFuture<'static, Bytes>> {
+        Some(match kind {
+            kind::ASK => Box::pin(self.ask(payload)),
+            kind::PROPOSE if is_node => Box::pin(self.propose(payload)),
+            kind::JOIN if is_node => Box::pin(self.join(payload)),
+            kind::READ_INDEX if is_node => Box::pin(self.read_index()),
+            kind::HEARTBEAT if is_node => Box::pin(self.heartbeat(payload)),
+            _unknown => return None,
+        })
+    }
+
+    async fn propose(self, payload: Bytes) -> Bytes {
+        let proposed = match decode(payload) {
+            Ok(batch) => self.propose_here(&batch).await,
+            Err(error) => Err(error),
+        };
+        answer::encode_proposed(proposed, self.consensus.leader_name().as_ref())
+    }
+
+    async fn propose_here(&self, batch: &[Op]) -> Result<Applied, ProposeError> {
+        let outcomes = self.consensus.propose_here(batch).await?;
+        Ok(Applied { outcomes, index: self.consensus.progress().index() })
+    }
+
+    async fn read_index(self) -> Bytes {
+        let index = self.consensus.read_index().await;
+        let applied = index.map(|index| Applied { outcomes: Vec::new(), index });
+        answer::encode_proposed(applied, self.consensus.leader_name().as_ref())
+    }
+
+    /// Admits a node: registers it and lets it follow the log. Any node is asked; the leader decides.
+    async fn join(self, payload: Bytes) -> Bytes {
+        let admitted = match self.admit(payload.clone()).await {
+            Err(ProposeError::NotLeader { .. }) => self.forward.at_leader(kind::JOIN, &payload).await,
+            here => here,
+        };
+        answer::encode_proposed(admitted, self.consensus.leader_name().as_ref())
+    }
+
+    async fn admit(&self, payload: Bytes) -> Result<Applied, ProposeError> {
+        let batch = decode(payload)?;
+        let [Op::Register(register)] = batch.as_slice() else {
+            return Err(ProposeError::Malformed { why: "a node joins by its registration alone".into() });
+        };
+        let name = register.name.clone();
+        let applied = self.propose_here(&batch).await?;
+        if let [Outcome::Registered { holder, .. }] = applied.outcomes.as_slice() {
+            self.consensus.admit(holder.node.0, &name).await?;
+        }
+        Ok(applied)
+    }
+
+    async fn ask(self, payload: Bytes) -> Bytes {
+        let asked = match answer::decode_question(payload) {
+            Some(answer::Question { agent, payload, remember }) => {
+                self.agents.run(&agent, Work::Ask { remember }, payload).await
+            }
+            None => Err(pelago_core::agent::Failure::Hopeless("the question cannot be read".into())),
+        };
+        answer::encode_asked(asked)
+    }
+
+    async fn heartbeat(self, payload: Bytes) -> Bytes {
+        let verdict = match wire::decode::<wire::Heartbeat>("heartbeat", payload) {
+            Ok(wire::Heartbeat { run: Some(run), beat, draining }) => {
+                self.leases.heartbeat(Heartbeat { holder: answer::holder(run), beat: Beat(beat), draining }).await
+            }
+            Ok(wire::Heartbeat { run: None, .. }) | Err(_) => Verdict::NotNow,
+        };
+        wire::encode(&wire::Granted { verdict: verdict.into() })
+    }
+}
+
+fn decode(batch: Bytes) -> Result<Vec<Op>, ProposeError> {
+    record::decode_batch(batch).map_err(|error| ProposeError::Malformed { why: error.to_string() })
+}

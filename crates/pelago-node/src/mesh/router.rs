@@ -1,0 +1,146 @@
+//! Finds the node that an agent is on, and asks there.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use pelago_core::{
+    agent::{Failure, Work},
+    id::{Address, AgentId, Holder, Name},
+    link::{Lane, NoReply, Role},
+    record::{BodyHash, IdempotencyKey, Placement},
+};
+use pelago_net::{Links, RequestError};
+use pelago_store::sqlite::Reader;
+use pelago_wire::mesh::kind;
+use tokio::time::Instant;
+
+use super::{
+    answer::{self, Question},
+    homes::Homes,
+};
+use crate::agents::Agents;
+
+/// The pause before an agent whose node cannot be reached is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Asks agents wherever they are.
+pub(crate) struct Router {
+    pub(crate) homes: Homes,
+    pub(crate) links: Links,
+    pub(crate) reader: Arc<Reader>,
+    pub(crate) agents: Weak<Agents>,
+}
+
+/// Why a question was not answered by the node it went to.
+enum Missed {
+    /// It had no effect there. Whoever holds the agent may be known.
+    Elsewhere(Option<Holder>),
+    /// It was answered with a failure.
+    Failed(Failure),
+}
+
+impl Router {
+    /// Runs one turn of an agent, here or on the node that holds it, and returns its reply once it counts. Looks again
+    /// as long as nothing has happened yet, until `deadline`.
+    ///
+    /// # Errors
+    /// [`Failure`] says what became of it.
+    pub(crate) async fn ask(
+        &self,
+        to: &Address,
+        placement: Placement,
+        payload: Bytes,
+        remember: Option<(IdempotencyKey, BodyHash)>,
+        deadline: Instant,
+    ) -> Result<Bytes, Failure> {
+        let question = Question { agent: to.agent.clone(), payload, remember };
+        let mut hint = None;
+        loop {
+            let place = match (hint.take(), &to.node) {
+                (Some(holder), _) => Some(holder),
+                (None, Some(node)) => self.homes.run_of(node),
+                (None, None) => self.place(&to.agent, placement).await,
+            };
+            match self.ask_at(place, &question, deadline).await {
+                Ok(reply) => return Ok(reply),
+                Err(Missed::Failed(failure)) => return Err(failure),
+                // A hint may be as wrong as what it replaces: the pause comes with the second one.
+                Err(Missed::Elsewhere(Some(holder))) if place != Some(holder) => hint = Some(holder),
+                Err(Missed::Elsewhere(_)) => {}
+            }
+            if Instant::now() >= deadline {
+                return Err(Failure::Busy);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Where an agent is to be found, as far as this node knows.
+    async fn place(&self, agent: &AgentId, placement: Placement) -> Option<Holder> {
+        match placement {
+            Placement::Pool | Placement::Resident => self.homes.any_host(agent),
+            Placement::Keyed if self.is_here(agent) => Some(self.homes.me()),
+            Placement::Keyed => {
+                let (reader, id) = (Arc::clone(&self.reader), agent.clone());
+                let read = tokio::task::spawn_blocking(move || reader.view(|view| view.agent(&id))).await;
+                let row = read.ok()?.ok()?.map(|whole| whole.agent);
+                self.homes.place(agent, row.as_ref())
+            }
+        }
+    }
+
+    fn is_here(&self, agent: &AgentId) -> bool {
+        self.homes.is_only_host(&agent.name) || self.agents.upgrade().is_some_and(|agents| agents.is_active(agent))
+    }
+
+    async fn ask_at(&self, place: Option<Holder>, question: &Question, deadline: Instant) -> Result<Bytes, Missed> {
+        let Some(holder) = place else {
+            return Err(Missed::Elsewhere(None));
+        };
+        let asked = if holder == self.homes.me() {
+            let Question { agent, payload, remember } = question.clone();
+            let agents = self.agents.upgrade().ok_or(Missed::Failed(Failure::Stopped))?;
+            agents.run(&agent, Work::Ask { remember }, payload).await
+        } else {
+            let node = self.homes.node(holder).ok_or(Missed::Elsewhere(None))?;
+            self.ask_over_link(&node, question, deadline).await?
+        };
+        asked.map_err(|failure| match failure {
+            Failure::Elsewhere(holder) => Missed::Elsewhere(Some(holder)),
+            Failure::Stopped if holder != self.homes.me() => Missed::Elsewhere(None),
+            Failure::Failed(_)
+            | Failure::Hopeless(_)
+            | Failure::Busy
+            | Failure::TimedOut { .. }
+            | Failure::Refused(_)
+            | Failure::Stopped
+            | Failure::Lapsed
+            | Failure::Unknown => Missed::Failed(failure),
+        })
+    }
+
+    async fn ask_over_link(
+        &self,
+        node: &Name,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Result<Bytes, Failure>, Missed> {
+        let link = self.links.get(node, Role::Main).ok_or(Missed::Elsewhere(None))?;
+        let wait = deadline.saturating_duration_since(Instant::now());
+        match link.request(Lane::Requests, kind::ASK, &answer::encode_question(question), wait).await {
+            Ok(reply) => Ok(answer::decode_asked(reply)),
+            Err(RequestError::NotSent(pelago_net::SendError::TooLarge { bytes })) => {
+                Ok(Err(Failure::Hopeless(format!("a question of {bytes} bytes does not fit a frame"))))
+            }
+            Err(RequestError::NotSent(_) | RequestError::NoReply(NoReply::Busy | NoReply::UnknownKind)) => {
+                Err(Missed::Elsewhere(None))
+            }
+            Err(RequestError::Deadline | RequestError::Unknown | RequestError::NoReply(NoReply::Dropped)) => {
+                Ok(Err(Failure::Unknown))
+            }
+        }
+    }
+}

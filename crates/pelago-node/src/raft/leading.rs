@@ -1,0 +1,43 @@
+//! Who leads, for the parts of a node that act only where it does.
+
+use openraft::async_runtime::watch::WatchReceiver as _;
+use pelago_core::record::{Op, Outcome};
+use pelago_store::ProposeError;
+
+use super::{ANSWER_MAX, Consensus};
+
+impl Consensus {
+    /// Resolves once this node leads, or does not, as wanted.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub(crate) async fn until_leading(&self, leads: bool) {
+        let mut metrics = self.raft.metrics();
+        loop {
+            if self.raft.is_leader() == leads {
+                return;
+            }
+            if metrics.changed().await.is_err() {
+                // Consensus has ended: nothing changes any more.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Waits, if this node leads, until it has applied all that was acknowledged before.
+    ///
+    /// # Errors
+    /// As [`Self::read_index`].
+    pub(crate) async fn catch_up(&self) -> Result<(), ProposeError> {
+        let index = self.read_index().await?;
+        if self.applied(index, ANSWER_MAX).await { Ok(()) } else { Err(ProposeError::Unknown) }
+    }
+
+    /// Proposes a batch if this node leads.
+    ///
+    /// # Errors
+    /// As `Propose::propose`.
+    pub(crate) async fn propose_here(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
+        self.propose_at(self.stamp()?, batch).await
+    }
+}

@@ -1,0 +1,5 @@
+//! Whole nodes in one process: what a user of a mesh sees.
+
+mod one;
+mod several;
+mod world;

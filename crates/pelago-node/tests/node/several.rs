@@ -1,0 +1,127 @@
+//! Meshes of several nodes: any of them answers for all.
+
+use std::{collections::BTreeSet, path::Path};
+
+use pelago_core::{id::Name, record::TaskState};
+use pelago_node::{
+    Config, Node,
+    handle::{AgentFilter, Error},
+};
+use tempfile::TempDir;
+
+use crate::world::{ask, config, kinds, poll, stop, task};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_answers_for_every_agent_and_each_agent_has_one_holder() {
+    let (_homes, nodes) = three().await;
+    for key in 0..12 {
+        for (count, node) in (1..).zip(&nodes) {
+            let to = format!("counter:k{key}");
+            assert_eq!(ask(node.handle(), &to, "1").await, Ok(format!("{count}")), "{to}");
+        }
+    }
+    let filter = AgentFilter { limit: 100, ..AgentFilter::default() };
+    let agents = nodes[1].handle().agents(filter).await.expect("they are listed").items;
+    let holders: BTreeSet<_> = agents.iter().filter_map(|agent| agent.node.clone()).collect();
+    assert_eq!(agents.len(), 12);
+    assert!(holders.len() > 1, "one node holds them all: {holders:?}");
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_given_to_any_node_are_done_wherever_there_is_room() {
+    let (_homes, nodes) = three().await;
+    for (n, node) in nodes.iter().enumerate() {
+        let done = task(node.handle(), "teller", &format!("\"counter:told{n}\"")).await;
+        assert_eq!(done.task.state, TaskState::Done, "{done:?}");
+        let keyed = task(node.handle(), &format!("counter:mine{n}"), "5").await;
+        assert_eq!(keyed.result.as_deref(), Some(&b"5"[..]));
+    }
+    for n in 0..nodes.len() {
+        let to = format!("counter:told{n}");
+        poll(async || ask(nodes[0].handle(), &to, "0").await == Ok("2".into())).await;
+    }
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_with_a_node_means_the_agent_there() {
+    let (_homes, nodes) = three().await;
+    for node in &nodes {
+        let to = format!("{}/here", node.handle().name());
+        assert_eq!(ask(nodes[0].handle(), &to, "7").await, Ok("7".into()), "{to}");
+        assert_eq!(ask(nodes[2].handle(), &to, "1").await, Ok("8".into()), "{to}");
+    }
+    assert!(matches!(ask(nodes[0].handle(), "n9/here", "1").await, Err(Error::UnknownNode(_))));
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_of_a_node_that_leaves_count_on_elsewhere() {
+    let (_homes, mut nodes) = three().await;
+    for key in 0..12 {
+        assert_eq!(ask(nodes[0].handle(), &format!("counter:k{key}"), "3").await, Ok("3".into()));
+    }
+    // The founder leads, or has handed it over: whoever leads next goes on.
+    stop(nodes.remove(0)).await;
+    for key in 0..12 {
+        let to = format!("counter:k{key}");
+        poll(async || ask(nodes[0].handle(), &to, "0").await == Ok("3".into())).await;
+    }
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mesh_that_was_stopped_goes_on_where_it_was() {
+    let (homes, nodes) = three().await;
+    let addresses: Vec<_> = nodes.iter().map(Node::mesh_address).collect();
+    assert_eq!(ask(nodes[1].handle(), "counter:a", "4").await, Ok("4".into()));
+    stop_all(nodes).await;
+    let again = homes.iter().zip(&addresses).enumerate().map(|(n, (home, address))| {
+        let config = Config { mesh_listen: *address, ..member(home.path(), n, None) };
+        Node::start(config, kinds())
+    });
+    let started = futures_util::future::join_all(again).await;
+    let nodes: Vec<Node> = started.into_iter().map(|node| node.expect("it starts again")).collect();
+    assert_eq!(ask(nodes[2].handle(), "counter:a", "1").await, Ok("5".into()));
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_directory_under_a_known_name_is_refused() {
+    let (_homes, mut nodes) = three().await;
+    stop(nodes.remove(2)).await;
+    let empty = tempfile::tempdir().expect("a temporary directory can be made");
+    let refused = Node::start(member(empty.path(), 2, Some(&nodes[0])), kinds()).await.err().expect("refused");
+    assert!(matches!(refused, pelago_node::Error::Join(_)), "{refused}");
+    stop_all(nodes).await;
+}
+
+/// Three nodes that have met: n0, which founded their mesh, n1 and n2.
+async fn three() -> (Vec<TempDir>, Vec<Node>) {
+    let homes: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a temporary directory can be made")).collect();
+    let mut nodes = Vec::new();
+    for (n, home) in homes.iter().enumerate() {
+        let config = member(home.path(), n, nodes.first());
+        nodes.push(Node::start(config, kinds()).await.expect("it starts"));
+    }
+    for node in &nodes {
+        poll(async || {
+            let status = node.handle().status().await.expect("the rows can be read");
+            status.nodes.len() == 3 && status.linked.len() == 2 && status.voters.len() == 3 && status.can_lose == 1
+        })
+        .await;
+    }
+    (homes, nodes)
+}
+
+/// Node number `n`, which founds a mesh unless it meets `first`.
+fn member(home: &Path, n: usize, first: Option<&Node>) -> Config {
+    let name = Some(Name::new(&format!("n{n}")).expect("valid"));
+    let known = first.map(|first| first.mesh_address().to_string()).into_iter().collect();
+    Config { name, found: first.is_none(), known, ..config(home) }
+}
+
+async fn stop_all(nodes: Vec<Node>) {
+    futures_util::future::join_all(nodes.into_iter().map(stop)).await;
+}

@@ -1,0 +1,76 @@
+//! What nodes ask each other over their links, as bytes: batches for the leader, questions to agents, signs of life.
+//!
+//! The types are those generated from `proto/pelago/mesh/v1/mesh.proto`; `node::mesh` turns them into core's.
+
+use bytes::Bytes;
+use prost::Message;
+
+pub use proto::{Applied, Ask, Asked, Granted, Heartbeat, Nothing, Proposed, Run, Verdict, asked, proposed};
+
+mod proto {
+    include!(concat!(env!("OUT_DIR"), "/pelago.mesh.v1.rs"));
+}
+
+/// What a frame between nodes is about: its kind in `wire::frame`. Numbers are never given another meaning.
+pub mod kind {
+    /// A batch, `pelago.record.v1.Batch`, for the leader; answered with [`Proposed`](super::Proposed).
+    pub const PROPOSE: u16 = 1;
+    /// A batch with the registration of a node that wants to be admitted; answered with [`Proposed`](super::Proposed).
+    pub const JOIN: u16 = 2;
+    /// Asks the leader how far the log is; answered with [`Proposed`](super::Proposed) without outcomes.
+    pub const READ_INDEX: u16 = 3;
+    /// [`Ask`](super::Ask), answered with [`Asked`](super::Asked).
+    pub const ASK: u16 = 4;
+    /// [`Heartbeat`](super::Heartbeat), answered with [`Granted`](super::Granted).
+    pub const HEARTBEAT: u16 = 5;
+}
+
+/// Bytes that are not what they should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes are not a {what}")]
+pub struct Malformed {
+    /// What they should be.
+    pub what: &'static str,
+    /// Why they are not.
+    #[source]
+    pub cause: prost::DecodeError,
+}
+
+/// Encodes one of this module's types.
+#[must_use]
+pub fn encode(message: &impl Message) -> Bytes {
+    Bytes::from(message.encode_to_vec())
+}
+
+/// Decodes one of this module's types; `what` names it in an error.
+///
+/// # Errors
+/// [`Malformed`] if the bytes are something else.
+pub fn decode<M: Message + Default>(what: &'static str, bytes: Bytes) -> Result<M, Malformed> {
+    M::decode(bytes).map_err(|cause| Malformed { what, cause })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes written by the first release. They must decode for ever.
+    const APPLIED: [u8; 7] = [0x0a, 0x05, 0x0a, 0x01, b'o', 0x10, 0x07];
+    const HEARTBEAT: [u8; 10] = [0x0a, 0x04, 0x08, 0x02, 0x10, 0x09, 0x10, 0x03, 0x18, 0x01];
+
+    #[test]
+    fn what_the_first_release_wrote_is_read_and_written_alike() {
+        let applied = Applied { outcomes: Bytes::from_static(b"o"), index: 7 };
+        let proposed = Proposed { answer: Some(proposed::Answer::Applied(applied)) };
+        assert_eq!(encode(&proposed)[..], APPLIED);
+        assert_eq!(decode("answer", Bytes::from_static(&APPLIED)), Ok(proposed));
+        let heartbeat = Heartbeat { run: Some(Run { node: 2, incarnation: 9 }), beat: 3, draining: true };
+        assert_eq!(encode(&heartbeat)[..], HEARTBEAT);
+        assert_eq!(decode("heartbeat", Bytes::from_static(&HEARTBEAT)), Ok(heartbeat));
+    }
+
+    #[test]
+    fn cut_bytes_are_refused() {
+        assert!(decode::<Proposed>("answer", Bytes::from_static(&APPLIED[..5])).is_err());
+    }
+}
