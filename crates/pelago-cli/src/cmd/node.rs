@@ -36,16 +36,17 @@ pub(super) async fn run(command: NodeCommand, client: &Client, output: Output) -
 }
 
 fn text(list: &NodeList) -> String {
-    columns(["NODE", "STATE", "ROLE", "HTTP", "MESH", "LABELS", "AGENTS"], list.items.iter().map(row))
+    columns(["NODE", "STATE", "ROLE", "LINK", "HTTP", "MESH", "LABELS", "AGENTS"], list.items.iter().map(row))
 }
 
-fn row(node: &Node) -> [String; 7] {
+fn row(node: &Node) -> [String; 8] {
     let labels: Vec<String> = node.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let agents: Vec<&str> = node.offers.keys().map(String::as_str).collect();
     [
         node.name.clone(),
         words::node_state::as_str(node.state).to_owned(),
         role(node).to_owned(),
+        if node.linked { "up" } else { "down" }.to_owned(),
         node.http_address.clone().unwrap_or_default(),
         node.mesh_address.clone(),
         labels.join(","),
@@ -58,6 +59,6 @@ fn role(node: &Node) -> &'static str {
     match (node.leader, node.voter) {
         (true, _) => "leader",
         (false, true) => "voter",
-        (false, false) => "host",
+        (false, false) => "observer",
     }
 }

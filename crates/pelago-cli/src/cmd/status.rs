@@ -36,7 +36,7 @@ fn text(status: &Status) -> String {
         ("mesh", format!("{} ({})", status.mesh, status.mesh_id)),
         ("node", format!("{} answers, version {}", status.node, status.version)),
         ("nodes", nodes(status)),
-        ("voters", status.voters.join(", ")),
+        ("voters", voters(status)),
         ("agents", agents(status)),
         ("tasks", all_tasks(status)),
         ("log", log(status)),
@@ -57,7 +57,8 @@ fn problems(status: &Status) -> Vec<String> {
     }
     for node in &status.nodes {
         match node.state {
-            NodeState::Up => {}
+            NodeState::Up if node.linked => {}
+            NodeState::Up => problems.push(format!("node {} has no link with {}", status.node, node.name)),
             NodeState::Expired => problems.push(format!("node {} has expired: it does not answer the mesh", node.name)),
         }
     }
@@ -90,6 +91,14 @@ pub(super) fn can_lose(status: &Status) -> String {
     }
 }
 
+/// Who votes, and who only follows.
+fn voters(status: &Status) -> String {
+    let observers = status.nodes.iter().filter(|node| node.state == NodeState::Up && !node.voter);
+    let observers: Vec<&str> = observers.map(|node| node.name.as_str()).collect();
+    let voters = status.voters.join(", ");
+    if observers.is_empty() { voters } else { format!("{voters}; observers: {}", observers.join(", ")) }
+}
+
 fn agents(status: &Status) -> String {
     let Status { agents_active, turns, messages_waiting, .. } = status;
     format!("{agents_active} active here, {turns} turns, {messages_waiting} messages waiting")
@@ -119,7 +128,8 @@ mod tests {
     fn status(change: impl FnOnce(&mut serde_json::Value)) -> Status {
         let node = |name: &str, state: &str| {
             serde_json::json!({
-                "id": 1, "name": name, "state": state, "leader": name == "n1", "voter": true, "incarnation": 3,
+                "id": 1, "name": name, "state": state, "leader": name == "n1", "voter": true, "linked": true,
+                "incarnation": 3,
                 "boot": "b", "mesh_address": "127.0.0.1:1", "labels": {}, "offers": {},
                 "registered": "2024-01-15T10:30:00.000Z",
             })
@@ -150,11 +160,23 @@ log     90 of 90 entries applied here
     }
 
     #[test]
+    fn a_node_that_does_not_vote_is_told_apart() {
+        let four = status(|status| {
+            let mut fourth = status["nodes"][2].clone();
+            fourth["name"] = "n4".into();
+            fourth["voter"] = false.into();
+            status["nodes"].as_array_mut().expect("it is a list").push(fourth);
+        });
+        assert_eq!(voters(&four), "n1, n2, n3; observers: n4");
+    }
+
+    #[test]
     fn problems_come_first_and_the_worst_of_them_before_the_others() {
         let shown = text(&status(|status| {
             status["quorum"] = false.into();
             status["leader"] = serde_json::Value::Null;
             status["nodes"][1]["state"] = "expired".into();
+            status["nodes"][2]["linked"] = false.into();
             status["tasks"]["dead"] = 2.into();
             status["applied_index"] = 90.into();
             status["last_index"] = 2_000.into();
@@ -166,6 +188,7 @@ log     90 of 90 entries applied here
                 "no majority of the voters answers: nothing can be written",
                 "no node leads, as far as this one knows",
                 "node n2 has expired: it does not answer the mesh",
+                "node n1 has no link with n3",
                 "node n1 is 1910 entries behind the log",
                 "2 tasks are dead",
             ]

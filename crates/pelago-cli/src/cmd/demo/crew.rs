@@ -10,11 +10,12 @@ use pelago_api::{
     client::{self, AgentQuery, Client},
     model::{Agent, NewTask, Status, words},
 };
-use pelago_core::record::TaskState;
+use pelago_core::record::{Phase, TaskState};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::to_raw_value;
 
 use super::{
+    node::Killed,
     problem,
     progress::Progress,
     victim::{self, Victim},
@@ -80,6 +81,27 @@ impl Crew {
             }
             if standing.is_idle {
                 return Err(problem::nothing_to_lose());
+            }
+        }
+    }
+
+    /// Waits until one of the agents that a killed node held is active elsewhere. Returns after how many milliseconds;
+    /// `None` if the work was done without them.
+    pub(super) async fn until_rehomed(
+        &self,
+        victim: &Victim,
+        killed: Killed,
+        progress: &mut Progress,
+    ) -> Result<Option<u64>, Error> {
+        let mut watch = Watch::new();
+        loop {
+            let standing = self.look(&mut watch, progress).await?;
+            let agents = patiently(async || all_agents(&self.client).await).await?;
+            if victim.rehomed(&agents).any(|agent| agent.phase == Phase::Active) {
+                return Ok(u64::try_from(killed.ago().as_millis()).ok());
+            }
+            if standing.is_idle {
+                return Ok(None);
             }
         }
     }

@@ -47,7 +47,7 @@ pub(super) struct Findings {
     pub(super) killed: Victim,
     /// Agents that the node held and that were activated again after the kill.
     pub(super) agents_rehomed: u64,
-    /// From the kill to the first result of a task that the node was at.
+    /// From the kill until something that the node held went on elsewhere: an agent was active, or a task was done.
     pub(super) failover_ms: Option<u64>,
     pub(super) lost: BTreeSet<String>,
     pub(super) duplicated: BTreeSet<String>,
@@ -92,13 +92,14 @@ async fn all_tasks(client: &Client) -> client::Result<Vec<Task>> {
 }
 
 impl Findings {
-    /// Compares what there is with what should be. `expected` is the report of the plain pass.
+    /// Compares what there is with what should be. `expected` is the report of the plain pass; the victim was killed then
+    /// and one of its agents was seen active elsewhere so long after.
     pub(super) fn of(
         listing: &Listing,
         report: &Report,
         expected: &Report,
         store: &Store,
-        (victim, killed): (Victim, Killed),
+        (victim, killed, rehomed_ms): (Victim, Killed, Option<u64>),
     ) -> Self {
         let mut findings = Self {
             files: listing.files.len() as u64,
@@ -107,8 +108,8 @@ impl Findings {
             tasks: store.tasks.len() as u64,
             retries: store.tasks.iter().map(|task| u64::from(task.attempt.saturating_sub(1))).sum(),
             turns: store.status.turns,
-            agents_rehomed: victim.rehomed(&store.agents),
-            failover_ms: failover_ms(&victim, &store.tasks, killed),
+            agents_rehomed: victim.rehomed(&store.agents).count() as u64,
+            failover_ms: failover_ms(&victim, &store.tasks, killed).into_iter().chain(rehomed_ms).min(),
             killed: victim,
             lost: BTreeSet::new(),
             duplicated: BTreeSet::new(),
@@ -187,7 +188,7 @@ impl Findings {
             ("agents re-homed", self.agents_rehomed.to_string()),
             (
                 "failover",
-                self.failover_ms.map_or("none of its tasks was done elsewhere".to_owned(), |ms| format!("{ms} ms")),
+                self.failover_ms.map_or("nothing that it held was needed again".to_owned(), |ms| format!("{ms} ms")),
             ),
             ("lost", names(&self.lost)),
             ("duplicated", names(&self.duplicated)),
@@ -291,7 +292,7 @@ mod tests {
             agents: BTreeMap::from([("section:1".to_owned(), 2)]),
             attempts: ["a", "b"].map(|path| (task(path, 1).id, 1)).into(),
         };
-        Findings::of(&listing, &report, &expected, &store, (victim, Killed::at(KILLED_MS)))
+        Findings::of(&listing, &report, &expected, &store, (victim, Killed::at(KILLED_MS), Some(9_000)))
     }
 
     /// 2024-01-15T10:30:00Z.

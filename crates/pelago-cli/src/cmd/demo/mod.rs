@@ -113,12 +113,13 @@ async fn act(nodes: &mut Nodes, listing: &Listing, progress: &mut Progress) -> R
     let victim = crew.until_a_third_is_done(nodes.errand().pace, progress).await?;
     let killed = nodes.kill(&victim.node);
     progress.say(&format!("killed {victim}"));
-    nodes.add(1).await?;
-    progress.say(&format!("{} has joined, {} ms later", nodes.newest(), killed.ago().as_millis()));
+    let joining = async { nodes.add(1).await.map(|()| killed.ago()) };
+    let (joined, rehomed) = tokio::try_join!(joining, crew.until_rehomed(&victim, killed, progress))?;
+    progress.say(&format!("{} has joined, {} ms after that", nodes.newest(), joined.as_millis()));
 
     let report = crew.until_the_report_is_written(listing, progress).await?;
     let store = patiently(async || findings::read_store(&client).await).await?;
     let expected = single::report_of_listing(listing);
-    let findings = Findings::of(listing, &report, &expected, &store, (victim, killed));
+    let findings = Findings::of(listing, &report, &expected, &store, (victim, killed, rehomed));
     Ok((report, findings))
 }

@@ -112,10 +112,9 @@ impl Victim {
         })
     }
 
-    /// How many of its agents are active in another run now, of whichever node.
-    pub(super) fn rehomed(&self, now: &[Agent]) -> u64 {
-        let moved = |agent: &&Agent| self.agents.get(&agent.agent).is_some_and(|before| *before != agent.incarnation);
-        now.iter().filter(moved).count() as u64
+    /// Which of its agents have been active in another run since, of whichever node.
+    pub(super) fn rehomed<'a>(&self, now: &'a [Agent]) -> impl Iterator<Item = &'a Agent> {
+        now.iter().filter(|agent| self.agents.get(&agent.agent).is_some_and(|before| *before != agent.incarnation))
     }
 }
 
@@ -159,11 +158,11 @@ mod tests {
         assert_eq!(victim.attempts.values().collect::<Vec<_>>(), [&1], "these tasks have one id");
         assert_eq!(victim.to_string(), "b, which holds 2 running tasks and 2 sections");
         let mut later = agents.to_vec();
-        assert_eq!(victim.rehomed(&later), 0);
+        assert_eq!(victim.rehomed(&later).count(), 0);
         for agent in &mut later[..3] {
             agent.incarnation = 9;
         }
-        assert_eq!(victim.rehomed(&later), 2, "section:1 was not on that node");
+        assert_eq!(victim.rehomed(&later).count(), 2, "section:1 was not on that node");
     }
 
     #[test]
