@@ -1,5 +1,6 @@
 //! The embedded store as a whole: Raft of one over real files. More than one stand in `mesh`.
 
+mod adapters;
 mod mesh;
 
 use std::time::Duration;

@@ -121,6 +121,20 @@ async fn without_a_quorum_nothing_is_acknowledged() {
 }
 
 #[tokio::test]
+async fn a_voter_that_was_stopped_takes_part_again() {
+    let mut mesh = Mesh::of_three(Timing::Slow).await;
+    let leader = mesh.leader().await.name.clone();
+    let other = mesh.nodes.iter().map(|node| node.name.clone()).find(|name| *name != leader).expect("there are three");
+    mesh.stop_node(&other).await;
+    register(&mesh.node(&leader).consensus).await;
+    mesh.start_again(&other).await;
+    mesh.agree().await;
+    assert!(mesh.node(&leader).dump() == mesh.node(&other).dump(), "both have the same rows");
+    assert_eq!(mesh.node(&other).consensus.standing().voters.len(), 3);
+    mesh.stop().await;
+}
+
+#[tokio::test]
 async fn a_leader_hands_over() {
     let mesh = Mesh::of_three(Timing::Slow).await;
     let before = mesh.leader().await;
@@ -205,22 +219,31 @@ impl Mesh {
     async fn add(&mut self) -> JoinHandle<Told> {
         let n = self.nodes.len();
         let name = super::name(&format!("n{n}"));
-        let mut node = Node::start(&self.home.path().join(name.as_str()), &name, IDS[n], self.timing).await;
+        let candidate = Candidate { name: name.clone(), zone: None, live: true };
+        self.candidates.send_modify(|candidates| candidates.push(candidate));
+        self.start(&name, IDS[n]).await
+    }
+
+    async fn start_again(&mut self, name: &Name) {
+        let id = (0..).zip(IDS).find(|(n, _)| name.as_str() == format!("n{n}")).map(|(_, id)| id);
+        drop(self.start(name, id.expect("it was there before")).await);
+    }
+
+    async fn start(&mut self, name: &Name, raft_id: u64) -> JoinHandle<Told> {
+        let mut node = Node::start(&self.home.path().join(name.as_str()), name, raft_id, self.timing).await;
         let mut told = node.told.take().expect("nobody listened yet");
         let first = tokio::spawn(async move {
             let first = told.recv().await.expect("something is told");
             tokio::spawn(async move { while told.recv().await.is_some() {} });
             first
         });
-        let candidate = Candidate { name, zone: None, live: true };
-        self.candidates.send_modify(|candidates| candidates.push(candidate));
         let keeping = Arc::clone(&node.consensus).keep_voters({
             let candidates = self.candidates.subscribe();
             move || candidates.borrow().clone()
         });
         self.keepers.push(tokio::spawn(keeping));
         self.nodes.push(node);
-        self.link(n);
+        self.link(self.nodes.len() - 1);
         first
     }
 
