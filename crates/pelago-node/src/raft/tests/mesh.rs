@@ -159,7 +159,7 @@ async fn a_batch_too_large_for_a_frame_is_refused_and_a_large_one_replicated() {
     };
     let refused = leader.consensus.propose(large(1 << 20)).await;
     assert!(matches!(refused, Err(ProposeError::Malformed { .. })), "{refused:?}");
-    leader.consensus.propose(large(1_000 << 10)).await.expect("it fits");
+    until_ok(|| leader.consensus.propose(large(1_000 << 10))).await;
     mesh.agree().await;
     mesh.stop().await;
 }
@@ -412,7 +412,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 /// Tries again and again, as whoever is in doubt does.
-async fn until_ok<T, F: Future<Output = Result<T, ProposeError>>>(attempt: impl Fn() -> F) -> T {
+pub(super) async fn until_ok<T, F: Future<Output = Result<T, ProposeError>>>(attempt: impl Fn() -> F) -> T {
     let deadline = Instant::now() + SOON;
     loop {
         match attempt().await {
