@@ -157,7 +157,8 @@ impl Client {
             }
             // To something that this client gave up.
             Packet::Answer { .. } | Packet::Decided { .. } => Ok(()),
-            Packet::Propose { .. }
+            Packet::Raft(_)
+            | Packet::Propose { .. }
             | Packet::Heartbeat { .. }
             | Packet::Granted { .. }
             | Packet::Load { .. }

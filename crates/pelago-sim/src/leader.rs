@@ -1,5 +1,5 @@
 //! The leader's seat: gathers proposals into batches, drives the production scheduler, and gives up nodes that it does
-//! not hear of.
+//! not hear of. It is there from when the first entry of its term was applied until its voter leads no more.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -15,7 +15,7 @@ use pelago_core::{
 
 use crate::{
     dice::Dice,
-    log::Applied,
+    ledger::Applied,
     network::{Packet, Place, ProposalKey},
     node,
     store::MapRows,
@@ -25,13 +25,18 @@ use crate::{
 const LEASE: Duration = Duration::from_millis(6_310);
 /// The most items of a batch.
 const ITEMS_MAX: usize = 32;
+/// The most batches that wait for a majority. What comes meanwhile is the next batch.
+const IN_FLIGHT_MAX: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct Leader {
     pub(crate) term: u64,
     scheduler: Scheduler,
     queue: VecDeque<(Option<ProposalKey>, Op)>,
-    flushing: bool,
+    gathering: bool,
+    /// Batches that are not applied yet, by index.
+    in_flight: VecDeque<(usize, Vec<Option<ProposalKey>>)>,
+    pub(crate) reads: Reads,
     seats: BTreeSet<Holder>,
     heard: BTreeMap<Holder, Time>,
     /// Proposed to be given up: never granted again.
@@ -44,19 +49,52 @@ pub(crate) struct Leader {
 /// Proposals that are applied together, with those who wait for the outcome.
 pub(crate) type Batch = Vec<(Option<ProposalKey>, Op)>;
 
+/// Reads that wait until a majority confirms that this node still led when they had come.
+#[derive(Debug, Default)]
+pub(crate) struct Reads {
+    waiting: Vec<Read>,
+    /// Those of the round under way.
+    asked: Option<(u64, Vec<Read>)>,
+}
+
+/// What is read, and for whom.
+pub(crate) type Read = (Place, Packet);
+
+impl Reads {
+    pub(crate) fn push(&mut self, read: Read) {
+        self.waiting.push(read);
+    }
+
+    /// Whether a round is to be begun for those that wait.
+    pub(crate) fn wants_round(&self) -> bool {
+        self.asked.is_none() && !self.waiting.is_empty()
+    }
+
+    pub(crate) fn begin(&mut self, round: u64) {
+        self.asked = Some((round, std::mem::take(&mut self.waiting)));
+    }
+
+    /// The reads that may be answered after a majority has answered `round`.
+    pub(crate) fn confirmed(&mut self, round: u64) -> Vec<Read> {
+        self.asked.take_if(|(asked, _)| *asked <= round).map_or_else(Vec::new, |(_, reads)| reads)
+    }
+}
+
 impl Leader {
     /// A new leader: it knows the rows and nothing else.
-    pub(crate) fn new(term: u64, now: Time, clock: LogTime, rows: &MapRows, dice: &mut Dice) -> Self {
+    pub(crate) fn new(term: u64, now: Time, rows: &MapRows, dice: &mut Dice) -> Self {
         let mut leader = Self {
             term,
             scheduler: Scheduler::new(Config::default()),
             queue: VecDeque::new(),
-            flushing: false,
+            gathering: false,
+            in_flight: VecDeque::new(),
+            reads: Reads::default(),
             seats: BTreeSet::new(),
             // It cannot know what its predecessor granted: everybody gets a full lease.
             heard: rows.live().map(|holder| (holder, now)).collect(),
             given_up: BTreeSet::new(),
-            clock,
+            clock: rows.time,
             began: now,
         };
         // Nodes and tasks come to it from different places, so in either order.
@@ -77,10 +115,10 @@ impl Leader {
         self.clock.plus_millis(u64::try_from((now - self.began).as_millis()).expect("a term is short"))
     }
 
-    /// Whether a batch is to be applied that nobody has announced yet.
-    pub(crate) fn begin_flush(&mut self) -> bool {
-        let begins = !self.flushing && !self.queue.is_empty();
-        self.flushing |= begins;
+    /// Whether a batch is to be gathered that nobody has announced yet.
+    pub(crate) fn begin_gathering(&mut self) -> bool {
+        let begins = !self.gathering && self.in_flight.len() < IN_FLIGHT_MAX && !self.queue.is_empty();
+        self.gathering |= begins;
         begins
     }
 
@@ -113,7 +151,7 @@ impl Leader {
 
     /// Whether nothing waits to be applied.
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.in_flight.is_empty()
     }
 
     /// How many tasks the scheduler believes to wait, to run, and to take room on nodes.
@@ -124,10 +162,20 @@ impl Leader {
 
     /// The next batch. A registration is one of its own, since the entry's index becomes an id.
     pub(crate) fn take_batch(&mut self) -> Batch {
-        self.flushing = false;
+        self.gathering = false;
         let alone = |op: &Op| matches!(op, Op::Register(_));
         let together = self.queue.iter().take(ITEMS_MAX).take_while(|(_, op)| !alone(op)).count();
         self.queue.drain(..together.max(1).min(self.queue.len())).collect()
+    }
+
+    pub(crate) fn appended(&mut self, index: usize, waiting: Vec<Option<ProposalKey>>) {
+        self.in_flight.push_back((index, waiting));
+    }
+
+    /// Who waits for the batch at `index`, if it was appended by this leader.
+    pub(crate) fn take_waiting(&mut self, index: usize) -> Vec<Option<ProposalKey>> {
+        let next = self.in_flight.pop_front_if(|(first, _)| *first == index);
+        next.map_or_else(Vec::new, |(_, waiting)| waiting)
     }
 
     /// Looks for nodes that were not heard of, and for attempts that take too long.

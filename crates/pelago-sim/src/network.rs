@@ -14,6 +14,7 @@ use crate::{
     dice::Dice,
     faults::Tally,
     view::{Attempt, Kept},
+    voter,
 };
 
 /// Who sends and receives.
@@ -21,6 +22,7 @@ use crate::{
 pub(crate) enum Place {
     Client(usize),
     Node(usize),
+    /// The node that the sender believes to lead. Nothing arrives under this name.
     Leader,
 }
 
@@ -65,6 +67,8 @@ pub(crate) struct Found {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Packet {
+    /// Between voters.
+    Raft(voter::Message),
     Propose {
         key: ProposalKey,
         op: Op,
@@ -121,12 +125,29 @@ pub(crate) enum Packet {
 }
 
 impl Packet {
+    /// Whether it is for the leader on a node, not for the node.
+    pub(crate) fn is_for_leader(&self) -> bool {
+        match self {
+            Self::Propose { .. } | Self::Heartbeat { .. } | Self::Load { .. } | Self::LookUp { .. } => true,
+            Self::Raft(_)
+            | Self::Decided { .. }
+            | Self::Granted { .. }
+            | Self::Loaded { .. }
+            | Self::Found { .. }
+            | Self::Wake
+            | Self::AttemptGone { .. }
+            | Self::Ask(_)
+            | Self::Answer { .. } => false,
+        }
+    }
+
     /// Whether its receiver copes with a second copy. A link delivers a frame once: what carries no id of its own
     /// relies on that.
     fn may_arrive_twice(&self) -> bool {
         match self {
             Self::Ask(ask) => ask.remember.is_some(),
-            Self::Propose { .. }
+            Self::Raft(_)
+            | Self::Propose { .. }
             | Self::Decided { .. }
             | Self::Heartbeat { .. }
             | Self::Granted { .. }
@@ -170,6 +191,9 @@ impl Network {
         dice: &mut Dice,
         tally: &mut Tally,
     ) -> (Option<Time>, Option<Time>) {
+        if from == to {
+            return (Some(now + Duration::from_micros(10)), None);
+        }
         if self.cut.contains(&(from, to)) {
             tally.count("packet into a partition");
             return (None, None);

@@ -172,6 +172,7 @@ impl Process {
             | Packet::Granted { .. }
             | Packet::Loaded { .. }
             | Packet::Found { .. }
+            | Packet::Raft(_)
             | Packet::Propose { .. }
             | Packet::Heartbeat { .. }
             | Packet::Load { .. }

@@ -66,6 +66,7 @@ impl fmt::Display for Short<'_> {
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Raft(message) => message.fmt(f),
             Self::Propose { key, op } => write!(f, "propose {}.{}: {}", key.activation, key.proposal.0, Short(op)),
             Self::Decided { key, outcome } => {
                 write!(f, "decided {}.{}: {}", key.activation, key.proposal.0, Result(outcome))

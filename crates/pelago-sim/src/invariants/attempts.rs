@@ -9,7 +9,7 @@ use pelago_core::{
 };
 
 use super::Violation;
-use crate::{behaviour, log::Applied, store::MapRows};
+use crate::{behaviour, ledger::Applied, store::MapRows};
 
 const NAME: &str = "W4 (one result a task)";
 

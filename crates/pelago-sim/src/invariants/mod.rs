@@ -11,7 +11,7 @@ mod once;
 mod one_owner;
 mod versions;
 
-use crate::{log::Applied, oracle::Oracle, store::MapRows};
+use crate::{ledger::Applied, oracle::Oracle, store::MapRows};
 
 /// Something that must never be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
