@@ -161,6 +161,7 @@ impl Client {
             | Packet::Propose { .. }
             | Packet::Heartbeat { .. }
             | Packet::Granted { .. }
+            | Packet::Over { .. }
             | Packet::Load { .. }
             | Packet::Loaded { .. }
             | Packet::LookUp { .. }

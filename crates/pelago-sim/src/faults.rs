@@ -26,6 +26,8 @@ pub(crate) enum Fault {
     FailFlush { node: usize, down: Duration },
     /// A node's flushes take long for a time.
     SlowDisk { node: usize, flush: Duration, lasts: Duration },
+    /// A node's wall clock is set to something else.
+    TurnClock { node: usize, ahead_ms: i64 },
     /// The network turns bad for a time.
     Storm { weather: Weather, lasts: Duration },
     /// Nothing passes in one direction for a time.
@@ -45,6 +47,7 @@ impl Fault {
             Self::Pause { .. } => "node paused",
             Self::FailFlush { .. } => "flush failed",
             Self::SlowDisk { .. } => "slow disk",
+            Self::TurnClock { .. } => "wall clock turned",
             Self::Storm { .. } => "storm",
             Self::Cut { .. } => "one-way partition",
             Self::Isolate { node: None, .. } => "leader in the minority",
@@ -82,8 +85,10 @@ pub(crate) struct Plan {
     /// When all faults end.
     pub(crate) heal: Time,
     pub(crate) faults: Vec<(Time, Fault)>,
-    /// How much faster each node's clock runs than true time, in millionths; and how far it is ahead.
+    /// The clocks of each node.
     pub(crate) clocks: Vec<Clock>,
+    /// Whether steady clocks differ by no more than leases allow for, and nobody is given up sooner than after a whole one.
+    pub(crate) keeps_leases: bool,
     /// Whether nodes stop by themselves when their lease lapses. Safety must not rest on that.
     pub(crate) fences_itself: bool,
     /// Whether look-ups hand out what is already being handled.
@@ -113,7 +118,7 @@ impl Clock {
 }
 
 /// The kinds of faults; each seed takes each with one chance in two.
-const KINDS: u64 = 9;
+const KINDS: u64 = 10;
 
 impl Plan {
     pub(crate) fn of(seed: u64, dice: &mut Dice) -> Self {
@@ -130,21 +135,23 @@ impl Plan {
             faults.push((at, fault(kind, nodes, dice)));
             at = at + Duration::from_millis(dice.between(100, 7_000));
         }
-        let skewed = dice.chance(500);
-        let clocks = (0..nodes).map(|_| clock(skewed, dice)).collect();
-        Self { heal, faults, clocks, fences_itself: dice.chance(500), careless_look_ups: dice.chance(300) }
+        // How far steady clocks are from the truth: not at all, as far as leases allow for, or further.
+        let skew_ppm = [0, 10_000, 100_000][dice.index(3)];
+        let clocks = (0..nodes).map(|_| clock(skew_ppm, dice)).collect();
+        Self {
+            heal,
+            faults,
+            clocks,
+            keeps_leases: skew_ppm <= 10_000 && dice.chance(500),
+            fences_itself: dice.chance(500),
+            careless_look_ups: dice.chance(300),
+        }
     }
 }
 
-fn clock(skewed: bool, dice: &mut Dice) -> Clock {
-    if !skewed {
-        return Clock { ahead: Duration::ZERO, rate: 1_000_000, wall_ahead_ms: 0 };
-    }
-    Clock {
-        ahead: Duration::from_millis(dice.below(3_600_000)),
-        rate: dice.between(900_000, 1_100_000),
-        wall_ahead_ms: dice.either(60_000),
-    }
+fn clock(skew_ppm: u32, dice: &mut Dice) -> Clock {
+    let rate = 1_000_000_u64.saturating_add_signed(dice.either(skew_ppm));
+    Clock { ahead: Duration::from_millis(dice.below(3_600_000)), rate, wall_ahead_ms: dice.either(60_000) }
 }
 
 fn fault(kind: u64, nodes: usize, dice: &mut Dice) -> Fault {
@@ -160,6 +167,7 @@ fn fault(kind: u64, nodes: usize, dice: &mut Dice) -> Fault {
         5 => Fault::FailFlush { node, down },
         6 => Fault::SlowDisk { node, flush: Duration::from_millis(dice.between(20, 4_000)), lasts },
         7 => Fault::Storm { weather: weather(dice), lasts },
+        8 => Fault::TurnClock { node, ahead_ms: dice.either(3_600_000) },
         _ => partition(node, nodes, dice),
     }
 }

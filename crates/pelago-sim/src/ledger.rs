@@ -59,6 +59,7 @@ impl Applied {
             (Op::Claim(_), Outcome::Refused(Refusal::HolderGone(_))) => Some("claim of a lost node refused"),
             (Op::Enqueue(_), Outcome::Existing { .. }) => Some("task under a known key enqueued again"),
             (Op::Expire(_), Outcome::Expired { freed }) if !freed.is_empty() => Some("tasks of a lost node freed"),
+            (Op::Expire(_), _) if !self.writes.is_empty() => Some("run given up"),
             (Op::TimeOut(_), Outcome::Committed) => Some("attempt timed out"),
             _ => None,
         }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use pelago_core::{
     agent::{Failure, Proposal},
     id::{AgentId, BootId, FencingToken, Holder, TaskId},
+    lease::Beat,
     record::{BodyHash, IdempotencyKey, Message, Op, Outcome},
     time::Time,
 };
@@ -79,14 +80,17 @@ pub(crate) enum Packet {
     },
     Heartbeat {
         holder: Holder,
-        sent: Time,
+        beat: Beat,
     },
-    /// The answer to a heartbeat: whether the run may go on, and who else takes part.
+    /// A heartbeat was granted. Says who else takes part.
     Granted {
         holder: Holder,
-        sent: Time,
-        may_act: bool,
+        beat: Beat,
         nodes: Vec<(Holder, Place)>,
+    },
+    /// The run is over: its node must register again.
+    Over {
+        holder: Holder,
     },
     Load {
         boot: BootId,
@@ -132,6 +136,7 @@ impl Packet {
             Self::Raft(_)
             | Self::Decided { .. }
             | Self::Granted { .. }
+            | Self::Over { .. }
             | Self::Loaded { .. }
             | Self::Found { .. }
             | Self::Wake
@@ -151,6 +156,7 @@ impl Packet {
             | Self::Decided { .. }
             | Self::Heartbeat { .. }
             | Self::Granted { .. }
+            | Self::Over { .. }
             | Self::Load { .. }
             | Self::Loaded { .. }
             | Self::LookUp { .. }

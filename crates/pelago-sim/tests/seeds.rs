@@ -31,6 +31,7 @@ fn a_thousand_seeds_of_tasks_violate_nothing() {
     for kind in [
         "attempt timed out",
         "late result refused",
+        "run given up",
         "task under a known key enqueued again",
         "tasks of a lost node freed",
         "turn of an older epoch refused",
@@ -61,6 +62,7 @@ fn every_kind_of_fault_happens() {
         "power cut",
         "slow disk",
         "storm",
+        "wall clock turned",
     ] {
         assert!(seen.0.contains_key(kind), "no seed brought: {kind}");
     }

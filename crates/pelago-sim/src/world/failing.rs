@@ -46,6 +46,10 @@ impl World {
                 self.after(lasts, Event::DiskRecovers { node });
                 true
             }
+            Fault::TurnClock { node, ahead_ms } => {
+                self.nodes[node].clock.wall_ahead_ms = ahead_ms;
+                true
+            }
             Fault::Storm { weather, lasts } => {
                 self.network.weather = weather;
                 self.after(lasts, Event::CalmDown);
@@ -72,7 +76,14 @@ impl World {
         seat.leader = None;
         seat.flush_fails = None;
         seat.voter.crash();
-        let was_up = seat.process.take().is_some();
+        let process = seat.process.take();
+        let was_up = process.is_some();
+        if let Some(holder) = process.and_then(|process| process.holder)
+            && !self.plan.keeps_leases
+            && self.dice.chance(500)
+        {
+            self.lose_link(holder);
+        }
         if was_up {
             self.trace.note(self.now, || format!("node {node} is down"));
             self.after(down, Event::Start { node });

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use pelago_core::{
     id::Holder,
-    record::{Stamp, Write},
+    lease::Confirmation,
+    record::{Op, Stamp, Write},
     time::LogTime,
 };
 
@@ -12,7 +13,7 @@ use super::{OfVoter, World};
 use crate::{
     faults::Fault,
     invariants::Violation,
-    leader::Leader,
+    leader::{Leader, Read},
     ledger::Applied,
     network::{Found, Packet, Place, ProposalKey},
     node,
@@ -41,16 +42,21 @@ impl World {
     }
 
     pub(super) fn ask_leader(&mut self, node: usize, from: Place, packet: Packet) -> Result<(), Violation> {
+        let now = self.clock(node);
         // Who is not the leader has not appended anything.
         let Some(leader) = &mut self.nodes[node].leader else { return Ok(()) };
         if let Packet::Propose { key, op } = packet {
             leader.propose(Some(key), op, &self.ledger.rows);
             self.gather_soon(node);
-        } else {
-            leader.reads.push((from, packet));
-            self.confirm_reads(node)?;
+            return Ok(());
         }
-        Ok(())
+        if let Packet::Heartbeat { holder, beat } = packet {
+            leader.heartbeat(now, holder, beat, &self.ledger.rows);
+        } else {
+            leader.reads.push(Read::Rows(from, Box::new(packet)));
+        }
+        self.speak(node);
+        self.confirm_reads(node)
     }
 
     fn gather_soon(&mut self, node: usize) {
@@ -94,7 +100,7 @@ impl World {
             let items = self.ledger.apply(index, term, log, by_majority, &mut self.invariants)?;
             self.nodes[node].applied = index;
             if is_new {
-                items.iter().for_each(|applied| self.note(applied));
+                items.iter().try_for_each(|applied| self.note(applied))?;
             }
             if is_new && at.term != term && !items.is_empty() {
                 self.sightings.count("batch in doubt was committed");
@@ -121,7 +127,7 @@ impl World {
         if let Fault::CrashAt { down, .. } = due { Some(down) } else { None }
     }
 
-    fn note(&mut self, applied: &Applied) {
+    fn note(&mut self, applied: &Applied) -> Result<(), Violation> {
         let Stamp { index, item, .. } = applied.stamp;
         self.trace.note(self.now, || format!("{index}.{item}: {} ⇒ {:?}", Short(&applied.op), applied.outcome));
         if let Some(kind) = applied.sighting() {
@@ -129,21 +135,54 @@ impl World {
         }
         let counts = |write: &&Write| matches!(write, Write::Agent { .. } | Write::Task { .. });
         self.commits += applied.writes.iter().filter(counts).count() as u64;
+        self.check_lease(applied)
+    }
+
+    /// A run that is given up has seen its lease lapse, if clocks differ by no more than is said and nobody was told of
+    /// lost links.
+    fn check_lease(&self, applied: &Applied) -> Result<(), Violation> {
+        if let Op::Expire(expire) = &applied.op
+            && !applied.writes.is_empty()
+            && self.plan.keeps_leases
+        {
+            let leased = |node: usize| self.nodes[node].process.as_ref()?.leased(self.clock(node));
+            if let Some(node) = (0..self.nodes.len()).find(|node| leased(*node) == Some(expire.holder)) {
+                let what = format!("{} was given up, and node {node} may act by its lease", expire.holder);
+                return Err(Violation::new("node leases", what));
+            }
+        }
+        Ok(())
     }
 
     fn answer(&mut self, node: usize, index: usize, items: &[Applied]) {
         let now = self.clock(node);
         let Some(leader) = &mut self.nodes[node].leader else { return };
         let waiting: Vec<Option<ProposalKey>> = leader.take_waiting(index);
-        let mut packets = Vec::new();
         for (key, applied) in waiting.into_iter().zip(items) {
-            packets.extend(leader.applied(now, applied, &self.ledger.rows, &mut self.dice));
-            packets.extend(key.map(|key| (key.from, Packet::Decided { key, outcome: applied.outcome.clone() })));
+            leader.applied(now, applied, &self.ledger.rows, &mut self.dice);
+            leader.out.extend(key.map(|key| (key.from, Packet::Decided { key, outcome: applied.outcome.clone() })));
         }
-        for (to, packet) in packets {
+        self.speak(node);
+    }
+
+    /// Does what a leader wants.
+    fn speak(&mut self, node: usize) {
+        let Some(leader) = &mut self.nodes[node].leader else { return };
+        for (to, packet) in std::mem::take(&mut leader.out) {
             self.send(Place::Node(node), to, packet);
         }
         self.gather_soon(node);
+    }
+
+    /// Tells those who lead and are awake that the link to a node that died has ended.
+    pub(super) fn lose_link(&mut self, holder: Holder) {
+        for node in 0..self.nodes.len() {
+            let now = self.clock(node);
+            let seat = &mut self.nodes[node];
+            if let Some(leader) = seat.leader.as_mut().filter(|_| seat.paused_until <= self.now) {
+                leader.link_lost(now, holder, &self.ledger.rows);
+            }
+        }
     }
 
     pub(super) fn tick(&mut self, node: usize, term: u64) -> Result<(), Violation> {
@@ -153,7 +192,7 @@ impl World {
         let now = self.clock(node);
         if let Some(leader) = &mut self.nodes[node].leader {
             leader.tick(now, &self.ledger.rows, &mut self.dice);
-            self.gather_soon(node);
+            self.speak(node);
         }
         self.after_of_voter(node, super::TICK, OfVoter::Tick { term });
         self.in_voter(node, |voter, cx| {
@@ -165,8 +204,11 @@ impl World {
     pub(super) fn confirm_reads(&mut self, node: usize) -> Result<(), Violation> {
         let seat = &mut self.nodes[node];
         let Some(leader) = &mut seat.leader else { return Ok(()) };
-        for (from, packet) in leader.reads.confirmed(seat.voter.confirmed()) {
-            self.read(node, from, packet);
+        for read in leader.reads.confirmed(seat.voter.confirmed()) {
+            match read {
+                Read::Rows(from, packet) => self.read(node, from, *packet),
+                Read::Leases(confirmation) => self.grant(node, confirmation),
+            }
         }
         if self.nodes[node].leader.as_ref().is_some_and(|leader| leader.reads.wants_round()) {
             let round = self.nodes[node].voter.next_round();
@@ -180,16 +222,17 @@ impl World {
         Ok(())
     }
 
-    fn read(&mut self, node: usize, from: Place, packet: Packet) {
+    fn grant(&mut self, node: usize, confirmation: Confirmation) {
         let now = self.clock(node);
+        if let Some(leader) = &mut self.nodes[node].leader {
+            leader.confirmed(now, confirmation, &self.ledger.rows);
+        }
+        self.speak(node);
+    }
+
+    fn read(&mut self, node: usize, from: Place, packet: Packet) {
         let rows = &self.ledger.rows;
         let (to, packet) = match packet {
-            Packet::Heartbeat { holder, sent } => {
-                let Some(leader) = &mut self.nodes[node].leader else { return };
-                let may_act = leader.heartbeat(now, holder, rows);
-                let nodes = rows.live().map(|holder| (holder, node::place(holder.node, rows))).collect();
-                (from, Packet::Granted { holder, sent, may_act, nodes })
-            }
             Packet::Load { boot, from: node, activation, load, agent, holder } => {
                 let kept = rows.kept(&agent);
                 let held_elsewhere = rows.holder(&agent).is_some_and(|other| other != holder);
@@ -201,9 +244,11 @@ impl World {
                 (from, Packet::Found { holder, sent, found })
             }
             Packet::Raft(_)
+            | Packet::Heartbeat { .. }
             | Packet::Propose { .. }
             | Packet::Decided { .. }
             | Packet::Granted { .. }
+            | Packet::Over { .. }
             | Packet::Loaded { .. }
             | Packet::Found { .. }
             | Packet::Wake
