@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use pelago_core::{
     id::{FencingToken, Holder, TaskId},
-    record::{self, Op, Outcome, Refusal, Stamp, Write},
+    record::{self, Op, Outcome, Refusal, Stamp, Verdict, Write},
 };
 
 use crate::{
@@ -59,11 +59,19 @@ impl Applied {
             (Op::Claim(_), Outcome::Refused(Refusal::HolderGone(_))) => Some("claim of a lost node refused"),
             (Op::Enqueue(_), Outcome::Existing { .. }) => Some("task under a known key enqueued again"),
             (Op::Expire(_), Outcome::Expired { freed }) if !freed.is_empty() => Some("tasks of a lost node freed"),
+            (Op::Progress(_), Outcome::Committed) if self.writes.len() > 1 => Some("progress told"),
+            (Op::Progress(_), Outcome::Committed) => Some("progress recognised the second time"),
+            (Op::Progress(_), Outcome::Refused(Refusal::StaleToken { .. })) => Some("late progress refused"),
+            (Op::Finish(finish), Outcome::Committed) if is_hopeless(&finish.verdict) => Some("attempt was hopeless"),
             (Op::Expire(_), _) if !self.writes.is_empty() => Some("run given up"),
             (Op::TimeOut(_), Outcome::Committed) => Some("attempt timed out"),
             _ => None,
         }
     }
+}
+
+fn is_hopeless(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Hopeless { .. })
 }
 
 /// An attempt that was taken away from its node.

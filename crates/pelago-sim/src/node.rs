@@ -60,6 +60,7 @@ pub(crate) enum Due {
     LookAt { activation: u64 },
     TurnEnds { activation: u64, run: u64 },
     Again { agent: AgentId, envelope: Envelope },
+    Note { task: TaskId, token: FencingToken, notes: u64 },
     AttemptEnds { task: TaskId, token: FencingToken },
 }
 
@@ -207,6 +208,7 @@ impl Process {
                 }
             }
             Due::Again { agent, envelope } => self.deliver(&agent, envelope, cx),
+            Due::Note { task, token, notes } => self.note(task, token, notes, cx),
             Due::AttemptEnds { task, token } => self.attempt_ends(task, token, cx),
         }
     }

@@ -30,7 +30,10 @@ fn a_thousand_seeds_of_tasks_violate_nothing() {
     let seen = sweep(Workload::Tasks);
     for kind in [
         "attempt timed out",
+        "attempt was hopeless",
+        "late progress refused",
         "late result refused",
+        "progress recognised the second time",
         "run given up",
         "task under a known key enqueued again",
         "tasks of a lost node freed",

@@ -6,6 +6,7 @@
 mod acknowledged;
 mod attempts;
 mod conservation;
+mod events;
 mod fencing;
 mod once;
 mod one_owner;
@@ -36,6 +37,7 @@ pub(crate) struct Invariants {
     fencing: fencing::Fencing,
     once: once::Once,
     attempts: attempts::Attempts,
+    events: events::Events,
     pub(crate) acknowledged: acknowledged::Acknowledged,
     pub(crate) oracle: Oracle,
 }
@@ -49,6 +51,7 @@ impl Invariants {
         conservation::check(change, before)?;
         self.once.check(change)?;
         self.attempts.check(change, before)?;
+        self.events.check(change, before)?;
         self.oracle.check(change)
     }
 
