@@ -118,7 +118,7 @@ impl Clock {
 }
 
 /// The kinds of faults; each seed takes each with one chance in two.
-const KINDS: u64 = 10;
+const KINDS: u64 = 11;
 
 impl Plan {
     pub(crate) fn of(seed: u64, dice: &mut Dice) -> Self {
@@ -168,6 +168,8 @@ fn fault(kind: u64, nodes: usize, dice: &mut Dice) -> Fault {
         6 => Fault::SlowDisk { node, flush: Duration::from_millis(dice.between(20, 4_000)), lasts },
         7 => Fault::Storm { weather: weather(dice), lasts },
         8 => Fault::TurnClock { node, ahead_ms: dice.either(3_600_000) },
+        // Long enough that whoever stands still is given up, and comes back.
+        9 => Fault::Pause { node, still: Duration::from_millis(dice.between(2_000, 15_000)) },
         _ => partition(node, nodes, dice),
     }
 }
@@ -178,7 +180,7 @@ fn weather(dice: &mut Dice) -> Weather {
 }
 
 fn partition(node: usize, nodes: usize, dice: &mut Dice) -> Fault {
-    let lasts = Duration::from_millis(dice.between(100, 12_000));
+    let lasts = Duration::from_millis(dice.between(100, 15_000));
     match dice.below(4) {
         0 | 1 => Fault::Cut { from: node, to: dice.index(nodes), lasts },
         2 => Fault::Isolate { node: Some(node), lasts },

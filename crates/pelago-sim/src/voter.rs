@@ -1,14 +1,18 @@
 //! A voter: a small model of what consensus gives the mesh, with elections, replication and confirmations.
 //!
-//! *Is:* terms, the election rule of Raft (a vote only for a log at least as up to date as one's own), commit by a
-//! majority that has flushed, read confirmations by a majority, logs that a new leader overwrites. So a batch may be
+//! *Is:* terms, the election rule of Raft (a vote only for a log at least as up to date as one's own), pre-votes so that
+//! one who was away does not depose a leader that others hear, commit by a majority that has flushed, read confirmations by a majority, logs that a new leader overwrites. So a batch may be
 //! acknowledged, or vanish, or come back after its leader was lost.
 //!
-//! *Is not:* openraft, whose code does not run here, nor all of Raft: no change of voters, no snapshots, no pre-vote (a
-//! voter that hears nothing disturbs the others, which makes more elections). A vote is durable at once: a voter that
+//! *Is not:* openraft, whose code does not run here, nor all of Raft: no change of voters, no snapshots. A vote is durable at once: a voter that
 //! crashed before its vote was flushed has not voted.
 
-use std::{collections::BTreeMap, fmt, rc::Rc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    rc::Rc,
+    time::Duration,
+};
 
 use pelago_core::{
     record::Op,
@@ -20,9 +24,20 @@ use crate::{
     log::{Entry, Log, Position},
 };
 
+/// How long a voter that hears no leader waits at least before it wants to be one.
+const CAMPAIGN_MIN: Duration = Duration::from_millis(600);
+
 /// What voters tell each other.
 #[derive(Debug, Clone)]
 pub(crate) enum Message {
+    /// Would the receiver vote for the sender in this term, which has not begun?
+    AskWhether {
+        term: u64,
+        end: Position,
+    },
+    Would {
+        term: u64,
+    },
     AskVote {
         term: u64,
         end: Position,
@@ -66,13 +81,24 @@ pub(crate) struct Voter {
     committed: usize,
     role: Role,
     campaign_at: Time,
+    /// When a leader was heard last.
+    heard: Time,
 }
 
 #[derive(Debug)]
 enum Role {
     Follower(Following),
-    Candidate { votes: BTreeMap<usize, LogTime> },
-    Leader { peers: Vec<Peer>, round: u64 },
+    /// It has heard no leader for a while and asks whether it may be one.
+    Asking {
+        yes: BTreeSet<usize>,
+    },
+    Candidate {
+        votes: BTreeMap<usize, LogTime>,
+    },
+    Leader {
+        progress: Vec<Progress>,
+        round: u64,
+    },
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -85,7 +111,7 @@ struct Following {
 
 /// What a leader knows of a voter.
 #[derive(Debug, Clone, Copy)]
-struct Peer {
+struct Progress {
     /// What it is sent follows this.
     before: usize,
     /// Up to where it has said to hold the log.
@@ -105,6 +131,7 @@ impl Voter {
             committed: 0,
             role: Role::Follower(Following::default()),
             campaign_at: Time::ZERO,
+            heard: Time::ZERO,
         }
     }
 
@@ -117,6 +144,7 @@ impl Voter {
         self.log.crash();
         self.committed = 0;
         self.role = Role::Follower(Following::default());
+        self.heard = Time::ZERO;
     }
 
     /// The term that this voter leads, as far as it knows.
@@ -128,7 +156,7 @@ impl Voter {
     pub(crate) fn leader(&self) -> Option<usize> {
         match &self.role {
             Role::Follower(following) => following.leader,
-            Role::Candidate { .. } => None,
+            Role::Asking { .. } | Role::Candidate { .. } => None,
             Role::Leader { .. } => Some(self.me),
         }
     }
@@ -147,6 +175,18 @@ impl Voter {
         if self.leads().is_some() {
             return;
         }
+        self.role = Role::Asking { yes: BTreeSet::from([self.me]) };
+        let (term, end) = (self.term + 1, self.log.end());
+        self.tell_all(cx, |_| Message::AskWhether { term, end });
+        self.stand(cx);
+    }
+
+    /// Stands for election once a majority would vote for it.
+    fn stand(&mut self, cx: &mut Context<'_>) {
+        let Role::Asking { yes } = &self.role else { return };
+        if yes.len() <= self.voters / 2 {
+            return;
+        }
         self.term += 1;
         self.vote = Some(self.me);
         self.role = Role::Candidate { votes: BTreeMap::from([(self.me, cx.wall)]) };
@@ -156,13 +196,31 @@ impl Voter {
     }
 
     pub(crate) fn receive(&mut self, from: usize, message: Message, cx: &mut Context<'_>) {
-        if message.term() > self.term {
-            self.term = message.term();
+        if let Some(term) = message.present_term()
+            && term > self.term
+        {
+            self.term = term;
             self.vote = None;
             self.role = Role::Follower(Following::default());
         }
-        let is_old = message.term() < self.term;
+        let is_old = message.present_term().is_some_and(|term| term < self.term);
         match message {
+            Message::AskWhether { term, end } => {
+                let hears = self.leads().is_some() || cx.now - self.heard < CAMPAIGN_MIN;
+                if term > self.term && !hears && end >= self.log.end() {
+                    cx.out.push((from, Message::Would { term }));
+                } else if term <= self.term {
+                    cx.out.push((from, Message::Vote { term: self.term, granted: false, wall: cx.wall }));
+                }
+            }
+            Message::Would { term } => {
+                if let Role::Asking { yes } = &mut self.role
+                    && term == self.term + 1
+                {
+                    yes.insert(from);
+                    self.stand(cx);
+                }
+            }
             Message::AskVote { end, .. } => {
                 let granted = !is_old && self.vote.is_none_or(|vote| vote == from) && end >= self.log.end();
                 if granted {
@@ -185,6 +243,7 @@ impl Voter {
             }
             Message::Append { round, before, entries, committed, .. } => {
                 self.rest(cx);
+                self.heard = cx.now;
                 self.append(from, round, before, entries, committed, cx);
             }
             Message::Appended { round, agrees, .. } => {
@@ -204,9 +263,9 @@ impl Voter {
     /// A leader begins a round: it sends to all what they have not said to hold. A majority that answers it confirms that
     /// this voter still led when the round began.
     pub(crate) fn replicate(&mut self, cx: &mut Context<'_>) {
-        let Role::Leader { peers, round } = &mut self.role else { unreachable!("only a leader replicates") };
+        let Role::Leader { progress, round } = &mut self.role else { unreachable!("only a leader replicates") };
         *round += 1;
-        let (round, befores) = (*round, peers.iter().map(|peer| peer.before).collect::<Vec<_>>());
+        let (round, befores) = (*round, progress.iter().map(|known| known.before).collect::<Vec<_>>());
         let (term, committed, log) = (self.term, self.committed, &self.log);
         self.tell_all(cx, |to| {
             let before = log.position(befores[to]);
@@ -223,8 +282,8 @@ impl Voter {
 
     /// The last round that a majority has answered.
     pub(crate) fn confirmed(&self) -> u64 {
-        let Role::Leader { peers, round } = &self.role else { return 0 };
-        self.of_majority(peers.iter().map(|peer| peer.round), *round)
+        let Role::Leader { progress, round } = &self.role else { return 0 };
+        self.of_majority(progress.iter().map(|known| known.round), *round)
     }
 
     /// What was under way to the disk is there. A follower then says so.
@@ -237,7 +296,7 @@ impl Voter {
     }
 
     fn rest(&mut self, cx: &mut Context<'_>) {
-        self.campaign_at = cx.now + Duration::from_millis(cx.dice.between(600, 1_200));
+        self.campaign_at = cx.now + CAMPAIGN_MIN + Duration::from_millis(cx.dice.below(600));
     }
 
     fn tell_all(&self, cx: &mut Context<'_>, message: impl Fn(usize) -> Message) {
@@ -254,8 +313,8 @@ impl Voter {
         let mut walls: Vec<LogTime> = votes.values().copied().collect();
         walls.sort_unstable();
         let clock = walls[(walls.len() - 1) / 2];
-        let peer = Peer { before: self.log.len(), holds: 0, round: 0 };
-        self.role = Role::Leader { peers: vec![peer; self.voters], round: 0 };
+        let known = Progress { before: self.log.len(), holds: 0, round: 0 };
+        self.role = Role::Leader { progress: vec![known; self.voters], round: 0 };
         self.propose(clock, Rc::new([]), cx);
     }
 
@@ -270,7 +329,7 @@ impl Voter {
     ) {
         let known = match self.role {
             Role::Follower(following) => following,
-            Role::Candidate { .. } => Following::default(),
+            Role::Asking { .. } | Role::Candidate { .. } => Following::default(),
             Role::Leader { .. } => unreachable!("a term has one leader"),
         };
         let mut following = Following { leader: Some(from), round: known.round.max(round), ..known };
@@ -305,24 +364,24 @@ impl Voter {
     }
 
     fn appended(&mut self, from: usize, round: u64, agrees: Result<usize, usize>) {
-        let Role::Leader { peers, .. } = &mut self.role else { return };
-        let peer = &mut peers[from];
-        peer.round = peer.round.max(round);
+        let Role::Leader { progress, .. } = &mut self.role else { return };
+        let known = &mut progress[from];
+        known.round = known.round.max(round);
         match agrees {
             Ok(upto) => {
-                peer.holds = peer.holds.max(upto);
-                peer.before = peer.before.max(peer.holds);
+                known.holds = known.holds.max(upto);
+                known.before = known.before.max(known.holds);
             }
             // What was once held stays held: an answer that says less is an old one, or of a log that was cut off since.
-            Err(upto) => peer.before = upto.max(peer.holds),
+            Err(upto) => known.before = upto.max(known.holds),
         }
         self.advance();
     }
 
     /// What a majority holds is committed, if it ends in this term.
     fn advance(&mut self) {
-        let Role::Leader { peers, .. } = &self.role else { return };
-        let mut upto = self.of_majority(peers.iter().map(|peer| peer.holds), self.held());
+        let Role::Leader { progress, .. } = &self.role else { return };
+        let mut upto = self.of_majority(progress.iter().map(|known| known.holds), self.held());
         if cfg!(planted = "minority_acknowledges") {
             upto = self.held();
         }
@@ -340,12 +399,14 @@ impl Voter {
 }
 
 impl Message {
-    fn term(&self) -> u64 {
+    /// The term that has begun where this comes from.
+    fn present_term(&self) -> Option<u64> {
         match self {
+            Self::AskWhether { .. } | Self::Would { .. } => None,
             Self::AskVote { term, .. }
             | Self::Vote { term, .. }
             | Self::Append { term, .. }
-            | Self::Appended { term, .. } => *term,
+            | Self::Appended { term, .. } => Some(*term),
         }
     }
 }
@@ -353,6 +414,8 @@ impl Message {
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::AskWhether { term, end } => write!(f, "ask for a pre-vote in term {term}, log ends at {end}"),
+            Self::Would { term } => write!(f, "pre-vote in term {term}"),
             Self::AskVote { term, end } => write!(f, "ask for a vote in term {term}, log ends at {end}"),
             Self::Vote { term, granted, .. } => write!(f, "vote in term {term}: {granted}"),
             Self::Append { term, round, before, entries, committed } => {

@@ -39,6 +39,7 @@ impl World {
             }
             Fault::Pause { node, still } => {
                 self.nodes[node].paused_until = self.now + still;
+                self.lose_link_to(node);
                 self.nodes[node].process.is_some()
             }
             Fault::SlowDisk { node, flush, lasts } => {
@@ -78,17 +79,16 @@ impl World {
         seat.voter.crash();
         let process = seat.process.take();
         let was_up = process.is_some();
-        if let Some(holder) = process.and_then(|process| process.holder)
-            && !self.plan.keeps_leases
-            && self.dice.chance(500)
-        {
-            self.lose_link(holder);
-        }
+        self.lose_link(process.and_then(|process| process.holder));
         if was_up {
             self.trace.note(self.now, || format!("node {node} is down"));
             self.after(down, Event::Start { node });
         }
         was_up
+    }
+
+    fn lose_link_to(&mut self, node: usize) {
+        self.lose_link(self.nodes[node].process.as_ref().and_then(|process| process.holder));
     }
 
     fn isolate(&mut self, node: usize, lasts: Duration) -> bool {
@@ -100,6 +100,7 @@ impl World {
     }
 
     fn cut(&mut self, from: usize, to: usize, lasts: Duration) -> bool {
+        self.lose_link_to(from);
         let (from, to) = (Place::Node(from), Place::Node(to));
         self.after(lasts, Event::Mend { from, to });
         from != to && self.network.cut.insert((from, to))

@@ -174,8 +174,9 @@ impl World {
         self.gather_soon(node);
     }
 
-    /// Tells those who lead and are awake that the link to a node that died has ended.
-    pub(super) fn lose_link(&mut self, holder: Holder) {
+    /// Something befell a node that may or may not end its link: then those who lead and are awake hear of it.
+    pub(super) fn lose_link(&mut self, holder: Option<Holder>) {
+        let Some(holder) = holder.filter(|_| !self.plan.keeps_leases && self.dice.chance(500)) else { return };
         for node in 0..self.nodes.len() {
             let now = self.clock(node);
             let seat = &mut self.nodes[node];
