@@ -370,10 +370,10 @@ impl Voter {
         match agrees {
             Ok(upto) => {
                 known.holds = known.holds.max(upto);
-                known.before = known.before.max(known.holds);
+                known.before = known.before.max(upto);
             }
-            // What was once held stays held: an answer that says less is an old one, or of a log that was cut off since.
-            Err(upto) => known.before = upto.max(known.holds),
+            // Perhaps an old answer. Then what it holds is sent to it again.
+            Err(upto) => known.before = upto,
         }
         self.advance();
     }
