@@ -11,7 +11,7 @@ use std::{
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{self, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,8 +23,6 @@ use tokio::{
 
 /// How long a node may take to be ready.
 const READY_MAX: Duration = Duration::from_secs(60);
-/// How often it is looked whether it has stopped.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How many lines of its log are shown when it failed.
 const LOG_LINES_SHOWN: usize = 8;
 
@@ -106,14 +104,6 @@ impl Child {
     pub(crate) fn ask_to_stop(&self) {
         // It may have ended already, which is what is wanted.
         let _ended = kill_process(Pid::from_child(&self.process), Signal::TERM);
-    }
-
-    /// Waits until it has ended, `limit` at most.
-    pub(crate) async fn until_ended(&mut self, limit: Duration) {
-        let until = Instant::now() + limit;
-        while self.has_ended().is_none() && Instant::now() < until {
-            tokio::time::sleep(LOOK_EVERY).await;
-        }
     }
 
     /// How it ended, if it has.

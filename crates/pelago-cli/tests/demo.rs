@@ -159,7 +159,7 @@ fn demo(files: &Path, place: &Path, args: &[&str]) -> Output {
 fn begun(files: &Path, place: &Path) -> Child {
     let mut demo = command(files, place, &[]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
     let stderr = BufReader::new(demo.stderr.take().expect("stderr is piped"));
-    let killing = stderr.lines().map_while(Result::ok).any(|line| line.contains("killed"));
+    let killing = stderr.lines().map_while(Result::ok).any(|line| line.contains("killed node-"));
     assert!(killing, "it ended too early");
     demo
 }

@@ -27,7 +27,7 @@ fn a_mesh_of_three_stops_cleanly_and_comes_up_again_where_it_was() {
         assert_eq!(up.ask(node, &["agent", "ask", "counter:a", "1"]), *counted, "by node {node}");
     }
     let status = up.status(1);
-    assert_eq!((&status["voters"], &status["can_lose"]), (&json!(["node-1", "node-2", "node-3"]), &json!(1)));
+    assert_eq!((status["voters"].as_array().map(Vec::len), &status["can_lose"]), (Some(3), &json!(1)));
     let before = up.places();
     assert_eq!(up.end_by(Signal::TERM), Some(0), "{}", home.logs());
     assert!(!works_in(home.path()), "a node lives on");

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use pelago_core::record::{Op, Outcome};
+use pelago_core::record::{Finish, MessageBody, NewTask, Op, Outcome, Verdict};
 use pelago_store::{Propose, ProposeError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -104,27 +104,40 @@ fn cut(waiting: &mut Vec<Item>) -> Vec<Item> {
     waiting.drain(..n).collect()
 }
 
-/// About how many bytes of payload an op carries.
+/// About how many bytes of an entry an op takes. An entry has to fit into a frame of twice [`BATCH_BYTES`].
 fn weight(op: &Op) -> usize {
-    const HEADER: usize = 64;
+    /// Ids, names, numbers and what is around them.
+    const HEADER: usize = 256;
+    let sends = |sends: &[MessageBody]| sends.iter().map(|send| HEADER + send.payload.len()).sum::<usize>();
+    let tasks = |tasks: &[NewTask]| tasks.iter().map(|task| HEADER + task.input.len()).sum::<usize>();
+    let finish = |finish: &Finish| {
+        let verdict = match &finish.verdict {
+            Verdict::Done(result) => result.len(),
+            Verdict::Failed { reason, .. } | Verdict::Hopeless { reason } => reason.len(),
+            Verdict::Returned => 0,
+        };
+        HEADER + verdict + sends(&finish.sends) + tasks(&finish.enqueues)
+    };
     HEADER
         + match op {
             Op::Turn(turn) => {
-                let sends: usize = turn.sends.iter().map(|send| send.payload.len()).sum();
-                let inputs: usize = turn.enqueues.iter().map(|task| task.input.len()).sum();
-                let replies: usize = turn.replies.iter().map(|reply| reply.reply.len()).sum();
-                turn.state.as_ref().map_or(0, bytes::Bytes::len) + sends + inputs + replies
+                let buried: usize = turn.buried.iter().map(|(_, reason)| HEADER + reason.len()).sum();
+                let replies: usize = turn.replies.iter().map(|reply| HEADER + reply.reply.len()).sum();
+                let finishes: usize = turn.finishes.iter().map(finish).sum();
+                let state = turn.state.as_ref().map_or(0, bytes::Bytes::len);
+                let consumed = turn.consumed.len() * HEADER;
+                state + consumed + buried + replies + finishes + sends(&turn.sends) + tasks(&turn.enqueues)
             }
             Op::Send(send) => send.body.payload.len(),
             Op::Enqueue(enqueue) => enqueue.task.input.len(),
-            Op::Finish(finish) => finish.sends.iter().map(|send| send.payload.len()).sum(),
+            Op::Finish(ended) => finish(ended),
             Op::Progress(progress) => progress.notes.iter().map(bytes::Bytes::len).sum(),
+            Op::Cancel(cancel) => cancel.reason.len(),
             Op::Register(_)
             | Op::Expire(_)
             | Op::Claim(_)
             | Op::Release(_)
             | Op::Assign(_)
-            | Op::Cancel(_)
             | Op::Retry(_)
             | Op::TimeOut(_)
             | Op::Sweep(_) => 0,

@@ -34,6 +34,8 @@ pub(crate) enum Request {
     Poison { number: u64 },
     /// Append a number, but fail often.
     Flaky { number: u64 },
+    /// Append a number, but fail and say that trying again is of no use.
+    Hopeless { number: u64 },
 }
 
 impl Request {
@@ -54,7 +56,8 @@ impl Request {
             | Self::Delegate { number, .. }
             | Self::Stall { number }
             | Self::Poison { number }
-            | Self::Flaky { number } => Some(number),
+            | Self::Flaky { number }
+            | Self::Hopeless { number } => Some(number),
             Self::Peek | Self::Refuse => None,
         }
     }
@@ -71,6 +74,7 @@ impl fmt::Display for Request {
             Self::Stall { number } => write!(f, "stall {number}"),
             Self::Poison { number } => write!(f, "poison {number}"),
             Self::Flaky { number } => write!(f, "flaky {number}"),
+            Self::Hopeless { number } => write!(f, "hopeless {number}"),
         }
     }
 }
@@ -96,6 +100,7 @@ impl FromStr for Request {
             ("stall", &[number]) => Self::Stall { number },
             ("poison", &[number]) => Self::Poison { number },
             ("flaky", &[number]) => Self::Flaky { number },
+            ("hopeless", &[number]) => Self::Hopeless { number },
             _ => return Err(NotARequest(text.to_owned())),
         })
     }
@@ -156,6 +161,7 @@ fn end(mut produced: Produced, request: Request, error: &str, dice: &mut Dice) -
             produced.enqueues.push(new_task(register_id(to), Request::Append { number: task }));
             Ok(produced)
         }
+        Request::Hopeless { .. } => Err(Failure::Hopeless(error.to_owned())),
         Request::Refuse | Request::Poison { .. } => failed(),
         Request::Flaky { .. } if dice.chance(600) => failed(),
         Request::Flaky { .. } => Ok(produced),
@@ -206,6 +212,11 @@ pub(crate) fn numbers_of(state: &[u8]) -> Vec<u64> {
 /// The result of an attempt names it, so that one attempt's result cannot pass for another's.
 pub(crate) fn result_of(task: TaskId, token: FencingToken) -> Bytes {
     Bytes::from(format!("{task} by {token}"))
+}
+
+/// What an attempt has to say while it runs: the first `n` of its notes, each named after it.
+pub(crate) fn notes_of(token: FencingToken, n: u64) -> Vec<Bytes> {
+    (0..n).map(|n| Bytes::from(format!("{token} note {n}"))).collect()
 }
 
 pub(crate) fn register_name() -> Name {

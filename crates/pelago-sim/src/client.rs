@@ -157,9 +157,11 @@ impl Client {
             }
             // To something that this client gave up.
             Packet::Answer { .. } | Packet::Decided { .. } => Ok(()),
-            Packet::Propose { .. }
+            Packet::Raft(_)
+            | Packet::Propose { .. }
             | Packet::Heartbeat { .. }
             | Packet::Granted { .. }
+            | Packet::Over { .. }
             | Packet::Load { .. }
             | Packet::Loaded { .. }
             | Packet::LookUp { .. }
@@ -294,10 +296,15 @@ fn enqueue(register: AgentId, number: u64, cx: &mut Context<'_>) -> Wanted {
         0..60 => Request::Append { number },
         60..80 => Request::Flaky { number },
         80..85 => Request::Stall { number },
-        85..90 => Request::Poison { number },
+        85..88 => Request::Poison { number },
+        88..91 => Request::Hopeless { number },
         _ => Request::Tell { number, sent: cx.number(), to: cx.dice.below(REGISTERS) },
     };
     let mut task = behaviour::new_task(agent, request);
+    let nodes = cx.rows.nodes.len();
+    if task.agent.key.is_none() && nodes > 0 && cx.dice.chance(300) {
+        task.node = cx.rows.nodes.keys().nth(cx.dice.index(nodes)).copied();
+    }
     task.idempotency = cx.dice.chance(400).then(|| key(number));
     task.delay_ms = if cx.dice.chance(150) { cx.dice.below(4_000) } else { 0 };
     task.priority = u8::try_from(cx.dice.below(4)).expect("it is small");

@@ -25,6 +25,11 @@ impl Dice {
         low + self.below(high - low + 1)
     }
 
+    /// A number from `-most` to `most`.
+    pub(crate) fn either(&mut self, most: u32) -> i64 {
+        i64::try_from(self.below(2 * u64::from(most) + 1)).expect("it is small") - i64::from(most)
+    }
+
     /// An index below `n`.
     pub(crate) fn index(&mut self, n: usize) -> usize {
         usize::try_from(self.below(n as u64)).expect("an index fits")

@@ -6,38 +6,52 @@ use std::{collections::BTreeMap, time::Duration};
 
 use pelago_core::time::Time;
 
-use crate::{
-    dice::Dice,
-    network::{Place, Weather},
-};
+use crate::{dice::Dice, network::Weather};
 
-/// Something that goes wrong at a point in time.
+/// Something that goes wrong at a point in time. A node is an agent's host and a voter in one process: what befalls one
+/// befalls the other.
 #[derive(Debug, Clone)]
 pub(crate) enum Fault {
-    /// A node's process dies and starts again, with nothing in memory.
+    /// A node's process dies and starts again, with nothing but what was flushed.
     Crash { node: usize, down: Duration },
+    /// The same, of whichever node leads.
+    CrashLeader { down: Duration },
+    /// The leader dies when it has written the next batch, or when it has applied it and told nobody.
+    CrashAt { applied: bool, down: Duration },
+    /// All nodes die at once.
+    PowerCut { down: Duration },
     /// A node's process stands still, and then goes on as if nothing had been.
     Pause { node: usize, still: Duration },
-    /// The leader is lost with what it had not applied; the next one knows only the rows.
-    LoseLeader { election: Duration, clock_ahead_ms: u64 },
-    /// A batch is rolled back whole, or its answers are lost: in both cases with its leader.
-    FailBatch { applied: bool, election: Duration },
+    /// A node's next flush fails. It stops: what a second try would say is not to be believed.
+    FailFlush { node: usize, down: Duration },
+    /// A node's flushes take long for a time.
+    SlowDisk { node: usize, flush: Duration, lasts: Duration },
+    /// A node's wall clock is set to something else.
+    TurnClock { node: usize, ahead_ms: i64 },
     /// The network turns bad for a time.
     Storm { weather: Weather, lasts: Duration },
     /// Nothing passes in one direction for a time.
-    Cut { from: Place, to: Place, lasts: Duration },
+    Cut { from: usize, to: usize, lasts: Duration },
+    /// Nothing passes between one node and the others for a time: whoever leads, if none is named.
+    Isolate { node: Option<usize>, lasts: Duration },
 }
 
 impl Fault {
     pub(crate) fn kind(&self) -> &'static str {
         match self {
             Self::Crash { .. } => "node crashed",
+            Self::CrashLeader { .. } => "leader crashed",
+            Self::CrashAt { applied: false, .. } => "leader crashed after it had written a batch",
+            Self::CrashAt { applied: true, .. } => "leader crashed before it had answered",
+            Self::PowerCut { .. } => "power cut",
             Self::Pause { .. } => "node paused",
-            Self::LoseLeader { .. } => "leader lost",
-            Self::FailBatch { applied: false, .. } => "batch rolled back",
-            Self::FailBatch { applied: true, .. } => "answers of a batch lost",
+            Self::FailFlush { .. } => "flush failed",
+            Self::SlowDisk { .. } => "slow disk",
+            Self::TurnClock { .. } => "wall clock turned",
             Self::Storm { .. } => "storm",
-            Self::Cut { .. } => "partition",
+            Self::Cut { .. } => "one-way partition",
+            Self::Isolate { node: None, .. } => "leader in the minority",
+            Self::Isolate { node: Some(_), .. } => "node in the minority",
         }
     }
 }
@@ -71,20 +85,24 @@ pub(crate) struct Plan {
     /// When all faults end.
     pub(crate) heal: Time,
     pub(crate) faults: Vec<(Time, Fault)>,
-    /// How much faster each node's clock runs than true time, in millionths; and how far it is ahead.
+    /// The clocks of each node.
     pub(crate) clocks: Vec<Clock>,
+    /// Whether steady clocks differ by no more than leases allow for, and nobody is given up sooner than after a whole one.
+    pub(crate) keeps_leases: bool,
     /// Whether nodes stop by themselves when their lease lapses. Safety must not rest on that.
     pub(crate) fences_itself: bool,
     /// Whether look-ups hand out what is already being handled.
     pub(crate) careless_look_ups: bool,
 }
 
-/// A node's own clock.
-#[derive(Debug, Clone, Copy, Default)]
+/// A node's own clocks.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     ahead: Duration,
-    /// 1,000,000 runs as fast as true time.
+    /// How fast its steady clock runs: 1,000,000 is as fast as true time.
     rate: u64,
+    /// How far its wall clock is from the truth.
+    pub(crate) wall_ahead_ms: i64,
 }
 
 impl Clock {
@@ -100,12 +118,12 @@ impl Clock {
 }
 
 /// The kinds of faults; each seed takes each with one chance in two.
-const KINDS: u64 = 6;
+const KINDS: u64 = 11;
 
 impl Plan {
     pub(crate) fn of(seed: u64, dice: &mut Dice) -> Self {
         let nodes = if seed % 5 == 4 { 1 } else { 3 };
-        let heal = Time::ZERO + Duration::from_secs(dice.between(15, 35));
+        let heal = Time::ZERO + Duration::from_secs(dice.between(20, 45));
         let mut kinds: Vec<u64> = (0..KINDS).filter(|_| dice.chance(500)).collect();
         if kinds.is_empty() {
             kinds.push(dice.below(KINDS));
@@ -115,31 +133,44 @@ impl Plan {
         while at < heal {
             let kind = kinds[dice.index(kinds.len())];
             faults.push((at, fault(kind, nodes, dice)));
-            at = at + Duration::from_millis(dice.between(100, 4_000));
+            at = at + Duration::from_millis(dice.between(100, 7_000));
         }
-        let skewed = dice.chance(500);
-        let clocks = (0..nodes).map(|_| clock(skewed, dice)).collect();
-        Self { heal, faults, clocks, fences_itself: dice.chance(500), careless_look_ups: dice.chance(300) }
+        // How far steady clocks are from the truth: not at all, as far as leases allow for, or further.
+        let skew_ppm = [0, 10_000, 100_000][dice.index(3)];
+        let clocks = (0..nodes).map(|_| clock(skew_ppm, dice)).collect();
+        Self {
+            heal,
+            faults,
+            clocks,
+            keeps_leases: skew_ppm <= 10_000 && dice.chance(500),
+            fences_itself: dice.chance(500),
+            careless_look_ups: dice.chance(300),
+        }
     }
 }
 
-fn clock(skewed: bool, dice: &mut Dice) -> Clock {
-    if !skewed {
-        return Clock { ahead: Duration::ZERO, rate: 1_000_000 };
-    }
-    Clock { ahead: Duration::from_millis(dice.below(3_600_000)), rate: dice.between(900_000, 1_100_000) }
+fn clock(skew_ppm: u32, dice: &mut Dice) -> Clock {
+    let rate = 1_000_000_u64.saturating_add_signed(dice.either(skew_ppm));
+    Clock { ahead: Duration::from_millis(dice.below(3_600_000)), rate, wall_ahead_ms: dice.either(60_000) }
 }
 
 fn fault(kind: u64, nodes: usize, dice: &mut Dice) -> Fault {
     let node = dice.index(nodes);
-    let election = Duration::from_millis(dice.between(100, 3_000));
+    let down = Duration::from_millis(dice.between(10, 12_000));
+    let lasts = Duration::from_millis(dice.between(200, 8_000));
     match kind {
-        0 => Fault::Crash { node, down: Duration::from_millis(dice.between(10, 12_000)) },
+        0 => Fault::Crash { node, down },
         1 => Fault::Pause { node, still: Duration::from_millis(dice.between(50, 12_000)) },
-        2 => Fault::LoseLeader { election, clock_ahead_ms: dice.below(60_000) },
-        3 => Fault::FailBatch { applied: dice.chance(500), election },
-        4 => Fault::Storm { weather: weather(dice), lasts: Duration::from_millis(dice.between(200, 8_000)) },
-        _ => cut(node, nodes, dice),
+        2 => Fault::CrashLeader { down },
+        3 => Fault::CrashAt { applied: dice.chance(500), down },
+        4 => Fault::PowerCut { down: down / 4 },
+        5 => Fault::FailFlush { node, down },
+        6 => Fault::SlowDisk { node, flush: Duration::from_millis(dice.between(20, 4_000)), lasts },
+        7 => Fault::Storm { weather: weather(dice), lasts },
+        8 => Fault::TurnClock { node, ahead_ms: dice.either(3_600_000) },
+        // Long enough that whoever stands still is given up, and comes back.
+        9 => Fault::Pause { node, still: Duration::from_millis(dice.between(2_000, 15_000)) },
+        _ => partition(node, nodes, dice),
     }
 }
 
@@ -148,10 +179,11 @@ fn weather(dice: &mut Dice) -> Weather {
     Weather { drop: some(300), duplicate: some(300), delay: some(400), very_late: some(60) }
 }
 
-fn cut(node: usize, nodes: usize, dice: &mut Dice) -> Fault {
-    let lasts = Duration::from_millis(dice.between(100, 12_000));
-    let node = Place::Node(node);
-    let other = if nodes > 1 && dice.chance(300) { Place::Node(dice.index(nodes)) } else { Place::Leader };
-    let (from, to) = if dice.chance(500) { (node, other) } else { (other, node) };
-    Fault::Cut { from, to, lasts }
+fn partition(node: usize, nodes: usize, dice: &mut Dice) -> Fault {
+    let lasts = Duration::from_millis(dice.between(100, 15_000));
+    match dice.below(4) {
+        0 | 1 => Fault::Cut { from: node, to: dice.index(nodes), lasts },
+        2 => Fault::Isolate { node: Some(node), lasts },
+        _ => Fault::Isolate { node: None, lasts },
+    }
 }

@@ -1,13 +1,11 @@
 //! The leader's seat: gathers proposals into batches, drives the production scheduler, and gives up nodes that it does
-//! not hear of.
+//! not hear of. It is there from when the first entry of its term was applied until its voter leads no more.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Duration,
-};
+use std::collections::{BTreeSet, VecDeque};
 
 use pelago_core::{
     id::{Holder, TaskId},
+    lease::{self, Beat, Confirmation, Grants},
     record::{self, Assign, Expire, Op, Outcome, Task, TaskState, TimeOut, Write},
     task::{Config, Effect, Input, Scheduler, Waiting},
     time::{LogTime, Time},
@@ -15,27 +13,30 @@ use pelago_core::{
 
 use crate::{
     dice::Dice,
-    log::Applied,
+    ledger::Applied,
     network::{Packet, Place, ProposalKey},
     node,
     store::MapRows,
 };
 
-/// How long the leader waits for a node before it gives it up: 6 s and what clocks may differ by.
-const LEASE: Duration = Duration::from_millis(6_310);
 /// The most items of a batch.
 const ITEMS_MAX: usize = 32;
+/// The most batches that wait for a majority. What comes meanwhile is the next batch.
+const IN_FLIGHT_MAX: usize = 2;
 
 #[derive(Debug)]
 pub(crate) struct Leader {
     pub(crate) term: u64,
     scheduler: Scheduler,
     queue: VecDeque<(Option<ProposalKey>, Op)>,
-    flushing: bool,
+    gathering: bool,
+    /// Batches that are not applied yet, by index.
+    in_flight: VecDeque<(usize, Vec<Option<ProposalKey>>)>,
+    pub(crate) reads: Reads,
     seats: BTreeSet<Holder>,
-    heard: BTreeMap<Holder, Time>,
-    /// Proposed to be given up: never granted again.
-    given_up: BTreeSet<Holder>,
+    grants: Grants,
+    /// What is to be told to nodes.
+    pub(crate) out: Vec<(Place, Packet)>,
     /// Its clock when its term began, in the log's time.
     clock: LogTime,
     began: Time,
@@ -44,19 +45,56 @@ pub(crate) struct Leader {
 /// Proposals that are applied together, with those who wait for the outcome.
 pub(crate) type Batch = Vec<(Option<ProposalKey>, Op)>;
 
+/// Reads that wait until a majority confirms that this node still led when they had come.
+#[derive(Debug, Default)]
+pub(crate) struct Reads {
+    waiting: Vec<Read>,
+    /// Those of the round under way.
+    asked: Option<(u64, Vec<Read>)>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Read {
+    /// What is read, and for whom.
+    Rows(Place, Box<Packet>),
+    /// Nothing: leases may be granted.
+    Leases(Confirmation),
+}
+
+impl Reads {
+    pub(crate) fn push(&mut self, read: Read) {
+        self.waiting.push(read);
+    }
+
+    /// Whether a round is to be begun for those that wait.
+    pub(crate) fn wants_round(&self) -> bool {
+        self.asked.is_none() && !self.waiting.is_empty()
+    }
+
+    pub(crate) fn begin(&mut self, round: u64) {
+        self.asked = Some((round, std::mem::take(&mut self.waiting)));
+    }
+
+    /// The reads that may be answered after a majority has answered `round`.
+    pub(crate) fn confirmed(&mut self, round: u64) -> Vec<Read> {
+        self.asked.take_if(|(asked, _)| *asked <= round).map_or_else(Vec::new, |(_, reads)| reads)
+    }
+}
+
 impl Leader {
     /// A new leader: it knows the rows and nothing else.
-    pub(crate) fn new(term: u64, now: Time, clock: LogTime, rows: &MapRows, dice: &mut Dice) -> Self {
+    pub(crate) fn new(term: u64, now: Time, rows: &MapRows, dice: &mut Dice) -> Self {
         let mut leader = Self {
             term,
             scheduler: Scheduler::new(Config::default()),
             queue: VecDeque::new(),
-            flushing: false,
+            gathering: false,
+            in_flight: VecDeque::new(),
+            reads: Reads::default(),
             seats: BTreeSet::new(),
-            // It cannot know what its predecessor granted: everybody gets a full lease.
-            heard: rows.live().map(|holder| (holder, now)).collect(),
-            given_up: BTreeSet::new(),
-            clock,
+            grants: Grants::new(lease::Config::default(), now, rows.live()),
+            out: Vec::new(),
+            clock: rows.time,
             began: now,
         };
         // Nodes and tasks come to it from different places, so in either order.
@@ -77,10 +115,10 @@ impl Leader {
         self.clock.plus_millis(u64::try_from((now - self.began).as_millis()).expect("a term is short"))
     }
 
-    /// Whether a batch is to be applied that nobody has announced yet.
-    pub(crate) fn begin_flush(&mut self) -> bool {
-        let begins = !self.flushing && !self.queue.is_empty();
-        self.flushing |= begins;
+    /// Whether a batch is to be gathered that nobody has announced yet.
+    pub(crate) fn begin_gathering(&mut self) -> bool {
+        let begins = !self.gathering && self.in_flight.len() < IN_FLIGHT_MAX && !self.queue.is_empty();
+        self.gathering |= begins;
         begins
     }
 
@@ -103,17 +141,45 @@ impl Leader {
         self.queue.push_back((key, op));
     }
 
-    pub(crate) fn heartbeat(&mut self, now: Time, holder: Holder, rows: &MapRows) -> bool {
-        let may_act = rows.is_live(holder) && !self.given_up.contains(&holder);
-        if may_act {
-            self.heard.insert(holder, now);
+    pub(crate) fn heartbeat(&mut self, now: Time, holder: Holder, beat: Beat, rows: &MapRows) {
+        self.lease(now, lease::Input::Heartbeat { holder, beat }, rows);
+    }
+
+    /// A majority confirmed that this node led, and what was committed by then is applied.
+    pub(crate) fn confirmed(&mut self, now: Time, confirmation: Confirmation, rows: &MapRows) {
+        self.lease(now, lease::Input::Confirmed(confirmation), rows);
+    }
+
+    /// The link to a run's node ended without a goodbye.
+    pub(crate) fn link_lost(&mut self, now: Time, holder: Holder, rows: &MapRows) {
+        self.lease(now, lease::Input::LinkLost(holder), rows);
+    }
+
+    fn lease(&mut self, now: Time, input: lease::Input, rows: &MapRows) {
+        let mut effects = Vec::new();
+        self.grants.handle(now, input, &mut effects);
+        self.carry_out_leases(effects, rows);
+    }
+
+    fn carry_out_leases(&mut self, effects: Vec<lease::Effect>, rows: &MapRows) {
+        for effect in effects {
+            match effect {
+                lease::Effect::Confirm(confirmation) => self.reads.push(Read::Leases(confirmation)),
+                lease::Effect::Grant { holder, beat } => {
+                    let nodes = rows.live().map(|holder| (holder, node::place(holder.node, rows))).collect();
+                    self.out.push((node::place(holder.node, rows), Packet::Granted { holder, beat, nodes }));
+                }
+                lease::Effect::Refuse(holder) => {
+                    self.out.push((node::place(holder.node, rows), Packet::Over { holder }));
+                }
+                lease::Effect::Expire(holder) => self.queue.push_back((None, Op::Expire(Expire { holder }))),
+            }
         }
-        may_act
     }
 
     /// Whether nothing waits to be applied.
     pub(crate) fn is_idle(&self) -> bool {
-        self.queue.is_empty()
+        self.queue.is_empty() && self.in_flight.is_empty()
     }
 
     /// How many tasks the scheduler believes to wait, to run, and to take room on nodes.
@@ -124,44 +190,45 @@ impl Leader {
 
     /// The next batch. A registration is one of its own, since the entry's index becomes an id.
     pub(crate) fn take_batch(&mut self) -> Batch {
-        self.flushing = false;
+        self.gathering = false;
         let alone = |op: &Op| matches!(op, Op::Register(_));
         let together = self.queue.iter().take(ITEMS_MAX).take_while(|(_, op)| !alone(op)).count();
         self.queue.drain(..together.max(1).min(self.queue.len())).collect()
     }
 
+    pub(crate) fn appended(&mut self, index: usize, waiting: Vec<Option<ProposalKey>>) {
+        self.in_flight.push_back((index, waiting));
+    }
+
+    /// Who waits for the batch at `index`, if it was appended by this leader.
+    pub(crate) fn take_waiting(&mut self, index: usize) -> Vec<Option<ProposalKey>> {
+        let next = self.in_flight.pop_front_if(|(first, _)| *first == index);
+        next.map_or_else(Vec::new, |(_, waiting)| waiting)
+    }
+
     /// Looks for nodes that were not heard of, and for attempts that take too long.
     pub(crate) fn tick(&mut self, now: Time, rows: &MapRows, dice: &mut Dice) {
-        let silent = |(_, heard): &(&Holder, &Time)| now - **heard > LEASE;
-        let silent: Vec<Holder> = self.heard.iter().filter(silent).map(|(holder, _)| *holder).collect();
-        for holder in silent {
-            self.heard.remove(&holder);
-            self.given_up.insert(holder);
-            self.queue.push_back((None, Op::Expire(Expire { holder })));
+        let mut effects = Vec::new();
+        if self.grants.deadline().is_some_and(|due| due <= now) {
+            self.grants.expire(now, &mut effects);
         }
+        self.carry_out_leases(effects, rows);
         let mut effects = Vec::new();
         self.scheduler.expire(rows.time.max(self.clock(now)), &mut effects);
         self.carry_out(effects, rows, dice);
     }
 
-    /// Takes note of what was applied. Returns what to tell the nodes.
-    pub(crate) fn applied(
-        &mut self,
-        now: Time,
-        applied: &Applied,
-        rows: &MapRows,
-        dice: &mut Dice,
-    ) -> Vec<(Place, Packet)> {
+    /// Takes note of what was applied.
+    pub(crate) fn applied(&mut self, now: Time, applied: &Applied, rows: &MapRows, dice: &mut Dice) {
         if let Outcome::Registered { holder, .. } = applied.outcome {
-            self.heard.retain(|older, _| older.node != holder.node);
-            self.heard.insert(holder, now);
+            self.lease(now, lease::Input::Up(holder), rows);
             self.seat(now, holder, rows, dice);
         }
         self.forget_the_dead(now, rows, dice);
         for task in concerned(applied) {
             self.tell_task(now, task, rows, dice);
         }
-        wakes(applied, rows)
+        self.out.extend(wakes(applied, rows));
     }
 
     fn seat_all(&mut self, now: Time, rows: &MapRows, dice: &mut Dice) {
@@ -180,6 +247,7 @@ impl Leader {
         for holder in dead {
             self.seats.remove(&holder);
             self.tell(now, Input::NodeGone(holder), dice, rows);
+            self.lease(now, lease::Input::Gone(holder), rows);
         }
     }
 

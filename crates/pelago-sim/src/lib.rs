@@ -1,12 +1,11 @@
 //! Step simulator over the production cores.
 //!
-//! *Is:* a whole mesh in one thread: nodes that run production activations, a leader that runs the production
-//! scheduler, a store that decides by the production rules, clients, and a network between them that loses, delays,
-//! repeats and reorders. Time and chance come from one seed: the same seed makes the same run, step by step. After every
-//! step the invariants are checked; then all faults end and everything must recover.
+//! *Is:* a whole mesh in one thread: nodes that run production activations, voters that keep a log between them (a model
+//! of consensus), a leader that runs the production scheduler, a store that decides by the production rules, clients, and
+//! a network that loses, delays, repeats and reorders. Time and chance come from one seed: the same seed makes the same
+//! run, step by step. After every step the invariants are checked; then all faults end and everything must recover.
 //!
-//! *Is not:* a test of sockets, disks or Raft: the store is one authority here, and the loops of a real node are stood
-//! for by a few lines.
+//! *Is not:* a test of sockets, disks or openraft, and the loops of a real node are stood for by a few lines.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +16,7 @@ mod faults;
 mod hosted;
 mod invariants;
 mod leader;
+mod ledger;
 mod log;
 mod network;
 mod node;
@@ -25,6 +25,7 @@ pub mod scenarios;
 pub mod store;
 mod trace;
 mod view;
+mod voter;
 mod workload;
 mod world;
 

@@ -1,102 +1,123 @@
-//! The store as one authority: a log of batches, each item decided by the production rules over the rows of a map.
+//! A voter's log: what is written, and of that what a crash leaves.
 //!
-//! It neither loses nor reorders what it applied. What may be lost is everything around it: a batch before it is
-//! applied, and the answers after.
+//! A flush takes time and covers what was written when it began. Cutting off a tail becomes durable with the next flush
+//! too: a crash before it brings the old tail back.
 
-use pelago_core::{
-    id::{FencingToken, Holder, TaskId},
-    record::{self, Op, Outcome, Refusal, Stamp, Write},
-    time::LogTime,
-};
+use std::{fmt, rc::Rc};
 
-use crate::{
-    invariants::{Invariants, Violation},
-    store::MapRows,
-};
+use pelago_core::{record::Op, time::LogTime};
 
+/// One batch, as it is replicated. A term has one leader, so index and term name an entry.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) term: u64,
+    pub(crate) clock: LogTime,
+    /// None in the first entry of a term.
+    pub(crate) ops: Rc<[Op]>,
+}
+
+/// Where a log ends. The greater one is the more up to date.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Position {
+    pub(crate) term: u64,
+    pub(crate) index: usize,
+}
+
+/// Indexes count from 1.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    pub(crate) rows: MapRows,
-    index: u64,
+    written: Vec<Entry>,
+    disk: Vec<Entry>,
+    /// How many entries at the front are the same on the disk, once the flush under way has ended.
+    same: usize,
+    flushing: Option<Flushing>,
+    cut_off: usize,
 }
 
-/// An item that was decided.
 #[derive(Debug)]
-pub(crate) struct Applied {
-    pub(crate) stamp: Stamp,
-    pub(crate) op: Op,
-    pub(crate) outcome: Outcome,
-    pub(crate) writes: Vec<Write>,
-    pub(crate) taken: Vec<Taken>,
-}
-
-impl Applied {
-    /// What this item shows to have happened, if it is one of those things that a run is made for.
-    pub(crate) fn sighting(&self) -> Option<&'static str> {
-        match (&self.op, &self.outcome) {
-            (Op::Turn(_), Outcome::Refused(Refusal::Fenced { .. })) => Some("turn of an older epoch refused"),
-            (Op::Turn(_), Outcome::Committed) if self.writes.is_empty() => Some("turn recognised the second time"),
-            (Op::Turn(_), Outcome::Duplicate { .. }) => Some("ask under a known key answered again"),
-            (Op::Turn(_), Outcome::Refused(Refusal::MessageGone { .. })) => Some("message handled before"),
-            (Op::Turn(turn), Outcome::Committed) if !turn.buried.is_empty() => Some("message buried"),
-            (Op::Turn(_) | Op::Finish(_), Outcome::Refused(Refusal::StaleToken { .. })) => Some("late result refused"),
-            (Op::Claim(_), Outcome::Refused(Refusal::Fenced { .. })) => Some("claim lost to another"),
-            (Op::Claim(_), Outcome::Refused(Refusal::HolderGone(_))) => Some("claim of a lost node refused"),
-            (Op::Enqueue(_), Outcome::Existing { .. }) => Some("task under a known key enqueued again"),
-            (Op::Expire(_), Outcome::Expired { freed }) if !freed.is_empty() => Some("tasks of a lost node freed"),
-            (Op::TimeOut(_), Outcome::Committed) => Some("attempt timed out"),
-            _ => None,
-        }
-    }
-}
-
-/// An attempt that was taken away from its node.
-#[derive(Debug)]
-pub(crate) struct Taken {
-    pub(crate) task: TaskId,
-    pub(crate) holder: Holder,
-    pub(crate) token: FencingToken,
+struct Flushing {
+    from: usize,
+    entries: Vec<Entry>,
 }
 
 impl Log {
-    /// Applies one batch as an entry of the log. Each item is shown to the invariants before anybody can read what it
-    /// wrote. The log's time never goes back, whatever the leader's clock says.
-    pub(crate) fn append(
-        &mut self,
-        clock: LogTime,
-        batch: Vec<Op>,
-        invariants: &mut Invariants,
-    ) -> Result<Vec<Applied>, Violation> {
-        self.index += 1;
-        self.rows.time = self.rows.time.max(clock);
-        let (index, time) = (self.index, self.rows.time);
-        let stamps = (0..).map(|item| Stamp { index, item, time });
-        stamps.zip(batch).map(|(stamp, op)| self.apply(stamp, op, invariants)).collect()
+    pub(crate) fn len(&self) -> usize {
+        self.written.len()
     }
 
-    fn apply(&mut self, stamp: Stamp, op: Op, invariants: &mut Invariants) -> Result<Applied, Violation> {
-        let mut writes = Vec::new();
-        let Ok(outcome) = record::decide(stamp, &op, &self.rows, &mut writes);
-        let taken = taken(&op, &writes, &self.rows);
-        let applied = Applied { stamp, op, outcome, writes, taken };
-        invariants.check(&applied, &self.rows)?;
-        for write in &applied.writes {
-            self.rows.apply_write(write.clone());
+    pub(crate) fn end(&self) -> Position {
+        self.position(self.len())
+    }
+
+    pub(crate) fn entry(&self, index: usize) -> Option<&Entry> {
+        self.written.get(index.checked_sub(1)?)
+    }
+
+    pub(crate) fn position(&self, index: usize) -> Position {
+        Position { term: self.entry(index).map_or(0, |entry| entry.term), index }
+    }
+
+    pub(crate) fn holds(&self, at: Position) -> bool {
+        at.index <= self.len() && self.position(at.index) == at
+    }
+
+    pub(crate) fn after(&self, index: usize) -> Vec<Entry> {
+        self.written[index..].to_vec()
+    }
+
+    pub(crate) fn push(&mut self, entry: Entry) {
+        self.written.push(entry);
+    }
+
+    /// Takes over what a leader says to follow `index`. Only what contradicts it is cut off: the message may be old.
+    pub(crate) fn accept(&mut self, index: usize, entries: Vec<Entry>) {
+        for (index, entry) in (index + 1..).zip(entries) {
+            if self.holds(Position { term: entry.term, index }) {
+                continue;
+            }
+            self.cut_off += self.len() - (index - 1);
+            self.written.truncate(index - 1);
+            self.same = self.same.min(index - 1);
+            self.push(entry);
         }
-        Ok(applied)
+    }
+
+    /// How many entries were ever cut off for others.
+    pub(crate) fn cut_off(&self) -> usize {
+        self.cut_off
+    }
+
+    /// How many entries a crash would leave as they are.
+    pub(crate) fn flushed(&self) -> usize {
+        self.flushing.as_ref().map_or(self.same, |flushing| flushing.from.min(self.same))
+    }
+
+    /// Whether a flush has begun. One is under way at a time.
+    pub(crate) fn begin_flush(&mut self) -> bool {
+        if self.flushing.is_some() || self.same == self.len() {
+            return false;
+        }
+        self.flushing = Some(Flushing { from: self.same, entries: self.after(self.same) });
+        self.same = self.len();
+        true
+    }
+
+    pub(crate) fn end_flush(&mut self) {
+        if let Some(Flushing { from, entries }) = self.flushing.take() {
+            self.disk.truncate(from);
+            self.disk.extend(entries);
+        }
+    }
+
+    pub(crate) fn crash(&mut self) {
+        self.flushing = None;
+        self.written.clone_from(&self.disk);
+        self.same = self.disk.len();
     }
 }
 
-/// The attempts that end with `op` and not by themselves.
-fn taken(op: &Op, writes: &[Write], before: &MapRows) -> Vec<Taken> {
-    if matches!(op, Op::Turn(_) | Op::Finish(_)) {
-        return Vec::new();
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of term {}", self.index, self.term)
     }
-    let ended = |write: &Write| {
-        let Write::Task { task, .. } = write else { return None };
-        let before = before.tasks.get(&task.id)?;
-        let (holder, token) = (before.holder?, before.token?);
-        (task.holder.is_none()).then_some(Taken { task: task.id, holder, token })
-    };
-    writes.iter().filter_map(ended).collect()
 }

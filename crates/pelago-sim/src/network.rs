@@ -6,6 +6,7 @@ use bytes::Bytes;
 use pelago_core::{
     agent::{Failure, Proposal},
     id::{AgentId, BootId, FencingToken, Holder, TaskId},
+    lease::Beat,
     record::{BodyHash, IdempotencyKey, Message, Op, Outcome},
     time::Time,
 };
@@ -14,6 +15,7 @@ use crate::{
     dice::Dice,
     faults::Tally,
     view::{Attempt, Kept},
+    voter,
 };
 
 /// Who sends and receives.
@@ -21,6 +23,7 @@ use crate::{
 pub(crate) enum Place {
     Client(usize),
     Node(usize),
+    /// The node that the sender believes to lead. Nothing arrives under this name.
     Leader,
 }
 
@@ -65,6 +68,8 @@ pub(crate) struct Found {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Packet {
+    /// Between voters.
+    Raft(voter::Message),
     Propose {
         key: ProposalKey,
         op: Op,
@@ -75,14 +80,17 @@ pub(crate) enum Packet {
     },
     Heartbeat {
         holder: Holder,
-        sent: Time,
+        beat: Beat,
     },
-    /// The answer to a heartbeat: whether the run may go on, and who else takes part.
+    /// A heartbeat was granted. Says who else takes part.
     Granted {
         holder: Holder,
-        sent: Time,
-        may_act: bool,
+        beat: Beat,
         nodes: Vec<(Holder, Place)>,
+    },
+    /// The run is over: its node must register again.
+    Over {
+        holder: Holder,
     },
     Load {
         boot: BootId,
@@ -121,15 +129,34 @@ pub(crate) enum Packet {
 }
 
 impl Packet {
+    /// Whether it is for the leader on a node, not for the node.
+    pub(crate) fn is_for_leader(&self) -> bool {
+        match self {
+            Self::Propose { .. } | Self::Heartbeat { .. } | Self::Load { .. } | Self::LookUp { .. } => true,
+            Self::Raft(_)
+            | Self::Decided { .. }
+            | Self::Granted { .. }
+            | Self::Over { .. }
+            | Self::Loaded { .. }
+            | Self::Found { .. }
+            | Self::Wake
+            | Self::AttemptGone { .. }
+            | Self::Ask(_)
+            | Self::Answer { .. } => false,
+        }
+    }
+
     /// Whether its receiver copes with a second copy. A link delivers a frame once: what carries no id of its own
     /// relies on that.
     fn may_arrive_twice(&self) -> bool {
         match self {
             Self::Ask(ask) => ask.remember.is_some(),
-            Self::Propose { .. }
+            Self::Raft(_)
+            | Self::Propose { .. }
             | Self::Decided { .. }
             | Self::Heartbeat { .. }
             | Self::Granted { .. }
+            | Self::Over { .. }
             | Self::Load { .. }
             | Self::Loaded { .. }
             | Self::LookUp { .. }
@@ -170,6 +197,9 @@ impl Network {
         dice: &mut Dice,
         tally: &mut Tally,
     ) -> (Option<Time>, Option<Time>) {
+        if from == to {
+            return (Some(now + Duration::from_micros(10)), None);
+        }
         if self.cut.contains(&(from, to)) {
             tally.count("packet into a partition");
             return (None, None);

@@ -14,6 +14,7 @@ use std::{
 use pelago_core::{
     agent::{Envelope, Input, Proposal, Ticket},
     id::{AgentId, BootId, DirectoryId, FencingToken, Holder, Name, NodeId, TaskId},
+    lease::{self, Beat, Lease},
     record::{MessageId, Offer, Op, Outcome, Placement, Register, Verdict},
     time::Time,
 };
@@ -26,9 +27,6 @@ use crate::{
     store::MapRows,
 };
 
-/// What a node may count on after a heartbeat was granted: less than what the leader waits.
-const LEASE: Duration = Duration::from_millis(5_690);
-const HEARTBEAT: Duration = Duration::from_secs(1);
 const LOOK_UP: Duration = Duration::from_secs(2);
 const RESEND: Duration = Duration::from_secs(1);
 
@@ -62,6 +60,7 @@ pub(crate) enum Due {
     LookAt { activation: u64 },
     TurnEnds { activation: u64, run: u64 },
     Again { agent: AgentId, envelope: Envelope },
+    Note { task: TaskId, token: FencingToken, notes: u64 },
     AttemptEnds { task: TaskId, token: FencingToken },
 }
 
@@ -104,8 +103,10 @@ pub(crate) struct Process {
     index: usize,
     pub(crate) boot: BootId,
     habits: Habits,
-    holder: Option<Holder>,
-    leased_until: Time,
+    pub(crate) holder: Option<Holder>,
+    lease: Lease,
+    /// The heartbeat whose grant told last who takes part.
+    news: Beat,
     /// Who takes part, as far as this node knows.
     nodes: Vec<(Holder, Place)>,
     activations: BTreeMap<u64, Hosted>,
@@ -136,7 +137,8 @@ impl Process {
             boot: BootId(cx.dice.wide()),
             habits,
             holder: None,
-            leased_until: cx.now,
+            lease: Lease::new(lease::Config::default(), cx.now),
+            news: Beat(0),
             nodes: Vec::new(),
             activations: BTreeMap::new(),
             hosts: BTreeMap::new(),
@@ -154,9 +156,8 @@ impl Process {
     pub(crate) fn receive(&mut self, packet: Packet, cx: &mut Context<'_>) {
         match packet {
             Packet::Decided { key, outcome } if key.boot == self.boot => self.decided(key, outcome, cx),
-            Packet::Granted { holder, sent, may_act, nodes } if Some(holder) == self.holder => {
-                self.granted(sent, may_act, nodes, cx);
-            }
+            Packet::Granted { holder, beat, nodes } if Some(holder) == self.holder => self.granted(beat, nodes),
+            Packet::Over { holder } if Some(holder) == self.holder => self.over(cx),
             Packet::Loaded { boot, activation, load, kept, held_elsewhere } if boot == self.boot => {
                 if let Some(hosted) = self.activations.get_mut(&activation).filter(|hosted| hosted.load == load) {
                     let input = hosted.loaded(kept, held_elsewhere);
@@ -170,8 +171,10 @@ impl Process {
             // To a process that was here before, or to somebody else.
             Packet::Decided { .. }
             | Packet::Granted { .. }
+            | Packet::Over { .. }
             | Packet::Loaded { .. }
             | Packet::Found { .. }
+            | Packet::Raft(_)
             | Packet::Propose { .. }
             | Packet::Heartbeat { .. }
             | Packet::Load { .. }
@@ -205,6 +208,7 @@ impl Process {
                 }
             }
             Due::Again { agent, envelope } => self.deliver(&agent, envelope, cx),
+            Due::Note { task, token, notes } => self.note(task, token, notes, cx),
             Due::AttemptEnds { task, token } => self.attempt_ends(task, token, cx),
         }
     }
@@ -215,6 +219,8 @@ impl Process {
     }
 
     fn register(&mut self, cx: &mut Context<'_>) {
+        self.lease = Lease::new(lease::Config::default(), cx.now);
+        self.news = Beat(0);
         let op = Op::Register(Register {
             name: name(self.index),
             directory: DirectoryId(self.index as u128),
@@ -252,7 +258,6 @@ impl Process {
             && let Outcome::Registered { holder, .. } = outcome
         {
             self.holder = Some(holder);
-            self.leased_until = cx.now + LEASE;
             self.heartbeat(holder, cx);
             cx.after(LOOK_UP, Due::LookUp(holder));
         }
@@ -262,26 +267,33 @@ impl Process {
         if self.is_lapsed(cx.now) {
             self.stop_all(cx);
         }
-        cx.send(Place::Leader, Packet::Heartbeat { holder, sent: cx.now });
-        cx.after(HEARTBEAT, Due::Heartbeat(holder));
+        let beat = self.lease.beat(cx.now);
+        cx.send(Place::Leader, Packet::Heartbeat { holder, beat });
+        cx.after(lease::Config::default().heartbeat, Due::Heartbeat(holder));
     }
 
-    fn granted(&mut self, sent: Time, may_act: bool, nodes: Vec<(Holder, Place)>, cx: &mut Context<'_>) {
-        if may_act {
-            // An answer that was overtaken says nothing new.
-            if self.leased_until <= sent + LEASE {
-                self.leased_until = sent + LEASE;
-                self.nodes = nodes;
-            }
-        } else {
-            self.stop_all(cx);
-            self.holder = None;
-            self.register(cx);
+    fn granted(&mut self, beat: Beat, nodes: Vec<(Holder, Place)>) {
+        self.lease.granted(beat);
+        // An answer that was overtaken says nothing new.
+        if beat > self.news {
+            self.news = beat;
+            self.nodes = nodes;
         }
     }
 
+    fn over(&mut self, cx: &mut Context<'_>) {
+        self.stop_all(cx);
+        self.holder = None;
+        self.register(cx);
+    }
+
+    /// The run that may act by its lease, whether it looks at that or not.
+    pub(crate) fn leased(&self, now: Time) -> Option<Holder> {
+        self.holder.filter(|_| self.lease.is_valid(now))
+    }
+
     fn is_lapsed(&self, now: Time) -> bool {
-        self.habits.fences_itself && now > self.leased_until
+        self.habits.fences_itself && !self.lease.is_valid(now)
     }
 
     fn stop_all(&mut self, cx: &mut Context<'_>) {

@@ -14,7 +14,7 @@ use pelago_core::{
 use crate::{
     behaviour::{Glimpse, Request, numbers_of},
     invariants::Violation,
-    log::Applied,
+    ledger::Applied,
     store::MapRows,
 };
 

@@ -66,12 +66,14 @@ impl fmt::Display for Short<'_> {
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Raft(message) => message.fmt(f),
             Self::Propose { key, op } => write!(f, "propose {}.{}: {}", key.activation, key.proposal.0, Short(op)),
             Self::Decided { key, outcome } => {
                 write!(f, "decided {}.{}: {}", key.activation, key.proposal.0, Result(outcome))
             }
-            Self::Heartbeat { holder, .. } => write!(f, "heartbeat of {holder}"),
-            Self::Granted { holder, may_act, .. } => write!(f, "{holder} may act: {may_act}"),
+            Self::Heartbeat { holder, beat } => write!(f, "heartbeat {} of {holder}", beat.0),
+            Self::Granted { holder, beat, .. } => write!(f, "heartbeat {} of {holder} is granted", beat.0),
+            Self::Over { holder } => write!(f, "{holder} is over"),
             Self::Load { activation, load, agent, .. } => write!(f, "load {activation}.{load}: {agent}"),
             Self::Loaded { activation, load, kept, held_elsewhere, .. } => {
                 let epoch = kept.as_ref().map(|kept| (kept.row.epoch.0, kept.row.version.0));

@@ -5,6 +5,7 @@
 
 mod failing;
 mod leading;
+mod voting;
 
 use std::{
     collections::BTreeMap,
@@ -14,16 +15,19 @@ use std::{
 
 use pelago_core::{id::BootId, time::Time};
 
+use voting::OfVoter;
+
 use crate::{
     client::{self, Client},
     dice::Dice,
     faults::{Clock, Fault, Plan, Tally},
     invariants::{Invariants, Violation},
     leader::Leader,
-    log::Log,
+    ledger::Ledger,
     network::{Network, Packet, Place, Weather},
     node::{self, Due, Habits, Out, Process},
     trace::Trace,
+    voter::Voter,
     workload::Workload,
 };
 
@@ -33,7 +37,7 @@ const TICK: Duration = Duration::from_millis(200);
 const SETTLES: Duration = Duration::from_secs(15);
 /// How long after the healing the mesh may take to come to rest.
 const RESTS: Duration = Duration::from_secs(120);
-/// A run takes some 5,000 steps. One that takes this many feeds itself.
+/// A run takes some 10,000 steps. One that takes this many feeds itself.
 const STEPS_MAX: u64 = 50_000;
 const _: () = assert!(SETTLES.as_secs() < RESTS.as_secs());
 
@@ -79,7 +83,8 @@ impl Run {
     /// The command that repeats this run.
     #[must_use]
     pub fn replay(&self) -> String {
-        format!("cargo xtask sim --workload {} --seed {} --trace", self.workload, self.seed)
+        let planted = option_env!("PELAGO_PLANTED").map(|bug| format!(" --planted {bug}")).unwrap_or_default();
+        format!("cargo xtask sim --workload {} --seed {} --trace{planted}", self.workload, self.seed)
     }
 }
 
@@ -111,12 +116,10 @@ struct World {
     workload: Workload,
     plan: Plan,
     network: Network,
-    log: Log,
+    ledger: Ledger,
     invariants: Invariants,
-    leader: Option<Leader>,
-    terms: u64,
-    /// What happens to the next batch.
-    batch_fault: Option<Fault>,
+    /// What happens to the leader at the next batch.
+    crash_at: Option<Fault>,
     nodes: Vec<Seat>,
     clients: Vec<Client>,
     number: u64,
@@ -128,11 +131,34 @@ struct World {
     rest_after: Time,
 }
 
-/// Where a node's process runs.
+/// Where a node's process runs, and a voter in it.
 struct Seat {
     process: Option<Process>,
+    /// While the process is down, what its disk holds.
+    voter: Voter,
+    /// How far its leader has applied the log.
+    applied: usize,
+    leader: Option<Leader>,
     clock: Clock,
     paused_until: Time,
+    /// How long it goes down, if its next flush is to fail.
+    flush_fails: Option<Duration>,
+    slow_flush: Option<Duration>,
+}
+
+impl Seat {
+    fn new(node: usize, nodes: usize, clock: Clock) -> Self {
+        Self {
+            process: None,
+            voter: Voter::new(node, nodes),
+            applied: 0,
+            leader: None,
+            clock,
+            paused_until: Time::ZERO,
+            flush_fails: None,
+            slow_flush: None,
+        }
+    }
 }
 
 enum Event {
@@ -140,11 +166,10 @@ enum Event {
     Due { node: usize, boot: BootId, due: Due },
     Start { node: usize },
     Client { index: usize },
-    Elect { clock_ahead_ms: u64 },
-    Flush { term: u64 },
-    Tick { term: u64 },
+    OfVoter { node: usize, boot: BootId, what: OfVoter },
     Fault { index: usize },
     CalmDown,
+    DiskRecovers { node: usize },
     Mend { from: Place, to: Place },
     Heal,
     Settled,
@@ -154,7 +179,8 @@ impl World {
     fn new(seed: u64, workload: Workload, tracing: Tracing) -> Self {
         let mut dice = Dice::new(seed);
         let plan = Plan::of(seed, &mut dice);
-        let nodes = plan.clocks.iter().map(|clock| Seat { process: None, clock: *clock, paused_until: Time::ZERO });
+        let clocks = plan.clocks.iter().enumerate();
+        let nodes = clocks.map(|(node, clock)| Seat::new(node, plan.clocks.len(), *clock));
         let mut world = Self {
             now: Time::ZERO,
             steps: 0,
@@ -164,11 +190,9 @@ impl World {
             trace: Trace::new(tracing == Tracing::On),
             workload,
             network: Network::default(),
-            log: Log::default(),
+            ledger: Ledger::default(),
             invariants: Invariants::default(),
-            leader: None,
-            terms: 0,
-            batch_fault: None,
+            crash_at: None,
             nodes: nodes.collect(),
             clients: (0..CLIENTS).map(Client::new).collect(),
             number: 0,
@@ -185,7 +209,6 @@ impl World {
 
     /// Puts down what is known from the start.
     fn lay_out(&mut self) {
-        self.at(Time::ZERO, Event::Elect { clock_ahead_ms: 0 });
         for node in 0..self.nodes.len() {
             self.after(Duration::from_millis(1), Event::Start { node });
         }
@@ -226,51 +249,54 @@ impl World {
                 return self.check_end();
             }
             if self.now > self.plan.heal + RESTS {
-                self.invariants.check_end(&self.log.rows)?;
+                self.invariants.check_end(&self.ledger.rows)?;
                 return Err(Violation::new("I8 (recovers)", "clients still wait".to_owned()));
             }
         }
-        unreachable!("the leader always has a next tick")
+        unreachable!("a voter always has a next campaign")
     }
 
     fn check_end(&self) -> Result<(), Violation> {
-        let load = self.leader.as_ref().map_or((0, 0, 0), Leader::load);
+        let load = self.leader().map_or((0, 0, 0), Leader::load);
         if load != (0, 0, 0) {
             let what = format!("the scheduler believes that {load:?} tasks wait, run and take room, and none do");
             return Err(Violation::new("I5 (conservation)", what));
         }
-        self.invariants.check_end(&self.log.rows)
+        self.invariants.check_end(&self.ledger.rows)
     }
 
     fn is_at_rest(&self) -> bool {
         self.healed
             && self.now > self.rest_after
             && self.clients.iter().all(Client::is_done)
-            && self.leader.as_ref().is_some_and(Leader::is_idle)
-            && self.log.rows.is_at_rest()
+            && self.leader().is_some_and(Leader::is_idle)
+            && self.ledger.rows.is_at_rest()
     }
 
     fn step(&mut self, event: Event) -> Result<(), Violation> {
         match event {
             Event::Deliver { from, to, packet } => self.deliver(from, to, packet)?,
             Event::Due { node, boot, due } => self.due(node, boot, due),
-            Event::Start { node } => self.start(node),
+            Event::Start { node } => self.start(node)?,
             Event::Client { index } => self.client(index, None)?,
-            Event::Elect { clock_ahead_ms } => self.elect(clock_ahead_ms),
-            Event::Flush { term } => self.flush(term)?,
-            Event::Tick { term } => self.tick(term),
+            Event::OfVoter { node, boot, what } => self.of_voter(node, boot, what)?,
             Event::Fault { index } => self.fault(self.plan.faults[index].1.clone()),
             Event::CalmDown => self.network.weather = Weather::default(),
+            Event::DiskRecovers { node } => self.nodes[node].slow_flush = None,
             Event::Mend { from, to } => {
                 self.network.cut.remove(&(from, to));
             }
-            Event::Heal => self.heal(),
+            Event::Heal => self.heal()?,
             Event::Settled => self.settled(),
         }
         Ok(())
     }
 
     fn send(&mut self, from: Place, to: Place, packet: Packet) {
+        let to = if to == Place::Leader { self.believed_leader(from) } else { Some(to) };
+        let Some(to) = to else {
+            return self.trace.note(self.now, || format!("{from}: knows no leader: {packet}"));
+        };
         let (first, second) = self.network.carry(self.now, (from, to), &packet, &mut self.dice, &mut self.tally);
         if let Some(at) = second {
             self.at(at, Event::Deliver { from, to, packet: packet.clone() });
@@ -281,6 +307,16 @@ impl World {
         }
     }
 
+    /// Who leads, as far as the sender's voter knows. A client asks one of the nodes.
+    fn believed_leader(&mut self, from: Place) -> Option<Place> {
+        let asked = match from {
+            Place::Node(node) => node,
+            Place::Client(_) => self.dice.index(self.nodes.len()),
+            Place::Leader => unreachable!("a leader is a node"),
+        };
+        self.nodes[asked].voter.leader().map(Place::Node)
+    }
+
     fn deliver(&mut self, from: Place, to: Place, packet: Packet) -> Result<(), Violation> {
         match to {
             Place::Node(node) if self.nodes[node].paused_until > self.now => {
@@ -289,32 +325,42 @@ impl World {
             }
             Place::Node(node) => {
                 self.trace.note(self.now, || format!("{from} → {to}: {packet}"));
-                self.in_process(node, |process, cx| process.receive(packet, cx));
+                if let Packet::Raft(message) = packet {
+                    let Place::Node(from) = from else { unreachable!("voters are nodes") };
+                    self.hear(node, from, message)?;
+                } else if packet.is_for_leader() {
+                    self.ask_leader(node, from, packet)?;
+                } else {
+                    self.in_process(node, |process, cx| process.receive(packet, cx));
+                }
             }
             Place::Client(index) => {
                 self.trace.note(self.now, || format!("{from} → {to}: {packet}"));
                 self.client(index, Some(packet))?;
             }
-            Place::Leader => {
-                self.trace.note(self.now, || format!("{from} → {to}: {packet}"));
-                self.ask_leader(from, packet);
-            }
+            Place::Leader => unreachable!("what is sent to the leader goes to a node"),
         }
         Ok(())
     }
 
-    fn start(&mut self, node: usize) {
+    fn start(&mut self, node: usize) -> Result<(), Violation> {
         if self.nodes[node].process.is_some() {
-            return;
+            return Ok(());
         }
         self.trace.note(self.now, || format!("node {node} starts"));
         let (habits, mut out) = (self.habits(), Vec::new());
-        let now = self.nodes[node].clock.read(self.now);
+        let now = self.clock(node);
         let mut cx = node::Context { now, dice: &mut self.dice, out: &mut out };
         let process = Process::start(node, habits, &mut cx);
         let boot = process.boot;
         self.nodes[node].process = Some(process);
         self.carry_out(node, boot, out);
+        self.start_voter(node)
+    }
+
+    /// A node's own steady clock.
+    fn clock(&self, node: usize) -> Time {
+        self.nodes[node].clock.read(self.now)
     }
 
     fn habits(&self) -> Habits {
@@ -364,7 +410,7 @@ impl World {
             workload: self.workload,
             dice: &mut self.dice,
             invariants: &mut self.invariants,
-            rows: &self.log.rows,
+            rows: &self.ledger.rows,
             number: &mut self.number,
             out: &mut out,
         };

@@ -32,6 +32,16 @@ fn a_doubt_that_is_resolved_by_reading_is_found() {
     is_found("in_doubt_resolved_by_reading", "I6 (at most once)");
 }
 
+#[test]
+fn an_acknowledgement_before_the_flush_is_found() {
+    is_found("acknowledge_before_flush", "I3 (acknowledged is durable)");
+}
+
+#[test]
+fn a_minority_that_acknowledges_is_found() {
+    is_found("minority_acknowledges", "I9 (a minority acknowledges nothing)");
+}
+
 /// The seed that shows the bug passes without it, so it is the bug that was found.
 fn is_found(bug: &str, invariant: &str) {
     let planted = simulate(bug, &["--seeds", SEEDS]);
@@ -39,6 +49,7 @@ fn is_found(bug: &str, invariant: &str) {
     assert_eq!(planted.status.code(), Some(1), "{bug} was not found: {found}{}", text(&planted.stderr));
     assert!(found.contains(&format!("{invariant} is violated")), "{bug} was found as something else: {found}");
 
+    assert!(found.contains(&format!(" --planted {bug}\n")), "the replay command leaves the bug out: {found}");
     let (seed, workload) = replayed(&found);
     let workload = workload.parse().expect("the replay command names a workload");
     let sound = pelago_sim::run(seed, workload, pelago_sim::Tracing::Off);

@@ -11,6 +11,8 @@ const INVALID_PERCENT_MAX: u64 = 2;
 fn a_thousand_seeds_of_appends_violate_nothing() {
     let seen = sweep(Workload::Append);
     for kind in [
+        "batch in doubt was committed",
+        "batch vanished",
         "ask under a known key answered again",
         "claim lost to another",
         "claim of a lost node refused",
@@ -28,12 +30,44 @@ fn a_thousand_seeds_of_tasks_violate_nothing() {
     let seen = sweep(Workload::Tasks);
     for kind in [
         "attempt timed out",
+        "attempt was hopeless",
+        "late progress refused",
         "late result refused",
+        "progress recognised the second time",
+        "run given up",
         "task under a known key enqueued again",
         "tasks of a lost node freed",
         "turn of an older epoch refused",
     ] {
         assert!(seen.0.contains_key(kind), "no seed met: {kind}");
+    }
+}
+
+#[test]
+fn every_kind_of_fault_happens() {
+    let mut seen = Tally::default();
+    (0..100).for_each(|seed| seen.add(&run(seed, Workload::Append, Tracing::Off).faults));
+    for kind in [
+        "flush failed",
+        "leader crashed",
+        "leader crashed after it had written a batch",
+        "leader crashed before it had answered",
+        "leader in the minority",
+        "node crashed",
+        "node in the minority",
+        "node paused",
+        "one-way partition",
+        "packet delayed",
+        "packet dropped",
+        "packet duplicated",
+        "packet into a partition",
+        "packet very late",
+        "power cut",
+        "slow disk",
+        "storm",
+        "wall clock turned",
+    ] {
+        assert!(seen.0.contains_key(kind), "no seed brought: {kind}");
     }
 }
 

@@ -12,7 +12,7 @@ use pelago_core::record::NodeState;
 const SETTLE_MAX: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Fewer nodes than this have a majority only while all of them are there.
-const LOSING_NODES_MIN: usize = 3;
+pub(super) const LOSING_NODES_MIN: usize = 3;
 
 /// Waits until `nodes` nodes take part and, if they are enough, one of them may be lost. Else tells how they stand.
 pub(super) async fn until_one_can_be_lost(client: &Client, nodes: usize) -> Result<(), String> {

@@ -86,21 +86,18 @@ impl Mesh {
         process.wait().expect("it is our child");
     }
 
-    /// The number of the node that leads.
+    /// The number of the node that leads, and runs.
     pub(crate) async fn leader(&self) -> usize {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            for node in self.nodes.iter().filter(|node| node.process.is_some()) {
-                if let Ok(status) = node.client().status().await
-                    && status.quorum
-                    && let Some(number) =
-                        self.nodes.iter().position(|other| Some(&other.name) == status.leader.as_ref())
-                {
+            for (number, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.process.is_some()) {
+                let status = node.client().status().await;
+                if status.is_ok_and(|status| status.quorum && status.leader.as_ref() == Some(&node.name)) {
                     return number;
                 }
             }
             assert!(Instant::now() < deadline, "nobody leads");
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 

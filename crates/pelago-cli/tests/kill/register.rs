@@ -47,15 +47,16 @@ struct Appended {
 }
 
 impl Writers {
-    /// Two writers a register, so that replies of one prove the writes of the other.
-    pub(crate) fn start(clients: &[Client], registers: usize) -> Self {
+    /// Two writers a register, so that replies of one prove the writes of the other. The registers are `NAME0`, `NAME1`, …
+    pub(crate) fn start(clients: &[Client], name: &str, registers: usize) -> Self {
         let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let numbers = Arc::new(AtomicI64::new(1));
         let writers = (0..2 * registers).map(|writer| {
             let (clients, stop) = (clients.to_vec(), Arc::clone(&stop));
             let (acknowledged, numbers) = (Arc::clone(&acknowledged), Arc::clone(&numbers));
+            let register = format!("{name}{}", writer % registers);
             tokio::spawn(async move {
-                let mut history = History { register: format!("append:r{}", writer % registers), ..History::default() };
+                let mut history = History { register, ..History::default() };
                 for turn in writer.. {
                     if stop.load(Ordering::Relaxed) {
                         break;

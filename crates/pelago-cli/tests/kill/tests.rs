@@ -19,7 +19,7 @@ const UNTIL_KILLED_MAX_MS: u64 = 400;
 async fn no_acknowledged_write_is_lost_when_each_node_is_killed_in_turn() {
     let seed = 20_261_121;
     let mut mesh = Mesh::start(3).await;
-    let writers = Writers::start(&mesh.clients(), 3);
+    let writers = Writers::start(&mesh.clients(), "append:r", 3);
     for number in 0..3 {
         writers.acknowledge(20).await;
         tokio::time::sleep(Duration::from_millis(pick(seed, number, UNTIL_KILLED_MAX_MS))).await;
@@ -37,7 +37,7 @@ async fn no_acknowledged_write_is_lost_when_each_node_is_killed_in_turn() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_node_leads_soon_after_the_leader_is_killed() {
     let mut mesh = Mesh::start(3).await;
-    let writers = Writers::start(&mesh.clients(), 3);
+    let writers = Writers::start(&mesh.clients(), "append:r", 3);
     writers.acknowledge(50).await;
     let leader = mesh.leader().await;
     mesh.kill(leader);
@@ -57,7 +57,7 @@ async fn another_node_leads_soon_after_the_leader_is_killed() {
 async fn all_nodes_killed_at_once_come_back_with_everything() {
     for n in [1, 3] {
         let mut mesh = Mesh::start(n).await;
-        let writers = Writers::start(&mesh.clients(), 2);
+        let writers = Writers::start(&mesh.clients(), "append:r", 2);
         writers.acknowledge(60).await;
         (0..n).for_each(|number| mesh.kill(number));
         mesh.start_again(&(0..n).collect::<Vec<_>>());
@@ -102,7 +102,8 @@ async fn a_node_that_slept_past_its_lease_is_refused_and_joins_again() {
     let sleeper = (leader + 1) % 3;
     let awake = mesh.nodes[leader].client();
     // Turns in flight on the sleeper all the time, so that one is caught between its beginning and its commit.
-    let writers = Writers::start(&[mesh.nodes[sleeper].client()], 4);
+    let on_sleeper = format!("{}/append:r", mesh.nodes[sleeper].name);
+    let writers = Writers::start(&[mesh.nodes[sleeper].client()], &on_sleeper, 4);
     writers.acknowledge(100).await;
     mesh.nodes[sleeper].signal(Signal::STOP);
     let name = mesh.nodes[sleeper].name.clone();
@@ -117,9 +118,9 @@ async fn a_node_that_slept_past_its_lease_is_refused_and_joins_again() {
     }
     mesh.nodes[sleeper].signal(Signal::CONT);
     mesh.until_whole().await;
+    writers.acknowledge(20).await;
     let blocked = mesh.nodes[sleeper].metric("pelago_zombie_commit_blocked_total").await;
     assert!(blocked >= 1, "no late commit was refused");
-    writers.acknowledge(20).await;
     say(&format!("{blocked} late commits were refused"));
 }
 

@@ -191,7 +191,7 @@ pub(super) fn end_attempt<R: Rows>(
     // `rows` does not show what this very op writes.
     let ended_before = writes.iter().any(|write| write.is_of_task(op.task));
     let mut task = match rows.task(op.task)? {
-        Some(task) if is_present(&task, op.token) && !ended_before => task,
+        Some(task) if takes_result(&task, op.token) && !ended_before => task,
         Some(_) | None => return Ok(Err(stale(op.task, op.token))),
     };
     let mut events = Vec::new();
@@ -218,11 +218,15 @@ pub(super) fn end_attempt<R: Rows>(
     Ok(Ok(()))
 }
 
-/// Whether `token` names the attempt under way. Anything else is a late or a repeated result.
-fn is_present(task: &Task, token: FencingToken) -> bool {
+fn takes_result(task: &Task, token: FencingToken) -> bool {
     if cfg!(planted = "late_result_accepted") {
         return !task.state.is_ended();
     }
+    is_present(task, token)
+}
+
+/// Whether `token` names the attempt under way. Anything else is a late or a repeated result.
+fn is_present(task: &Task, token: FencingToken) -> bool {
     task.state == TaskState::Running && task.token == Some(token)
 }
 

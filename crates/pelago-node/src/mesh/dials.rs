@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use pelago_core::link::{Ended, Refusal, Role};
+use pelago_core::link::{Ended, Goodbye, Refusal, Role};
 use pelago_net::{Dial, Links, State};
 use tokio::{runtime, sync::watch, task::AbortHandle};
 
@@ -123,12 +123,7 @@ async fn tell(address: SocketAddr, mut state: watch::Receiver<State>) {
                 continue;
             }
             State::Unreachable(error) => error.to_string(),
-            // The other node's connection stays.
-            State::Ended(
-                Ended::RefusedHere(Refusal::Duplicate { .. }) | Ended::RefusedThere(Refusal::Duplicate { .. }),
-            ) => {
-                continue;
-            }
+            State::Ended(ended) if is_doubled(ended) => continue,
             State::Ended(ended) => ended.to_string(),
         };
         if text != told {
@@ -136,4 +131,15 @@ async fn tell(address: SocketAddr, mut state: watch::Receiver<State>) {
             told = text;
         }
     }
+}
+
+/// Whether both nodes had dialled, and the other connection stays.
+fn is_doubled(ended: &Ended) -> bool {
+    matches!(
+        ended,
+        Ended::RefusedHere(Refusal::Duplicate { .. })
+            | Ended::RefusedThere(Refusal::Duplicate { .. })
+            | Ended::ClosedHere(Goodbye::Replaced)
+            | Ended::ClosedThere(Goodbye::Replaced)
+    )
 }

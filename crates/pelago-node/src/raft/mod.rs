@@ -254,7 +254,10 @@ impl Consensus {
         let me = *self.raft.node_id();
         // Whoever was elected leads once its first entry is committed.
         let led = move |metrics: &openraft::RaftMetrics<Types>| match metrics.current_leader {
-            Some(leader) if leader == me => metrics.state.is_leader() && metrics.last_applied.is_some(),
+            Some(leader) if leader == me => {
+                let applied = metrics.last_applied.map(|id| id.leader_id.term);
+                metrics.state.is_leader() && applied == Some(metrics.current_term)
+            }
             leader => leader.is_some(),
         };
         self.raft.wait(Some(max)).metrics(led, "a leader").await.map_err(|_| ProposeError::Unknown)?;

@@ -5,7 +5,7 @@
 //! a dump's parts wait for each other.
 
 use std::{
-    io,
+    fmt, io,
     sync::{Arc, OnceLock},
 };
 
@@ -89,39 +89,61 @@ impl Deliver for OverLink {
     fn called_off(&mut self, _lane: Lane, _request: RequestId) {}
 }
 
+/// Why a request has no answer.
+enum Refused {
+    Malformed(io::Error),
+    /// This node's part has ended, while its links are still there.
+    Stopped(String),
+}
+
+impl From<io::Error> for Refused {
+    fn from(error: io::Error) -> Self {
+        Self::Malformed(error)
+    }
+}
+
+impl Refused {
+    fn stopped(error: impl fmt::Display) -> Self {
+        Self::Stopped(error.to_string())
+    }
+}
+
 impl Part {
     async fn answer(&self, kind: Kind, from: &Name, payload: Bytes, ask: Ask) {
         match self.reply(kind, from, payload).await {
             // If the link went down meanwhile nobody waits for the reply.
             Ok(reply) => drop(ask.reply(&reply).await),
-            Err(error) => tracing::warn!(%from, ?kind, %error, "a request of consensus is refused"),
+            Err(Refused::Malformed(error)) => {
+                tracing::warn!(%from, ?kind, %error, "a request of consensus is not what it should be");
+            }
+            Err(Refused::Stopped(error)) => tracing::debug!(%from, ?kind, %error, "consensus has stopped here"),
         }
     }
 
-    async fn reply(&self, kind: Kind, from: &Name, payload: Bytes) -> io::Result<Bytes> {
+    async fn reply(&self, kind: Kind, from: &Name, payload: Bytes) -> Result<Bytes, Refused> {
         let raft = &self.raft;
         match kind {
             Kind::Append => {
-                let reply = raft.append_entries(rpc::read_append(payload)?).await.map_err(io::Error::other)?;
-                rpc::append_reply(&reply)
+                let reply = raft.append_entries(rpc::read_append(payload)?).await.map_err(Refused::stopped)?;
+                Ok(rpc::append_reply(&reply)?)
             }
             Kind::Vote => {
-                let reply = raft.vote(rpc::read_vote_request(payload)?).await.map_err(io::Error::other)?;
+                let reply = raft.vote(rpc::read_vote_request(payload)?).await.map_err(Refused::stopped)?;
                 Ok(rpc::vote_reply(&reply))
             }
             Kind::PreVote => {
-                let reply = raft.pre_vote(rpc::read_vote_request(payload)?).await.map_err(io::Error::other)?;
+                let reply = raft.pre_vote(rpc::read_vote_request(payload)?).await.map_err(Refused::stopped)?;
                 Ok(rpc::vote_reply(&reply))
             }
             Kind::HandOver => {
                 let request = rpc::read_hand_over(payload)?;
-                let reply = raft.handle_transfer_leader(request).await.map_err(io::Error::other)?;
+                let reply = raft.handle_transfer_leader(request).await.map_err(Refused::stopped)?;
                 Ok(rpc::hand_over_reply(&reply))
             }
             Kind::DumpPart => match self.dumps.take(from, payload).await? {
                 Taken::Part => Ok(dump::reply(None)),
                 Taken::Whole(vote, snapshot) => {
-                    let reply = raft.install_full_snapshot(vote, *snapshot).await.map_err(io::Error::other)?;
+                    let reply = raft.install_full_snapshot(vote, *snapshot).await.map_err(Refused::stopped)?;
                     Ok(dump::reply(Some(&reply.vote)))
                 }
             },

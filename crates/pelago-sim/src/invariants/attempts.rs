@@ -1,4 +1,5 @@
-//! W4: a task has one result, that of its present attempt; attempts stay within their limit; tokens only grow.
+//! W4: a task has one result, that of its present attempt; attempts stay within their limit and on the node that a task
+//! is pinned to; tokens only grow.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use pelago_core::{
 };
 
 use super::Violation;
-use crate::{behaviour, log::Applied, store::MapRows};
+use crate::{behaviour, ledger::Applied, store::MapRows};
 
 const NAME: &str = "W4 (one result a task)";
 
@@ -42,6 +43,11 @@ impl Attempts {
         }
         if before.is_some_and(|before| before.state != TaskState::Queued) {
             return violated(task, "an attempt began while it was not queued".to_owned());
+        }
+        if let (Some(pinned), Some(holder)) = (task.node, task.holder)
+            && pinned != holder.node
+        {
+            return violated(task, format!("it is pinned to node {pinned} and runs on {holder}"));
         }
         match self.newest.insert(task.id, token) {
             Some(older) if older >= token => violated(task, format!("token {token} follows {older}")),

@@ -7,7 +7,7 @@ use pelago_core::{
 };
 
 use super::Violation;
-use crate::{log::Applied, store::MapRows};
+use crate::{ledger::Applied, store::MapRows};
 
 const NAME: &str = "I5 (conservation)";
 

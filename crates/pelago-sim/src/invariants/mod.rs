@@ -6,12 +6,13 @@
 mod acknowledged;
 mod attempts;
 mod conservation;
+mod events;
 mod fencing;
 mod once;
 mod one_owner;
 mod versions;
 
-use crate::{log::Applied, oracle::Oracle, store::MapRows};
+use crate::{ledger::Applied, oracle::Oracle, store::MapRows};
 
 /// Something that must never be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +37,7 @@ pub(crate) struct Invariants {
     fencing: fencing::Fencing,
     once: once::Once,
     attempts: attempts::Attempts,
+    events: events::Events,
     pub(crate) acknowledged: acknowledged::Acknowledged,
     pub(crate) oracle: Oracle,
 }
@@ -49,6 +51,7 @@ impl Invariants {
         conservation::check(change, before)?;
         self.once.check(change)?;
         self.attempts.check(change, before)?;
+        self.events.check(change, before)?;
         self.oracle.check(change)
     }
 

@@ -8,7 +8,7 @@ use pelago_core::{
 };
 
 use super::Violation;
-use crate::log::Applied;
+use crate::ledger::Applied;
 
 const NAME: &str = "I6 (at most once)";
 

@@ -8,7 +8,7 @@ use pelago_core::{
 };
 
 use super::Violation;
-use crate::{log::Applied, store::MapRows};
+use crate::{ledger::Applied, store::MapRows};
 
 const NAME: &str = "I1 (one owner)";
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pelago_core::{
     agent::{Envelope, Failure, Input, Work},
     id::{FencingToken, TaskId},
-    record::{Finish, Op, Placement, Refusal, Verdict},
+    record::{Finish, Op, Placement, Progress, Refusal, Verdict},
     time::Time,
 };
 
@@ -76,8 +76,19 @@ impl Process {
                     Err(failure) => failed(failure.to_string(), cx.dice),
                 };
                 self.readers.insert(task.id, (token, verdict));
+                for notes in 1..=cx.dice.below(4) {
+                    let at = Duration::from_micros(cx.dice.below(2_500));
+                    cx.after(at, Due::Note { task: task.id, token, notes });
+                }
                 cx.after(takes, Due::AttemptEnds { task: task.id, token });
             }
+        }
+    }
+
+    /// Says the first so many notes of an attempt, some of them perhaps again.
+    pub(super) fn note(&mut self, task: TaskId, token: FencingToken, notes: u64, cx: &mut Context<'_>) {
+        if self.readers.get(&task).is_some_and(|(present, _)| *present == token) {
+            self.own(Op::Progress(Progress { task, token, first: 0, notes: behaviour::notes_of(token, notes) }), cx);
         }
     }
 

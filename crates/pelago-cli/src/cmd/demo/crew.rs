@@ -74,8 +74,10 @@ impl Crew {
         let mut watch = Watch::new();
         loop {
             let standing = self.look(&mut watch, progress).await?;
+            // Where files are few, there may never be a node that holds both tasks and sections.
+            let no_choice = standing.read >= self.files * 2 / 3;
             if standing.read >= self.files / 3
-                && let Some(victim) = patiently(async || victim::choose(&self.client, pace).await).await?
+                && let Some(victim) = patiently(async || victim::choose(&self.client, pace, no_choice).await).await?
             {
                 return Ok(victim);
             }

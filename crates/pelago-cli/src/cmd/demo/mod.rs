@@ -94,13 +94,8 @@ async fn play(listing: &Listing, dropped: Option<String>, output: Output) -> Res
     // Dropped before the folder: no node writes into what is being removed.
     let mut nodes = Nodes::start(folder.path(), errand, NODES).await?;
     let mut progress = Progress::new(listing.files.len() as u64, output);
-    match act(&mut nodes, listing, &mut progress).await {
-        Ok(played) => {
-            nodes.stop().await;
-            Ok(played)
-        }
-        Err(error) => Err(nodes.ended_by_itself().unwrap_or(error)),
-    }
+    let played = act(&mut nodes, listing, &mut progress).await;
+    played.map_err(|error| nodes.ended_by_itself().unwrap_or(error))
 }
 
 async fn act(nodes: &mut Nodes, listing: &Listing, progress: &mut Progress) -> Result<(Report, Findings), Error> {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use pelago_api::client::Client;
 
 use super::problem;
@@ -18,10 +18,7 @@ use crate::{
     output::Error,
 };
 
-/// How long a node may take to stop when it is asked to.
-const STOP_MAX: Duration = Duration::from_secs(5);
-
-/// The nodes that run, and are killed when this is dropped.
+/// The nodes that run, and are killed when this is dropped: nobody needs what they hold after that.
 pub(super) struct Nodes {
     folder: PathBuf,
     errand: Errand,
@@ -127,14 +124,6 @@ impl Nodes {
         let killed = Killed { at: Instant::now(), wall: SystemTime::now() };
         node.child.kill();
         killed
-    }
-
-    /// Lets them stop in good order; kills those for whom that takes too long.
-    pub(super) async fn stop(mut self) {
-        for node in &self.nodes {
-            node.child.ask_to_stop();
-        }
-        join_all(self.nodes.iter_mut().map(|node| node.child.until_ended(STOP_MAX))).await;
     }
 
     /// Tells why one ended, if one has and nobody killed it.

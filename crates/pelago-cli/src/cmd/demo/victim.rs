@@ -51,14 +51,15 @@ impl fmt::Display for Victim {
     }
 }
 
-/// Asks the mesh who holds what, and chooses. None if no node holds tasks, or if those of the one that is chosen may end
-/// before it can be killed: `pace` is how long each takes at least.
-pub(super) async fn choose(client: &Client, pace: Duration) -> Result<Option<Victim>> {
+/// Asks the mesh who holds what, and chooses. None if no node holds both tasks and sections (or tasks, where there is
+/// `no_choice`), or if its tasks may end before it can be killed: `pace` is how long each takes at least.
+pub(super) async fn choose(client: &Client, pace: Duration, no_choice: bool) -> Result<Option<Victim>> {
     let agents = all_agents(client).await?;
     let running = TaskQuery { state: Some(TaskState::Running), limit: Some(LIST_MAX), ..TaskQuery::default() };
     // The tasks last: they are what changes fastest. One part of the list is enough: no mesh of a demo runs that many.
     let running = client.tasks(&running).await?.items;
     let victim = most_laden(&running, &agents);
+    let victim = victim.filter(|victim| no_choice || victim.sections > 0);
     Ok(victim.filter(|victim| has_just_begun(&running, &victim.node, SystemTime::now(), pace)))
 }
 

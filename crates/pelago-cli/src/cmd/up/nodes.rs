@@ -1,12 +1,16 @@
 //! The nodes of a local mesh as they run: children of this process.
 
-use std::{process::Command, time::Duration};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
-use futures_util::future::{join_all, try_join_all};
+use futures_util::future::try_join_all;
 use pelago_api::client::Client;
 use serde::Serialize;
 
 use super::{
+    super::settle::LOSING_NODES_MIN,
     folder::{Folder, Place},
     problem,
 };
@@ -17,10 +21,17 @@ use crate::{
 
 /// How long they may take to stop: a node lets turns end for 20 s unless it is told otherwise.
 const STOP_MAX: Duration = Duration::from_secs(30);
+/// How long those may take that are left when most have stopped. They wait in vain to put their agents away: there is no
+/// majority any more that could take note of it.
+const MINORITY_MAX: Duration = Duration::from_secs(1);
+/// How often it is looked who has stopped.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// The nodes that run, and are killed when this is dropped.
 pub(super) struct Nodes<'f> {
     folder: &'f Folder,
+    /// How many there are when all run.
+    size: usize,
     running: Vec<Node>,
 }
 
@@ -53,11 +64,12 @@ pub(super) struct Lost {
 impl<'f> Nodes<'f> {
     /// None yet.
     pub(super) fn new(folder: &'f Folder) -> Self {
-        Self { folder, running: Vec::new() }
+        Self { folder, size: 0, running: Vec::new() }
     }
 
     /// Starts a node at each of `places`, and waits until all are ready.
     pub(super) async fn start(&mut self, places: &[Place]) -> Result<(), Error> {
+        self.size = places.len();
         // The first founds the mesh, and the others need it for that. Later all start at once: the nodes of a mesh are
         // ready when most of them are there.
         let is_new = !places.iter().any(|place| self.folder.has_mesh(&place.name));
@@ -120,12 +132,19 @@ impl<'f> Nodes<'f> {
         lost
     }
 
-    /// Lets them stop in good order, and kills those for whom that takes too long.
+    /// Lets them stop in good order. Those for whom that takes too long are killed when this is dropped.
     pub(super) async fn stop(&mut self) {
         for node in &self.running {
             node.child.ask_to_stop();
         }
-        join_all(self.running.iter_mut().map(|node| node.child.until_ended(STOP_MAX))).await;
+        let mut until = Instant::now() + STOP_MAX;
+        while !self.running.is_empty() && Instant::now() < until {
+            tokio::time::sleep(LOOK_EVERY).await;
+            self.running.retain_mut(|node| node.child.has_ended().is_none());
+            if self.size >= LOSING_NODES_MIN && self.running.len() <= self.size / 2 {
+                until = until.min(Instant::now() + MINORITY_MAX);
+            }
+        }
     }
 }
 
