@@ -19,7 +19,7 @@ use crate::{
 
 /// A home for durable agents on a handful of machines.
 ///
-/// `pelago serve` is a node; the other commands ask one. Data goes to stdout and everything else to stderr; with
+/// `pelago serve` is a node and `pelago up` is several; the other commands ask one. Data goes to stdout and everything else to stderr; with
 /// `-o json` all of stdout is JSON.
 #[derive(Debug, Parser)]
 #[command(
@@ -40,19 +40,30 @@ pub(crate) struct CommandLine {
 
 const EXAMPLES: &str = "\
 Examples:
-  pelago serve --found                  # a node, and a mesh of one
+  pelago up                             # a mesh of three nodes on this machine
   pelago agent ask counter:a 1          # in another terminal: talk to an agent
   pelago task run flaky 2 --wait        # durable work, with retries
   pelago status
   pelago help exit-codes                # 0 done, 1 failed, 2 usage, 3 not found, …";
 
+/// Where a node listens that was not told otherwise.
+pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
 /// Options that every command has.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Options {
-    /// The node to ask. Any node of a mesh answers for all of it
-    #[arg(long, global = true, env = "PELAGO_URL", value_name = "URL", default_value = "http://127.0.0.1:8080")]
-    pub(crate) url: String,
+    /// The node to ask: any node of a mesh answers for all of it. Of several, separated by commas, the next is asked
+    /// when one does not answer
+    #[arg(
+        long,
+        global = true,
+        env = "PELAGO_URL",
+        value_name = "URL",
+        value_delimiter = ',',
+        default_value = DEFAULT_URL
+    )]
+    pub(crate) url: Vec<String>,
     /// What stdout looks like
     #[arg(short, long, global = true, env = "PELAGO_OUTPUT", value_name = "FORMAT", default_value = "text")]
     pub(crate) output: Format,

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod builtin;
+mod child;
 mod cmd;
 mod command_line;
 mod exit;
@@ -15,7 +16,7 @@ mod report;
 
 use std::{io, process::ExitCode};
 
-use cmd::Command;
+use cmd::{Command, serve::ServeCommand};
 use command_line::CommandLine;
 use exit::Exit;
 use output::{Error, Output};
@@ -30,10 +31,9 @@ fn main() -> ExitCode {
     };
     let output = Output::new(options.output, options.color);
     match command {
-        Command::Serve(args) => {
-            cmd::demo::end_with_the_demo();
-            pelago::serve(&args, builtin::kinds())
-        }
+        Command::Serve(ServeCommand { child_of: Some(parent), .. }) if child::is_orphan_of(parent) => ExitCode::FAILURE,
+        Command::Serve(ServeCommand { args, .. }) => cmd::serve::run(&args, output),
+        Command::Up(args) => end(run(cmd::up::run(args, output)), output).into(),
         Command::Demo(args) => end(ask(cmd::demo::run(args, output)), output).into(),
         Command::Help(topic) => end(cmd::help::run(&topic, output), output).into(),
         Command::Request(request) => end(ask(cmd::request::run(request, &options.url, output)), output).into(),
@@ -42,11 +42,7 @@ fn main() -> ExitCode {
 
 /// Runs a command that asks a node, until it has its answer or somebody loses patience.
 fn ask(command: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime of one thread needs little more than a file descriptor");
-    runtime.block_on(async {
+    run(async {
         tokio::select! {
             // First, because a command reads stdin before it waits for anything: until then a signal ends the process.
             biased;
@@ -54,6 +50,15 @@ fn ask(command: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Error
             _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
         }
     })
+}
+
+/// Runs a command on this thread.
+fn run(command: impl Future<Output = Result<Exit, Error>>) -> Result<Exit, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime of one thread needs little more than a file descriptor");
+    runtime.block_on(command)
 }
 
 /// Tells what went wrong, if anything did, and what the process ends with.

@@ -5,6 +5,7 @@
 
 use std::{
     env,
+    fmt::Display,
     io::{self, IsTerminal, Write},
 };
 
@@ -80,8 +81,13 @@ impl Output {
 
     /// Tells why the command did not end well.
     pub(crate) fn problem(self, problem: &Problem) {
+        self.problem_as(problem, problem);
+    }
+
+    /// The same where people are told more than programs.
+    pub(crate) fn problem_as(self, problem: &Problem, text: &impl Display) {
         let shown = match self.format {
-            Format::Text => self.highlighted(problem.to_string()),
+            Format::Text => self.highlighted(text.to_string()),
             Format::Json => json(problem),
         };
         write_line_to_stderr(&shown);

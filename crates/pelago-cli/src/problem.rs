@@ -4,6 +4,7 @@
 
 use std::{borrow::Cow, io, path::Path, time::Duration};
 
+use pelago::config;
 use pelago_api::{
     model::{Task, words},
     problem::Problem,
@@ -78,7 +79,34 @@ pub(crate) fn waited_out(task: &Task, waited: Duration) -> Problem {
     .with_next(format!("pelago task events {}", task.id))
 }
 
-fn problem(code: &'static str, status: u16, title: &'static str, detail: String, hint: &str) -> Problem {
+/// Something in a node's configuration. Its code is its own.
+pub(crate) fn of_configuration(found: &config::Problem) -> Problem {
+    let (code, title) = (found.code.to_string(), "the configuration is not valid");
+    Problem {
+        uri: Cow::Owned(format!("urn:pelago:{code}")),
+        code: Cow::Owned(code),
+        title: Cow::Borrowed(title),
+        status: 400,
+        detail: format!("{}: {}", found.at, found.message),
+        hint: found.hint.clone().unwrap_or_else(|| "pelago.example.toml has every key".to_owned()),
+        next: None,
+        retryable: false,
+    }
+}
+
+/// What the configuration asks for is not there.
+pub(crate) fn not_to_be_had(detail: String) -> Problem {
+    let hint = "change the configuration, or run the program that has it";
+    problem("PLG-3006", 400, "the node cannot be what it should", detail, hint)
+}
+
+/// A node did not start, or could not go on.
+pub(crate) fn node_ended(detail: String) -> Problem {
+    problem("PLG-3007", 500, "the node has ended", detail, "what was acknowledged is kept; its log says more")
+}
+
+/// Any other; each number stands in one place.
+pub(crate) fn problem(code: &'static str, status: u16, title: &'static str, detail: String, hint: &str) -> Problem {
     Problem {
         uri: Cow::Owned(format!("urn:pelago:{code}")),
         code: Cow::Borrowed(code),

@@ -275,6 +275,26 @@ fn a_second_process_on_a_data_directory_is_refused() {
 }
 
 #[test]
+fn a_node_that_does_not_start_says_why_as_other_commands_do() {
+    let home = Home::new();
+    let node = home.start();
+    let refused = home.serve().args(["-o", "json"]).output().expect("the binary runs");
+    let told = text(&refused.stderr).lines().last().expect("it says why");
+    let problem: Value = serde_json::from_str(told).unwrap_or_else(|_| panic!("{told} is no JSON"));
+    assert_eq!((code(&refused), &problem["code"]), (1, &json!("PLG-3007")), "{told}");
+    drop(node);
+
+    std::fs::write(home.path().join("pelago.toml"), "[server]\nport = -1\nhots = \"x\"\n").expect("the folder is ours");
+    let refused = pelago(["serve", "-o", "json"]).current_dir(home.path()).output().expect("the binary runs");
+    let told = text(&refused.stderr).lines().map(|line| serde_json::from_str::<Value>(line).expect("each is JSON"));
+    let codes: Vec<Value> = told.map(|problem| problem["code"].clone()).collect();
+    assert_eq!((code(&refused), codes), (2, vec![json!("PLG-1002"), json!("PLG-1001")]));
+    let refused = pelago(["serve"]).current_dir(home.path()).output().expect("the binary runs");
+    let told = text(&refused.stderr);
+    assert!(told.starts_with("error[PLG-1002]: server.port") && told.contains("\n  at:   pelago.toml:2:8"), "{told}");
+}
+
+#[test]
 fn after_kill_9_the_counter_goes_on_and_the_tasks_are_there() {
     let home = Home::new();
     let node = home.start();

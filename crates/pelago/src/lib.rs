@@ -32,7 +32,7 @@ mod logging;
 mod serve;
 
 pub use pelago_node::{Affinity, Agent, Fault, Kind, TaskRequest, Turn, keyed, pool, resident};
-pub use serve::{PrintAddr, ServeArgs, run, serve};
+pub use serve::{Error, PrintAddr, ServeArgs, run, serve};
 
 /// What a program with agents needs.
 pub mod prelude {

@@ -85,44 +85,66 @@ struct Program {
     args: ServeArgs,
 }
 
-/// Why a node's process ended with an error.
+/// Why a node's process ended with an error. Displays with its causes.
 #[derive(Debug, thiserror::Error)]
-enum Error {
+pub enum Error {
+    /// The configuration is not valid. Displays as several paragraphs, each with a label of its own.
     #[error(transparent)]
     Config(#[from] Problems),
+    /// Nobody could reach it.
     #[error("failed to listen on {address}: {source}; choose another with --port, or --port 0 for any free one")]
-    Listen { address: String, source: io::Error },
+    Listen {
+        /// Where it should have listened.
+        address: String,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// It did not get as far as to be ready.
     #[error("failed to start: {}", chain(.0))]
     Start(pelago_node::Error),
+    /// It could not go on. What was acknowledged is kept.
     #[error("stopped: {}", chain(.0))]
     Node(pelago_node::Error),
+    /// The system refused something that any process needs.
     #[error("{0}")]
     System(#[from] io::Error),
+    /// The configuration declares an agent whose kind the program does not have.
     #[error("[agents.{name}] names the kind {kind}, which this program does not have; it has {known}")]
-    NoKind { name: Name, kind: Name, known: String },
+    NoKind {
+        /// The agent.
+        name: Name,
+        /// Its kind.
+        kind: Name,
+        /// The kinds that there are.
+        known: String,
+    },
+}
+
+impl Error {
+    /// Whether what the user wrote has to be changed before another try is worth it.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Config(_) | Self::NoKind { .. })
+    }
 }
 
 /// Runs this process as a node that hosts `kinds`: `pelago serve` plus your agents. Reads the process's arguments.
 pub fn run(kinds: impl IntoIterator<Item = Kind>) -> ExitCode {
-    serve(&Program::parse().args, kinds.into_iter().collect())
+    let error = match serve(&Program::parse().args, kinds.into_iter().collect()) {
+        Ok(code) => return code,
+        Err(error) => error,
+    };
+    let text = if let Error::Config(problems) = &error { problems.to_string() } else { format!("error: {error}") };
+    // Without stderr there is nobody to tell.
+    let _unheard = writeln!(io::stderr(), "{}", text.trim_end());
+    if error.is_usage() { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }
 
 /// Runs this process as a node that hosts `kinds`, until it is told to stop.
-pub fn serve(args: &ServeArgs, kinds: Vec<Kind>) -> ExitCode {
-    match try_serve(args, kinds) {
-        Ok(code) => code,
-        Err(error) => {
-            let usage = matches!(error, Error::Config(_) | Error::NoKind { .. });
-            let text =
-                if let Error::Config(problems) = error { problems.to_string() } else { format!("error: {error}") };
-            // Without stderr there is nobody to tell.
-            let _unheard = writeln!(io::stderr(), "{}", text.trim_end());
-            if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
-        }
-    }
-}
-
-fn try_serve(args: &ServeArgs, kinds: Vec<Kind>) -> Result<ExitCode, Error> {
+///
+/// # Errors
+/// [`Error`] says why it ended otherwise; the caller tells the user.
+pub fn serve(args: &ServeArgs, kinds: Vec<Kind>) -> Result<ExitCode, Error> {
     let config = Config::load(Sources::of_process(args.config.clone(), args.flags())?)?;
     let kinds = declare(&config, kinds)?;
     logging::start(&config.logging);

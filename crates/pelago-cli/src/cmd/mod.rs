@@ -3,24 +3,33 @@
 pub(crate) mod demo;
 pub(crate) mod help;
 pub(crate) mod request;
+pub(crate) mod serve;
+pub(crate) mod up;
 
 mod agent;
 mod bench;
 mod node;
 mod paging;
+mod settle;
 mod status;
 mod task;
 
 /// What to do.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Run a node with the built-in agents
-    #[command(after_long_help = SERVE_EXAMPLES)]
-    Serve(pelago::ServeArgs),
-    /// Watch agents read your files, lose their node and lose nothing else
+    /// Run a mesh of several nodes on this machine
     ///
-    /// A crew of agents reads every text file under PATH and writes one report. In the middle the node is killed. Ends
-    /// with 1 if anything was lost, doubled or different from what one plain pass over the files makes.
+    /// Each node is a process of its own. What they hold is kept in a folder, and the next `pelago up` there goes on with
+    /// it. Ctrl-C stops them all.
+    #[command(after_long_help = up::EXAMPLES)]
+    Up(up::UpArgs),
+    /// Run a node with the built-in agents
+    #[command(after_long_help = serve::EXAMPLES)]
+    Serve(serve::ServeCommand),
+    /// Watch agents read your files, lose a node and lose nothing else
+    ///
+    /// A crew of agents on three nodes reads every text file under PATH and writes one report. In the middle a node is
+    /// killed. Ends with 1 if anything was lost, doubled or different from what one plain pass over the files makes.
     #[command(after_long_help = demo::EXAMPLES)]
     Demo(demo::DemoArgs),
     #[command(flatten)]
@@ -29,9 +38,3 @@ pub(crate) enum Command {
     #[command(after_long_help = help::EXAMPLES)]
     Help(help::HelpArgs),
 }
-
-const SERVE_EXAMPLES: &str = "\
-Examples:
-  pelago serve --found                          # a new mesh of this node, or the one it founded before
-  pelago serve --config pelago.toml
-  pelago serve --found --port 0 --print-addr json";

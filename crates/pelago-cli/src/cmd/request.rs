@@ -27,8 +27,8 @@ pub(crate) enum Request {
     Bench(bench::BenchArgs),
 }
 
-pub(crate) async fn run(request: Request, url: &str, output: Output) -> Result<Exit, Error> {
-    let client = Client::new(url);
+pub(crate) async fn run(request: Request, urls: &[String], output: Output) -> Result<Exit, Error> {
+    let client = Client::of(urls.iter().map(String::as_str));
     match request {
         Request::Status => status::run(&client, output).await,
         Request::Node(command) => node::run(command, &client, output).await,

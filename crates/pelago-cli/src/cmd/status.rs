@@ -14,7 +14,8 @@ use crate::{
 pub(super) const EXAMPLES: &str = "\
 Examples:
   pelago status
-  pelago status --url http://127.0.0.1:8081 -o json";
+  pelago status --url http://127.0.0.1:8081 -o json
+  pelago status --url http://127.0.0.1:8080,http://127.0.0.1:8081    # whichever answers";
 
 /// A node that is further behind than this misses more than what is just under way.
 const ENTRIES_BEHIND_MAX: u64 = 1_000;
@@ -35,6 +36,7 @@ fn text(status: &Status) -> String {
         ("mesh", format!("{} ({})", status.mesh, status.mesh_id)),
         ("node", format!("{} answers, version {}", status.node, status.version)),
         ("nodes", nodes(status)),
+        ("voters", voters(status)),
         ("agents", agents(status)),
         ("tasks", all_tasks(status)),
         ("log", log(status)),
@@ -55,7 +57,8 @@ fn problems(status: &Status) -> Vec<String> {
     }
     for node in &status.nodes {
         match node.state {
-            NodeState::Up => {}
+            NodeState::Up if node.linked => {}
+            NodeState::Up => problems.push(format!("node {} has no link with {}", status.node, node.name)),
             NodeState::Expired => problems.push(format!("node {} has expired: it does not answer the mesh", node.name)),
         }
     }
@@ -77,11 +80,23 @@ fn problems(status: &Status) -> Vec<String> {
 fn nodes(status: &Status) -> String {
     let up = status.nodes.iter().filter(|node| node.state == NodeState::Up).count();
     let leader = status.leader.as_deref().unwrap_or("nobody");
-    let can_lose = match status.can_lose {
+    format!("{up} up, {leader} leads (term {}), {}", status.term, can_lose(status))
+}
+
+/// How many may go before nothing can be written.
+pub(super) fn can_lose(status: &Status) -> String {
+    match status.can_lose {
         0 => "none of them can be lost".to_owned(),
         many => format!("{many} of them can be lost"),
-    };
-    format!("{up} up, {leader} leads (term {}), {can_lose}", status.term)
+    }
+}
+
+/// Who votes, and who only follows.
+fn voters(status: &Status) -> String {
+    let observers = status.nodes.iter().filter(|node| node.state == NodeState::Up && !node.voter);
+    let observers: Vec<&str> = observers.map(|node| node.name.as_str()).collect();
+    let voters = status.voters.join(", ");
+    if observers.is_empty() { voters } else { format!("{voters}; observers: {}", observers.join(", ")) }
 }
 
 fn agents(status: &Status) -> String {
@@ -113,7 +128,8 @@ mod tests {
     fn status(change: impl FnOnce(&mut serde_json::Value)) -> Status {
         let node = |name: &str, state: &str| {
             serde_json::json!({
-                "id": 1, "name": name, "state": state, "leader": name == "n1", "voter": true, "incarnation": 3,
+                "id": 1, "name": name, "state": state, "leader": name == "n1", "voter": true, "linked": true,
+                "incarnation": 3,
                 "boot": "b", "mesh_address": "127.0.0.1:1", "labels": {}, "offers": {},
                 "registered": "2024-01-15T10:30:00.000Z",
             })
@@ -130,11 +146,12 @@ mod tests {
     }
 
     #[test]
-    fn a_mesh_without_problems_is_six_lines() {
+    fn a_mesh_without_problems_is_seven_lines() {
         let expected = "\
 mesh    pelago (f00d)
 node    n1 answers, version 0.1.0
 nodes   3 up, n1 leads (term 4), 1 of them can be lost
+voters  n1, n2, n3
 agents  2 active here, 12 turns, 0 messages waiting
 tasks   0 queued, 0 running, 7 done, 0 dead, 0 cancelled
 log     90 of 90 entries applied here
@@ -143,11 +160,23 @@ log     90 of 90 entries applied here
     }
 
     #[test]
+    fn a_node_that_does_not_vote_is_told_apart() {
+        let four = status(|status| {
+            let mut fourth = status["nodes"][2].clone();
+            fourth["name"] = "n4".into();
+            fourth["voter"] = false.into();
+            status["nodes"].as_array_mut().expect("it is a list").push(fourth);
+        });
+        assert_eq!(voters(&four), "n1, n2, n3; observers: n4");
+    }
+
+    #[test]
     fn problems_come_first_and_the_worst_of_them_before_the_others() {
         let shown = text(&status(|status| {
             status["quorum"] = false.into();
             status["leader"] = serde_json::Value::Null;
             status["nodes"][1]["state"] = "expired".into();
+            status["nodes"][2]["linked"] = false.into();
             status["tasks"]["dead"] = 2.into();
             status["applied_index"] = 90.into();
             status["last_index"] = 2_000.into();
@@ -159,6 +188,7 @@ log     90 of 90 entries applied here
                 "no majority of the voters answers: nothing can be written",
                 "no node leads, as far as this one knows",
                 "node n2 has expired: it does not answer the mesh",
+                "node n1 has no link with n3",
                 "node n1 is 1910 entries behind the log",
                 "2 tasks are dead",
             ]

@@ -14,9 +14,9 @@ const READERS: &str = "PELAGO_DEMO_READERS";
 const PACE: &str = "PELAGO_DEMO_PACE_MS";
 const DROPPED: &str = "PELAGO_DEMO_DROPPED";
 
-/// How long all the reading shall take at least, so that there is something to watch, and something to lose when a
-/// node is killed.
-const READING_MIN: Duration = Duration::from_secs(5);
+/// How long all the reading shall take at least, so that there is something to watch, something to lose when a node is
+/// killed, and something to do for the others until what it had is theirs.
+const READING_MIN: Duration = Duration::from_secs(10);
 /// The longest that one file is held up for that.
 const PACE_MAX: Duration = Duration::from_millis(250);
 /// So many files for each reader: with fewer readers than files there is always a file under way until the last.
@@ -27,7 +27,7 @@ const FILES_PER_READER_MIN: usize = 4;
 pub(crate) struct Errand {
     /// The folder to read; nothing outside it is.
     pub(super) root: PathBuf,
-    /// How many files are read at a time.
+    /// How many files are read at a time on each node.
     pub(super) readers: NonZeroU32,
     /// How long a reading takes at least.
     pub(crate) pace: Duration,
@@ -36,12 +36,12 @@ pub(crate) struct Errand {
 }
 
 impl Errand {
-    /// An errand for so many files below `root`.
-    pub(crate) fn new(root: &Path, files: usize, dropped: Option<String>) -> Self {
+    /// An errand for so many files below `root`, on so many nodes.
+    pub(crate) fn new(root: &Path, files: usize, nodes: usize, dropped: Option<String>) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        let readers = u32::try_from((files / FILES_PER_READER_MIN).clamp(1, cores)).unwrap_or(u32::MAX);
+        let readers = u32::try_from((files / nodes / FILES_PER_READER_MIN).clamp(1, cores)).unwrap_or(u32::MAX);
         let readers = NonZeroU32::new(readers).unwrap_or(NonZeroU32::MIN);
-        let even = (READING_MIN * readers.get()).div_f64(files.max(1) as f64);
+        let even = READING_MIN.mul_f64(f64::from(readers.get()) * nodes as f64 / files.max(1) as f64);
         Self { root: root.to_owned(), readers, pace: even.min(PACE_MAX), dropped }
     }
 
@@ -76,11 +76,13 @@ mod tests {
 
     #[test]
     fn few_files_are_read_slowly_and_many_are_not() {
-        let errand = |files| Errand::new(Path::new("/"), files, None);
+        let errand = |files| Errand::new(Path::new("/"), files, 1, None);
         assert_eq!((errand(1).readers.get(), errand(1).pace), (1, PACE_MAX));
         assert_eq!(errand(0).pace, PACE_MAX);
         let many = errand(8_192);
-        assert!(many.pace < Duration::from_millis(1) * many.readers.get(), "{many:?}");
+        assert!(many.pace < Duration::from_millis(2) * many.readers.get(), "{many:?}");
+        let three = Errand::new(Path::new("/"), 8_192, 3, None);
+        assert!(three.pace.abs_diff(many.pace * 3) < Duration::from_micros(1), "each of three has a third: {three:?}");
         for files in [10, 100, 1_000, 8_192] {
             let Errand { readers, pace, .. } = errand(files);
             let waited = pace * u32::try_from(files).expect("few files") / readers.get();

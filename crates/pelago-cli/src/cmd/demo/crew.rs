@@ -1,7 +1,8 @@
 //! The crew, seen from outside: gives it the work, follows it, and fetches what it wrote.
 //!
 //! All that the crew has still to do is in the store, as tasks and as messages. So it is idle for good, and not just
-//! for a moment, when the store holds no task that has not ended and no message that waits.
+//! for a moment, when the store holds no task that has not ended and no message that waits. A node may tell of the store
+//! as it was a moment ago; that it was handed the work at all shows by the tasks with which that began.
 
 use std::time::{Duration, Instant};
 
@@ -9,11 +10,12 @@ use pelago_api::{
     client::{self, AgentQuery, Client},
     model::{Agent, NewTask, Status, words},
 };
-use pelago_core::record::TaskState;
+use pelago_core::record::{Phase, TaskState};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::to_raw_value;
 
 use super::{
+    node::Killed,
     problem,
     progress::Progress,
     victim::{self, Victim},
@@ -56,11 +58,6 @@ impl Crew {
         Self { client: client.clone(), files: listing.files.len() as u64, sections: assignments.len() as u32 }
     }
 
-    /// Reaches the mesh through another node, or another run of the same.
-    pub(super) fn reach(&mut self, client: &Client) {
-        self.client = client.clone();
-    }
-
     pub(super) async fn hand_out(&self, assignments: &[Assignment]) -> Result<(), Error> {
         for assignment in assignments {
             let order = librarian::Order::Assign { assignment: assignment.clone(), sections: self.sections };
@@ -77,13 +74,36 @@ impl Crew {
         let mut watch = Watch::new();
         loop {
             let standing = self.look(&mut watch, progress).await?;
+            // Where files are few, there may never be a node that holds both tasks and sections.
+            let no_choice = standing.read >= self.files * 2 / 3;
             if standing.read >= self.files / 3
-                && let Some(victim) = victim::choose(&self.client, pace).await?
+                && let Some(victim) = patiently(async || victim::choose(&self.client, pace, no_choice).await).await?
             {
                 return Ok(victim);
             }
             if standing.is_idle {
                 return Err(problem::nothing_to_lose());
+            }
+        }
+    }
+
+    /// Waits until one of the agents that a killed node held is active elsewhere. Returns after how many milliseconds;
+    /// `None` if the work was done without them.
+    pub(super) async fn until_rehomed(
+        &self,
+        victim: &Victim,
+        killed: Killed,
+        progress: &mut Progress,
+    ) -> Result<Option<u64>, Error> {
+        let mut watch = Watch::new();
+        loop {
+            let standing = self.look(&mut watch, progress).await?;
+            let agents = patiently(async || all_agents(&self.client).await).await?;
+            if victim.rehomed(&agents).any(|agent| agent.phase == Phase::Active) {
+                return Ok(u64::try_from(killed.ago().as_millis()).ok());
+            }
+            if standing.is_idle {
+                return Ok(None);
             }
         }
     }
@@ -119,7 +139,8 @@ impl Crew {
 
     async fn look(&self, watch: &mut Watch, progress: &mut Progress) -> Result<Standing, Error> {
         tokio::time::sleep(LOOK_EVERY).await;
-        let standing = Standing::of(&self.client.status().await?, self.sections);
+        let status = patiently(async || self.client.status().await).await?;
+        let standing = Standing::of(&status, self.sections);
         progress.at(standing.read);
         watch.check(&standing)?;
         Ok(standing)
@@ -145,7 +166,8 @@ impl Crew {
 
     async fn ask<T: DeserializeOwned>(&self, agent: &str, question: &impl Serialize) -> Result<T, Error> {
         let question = serde_json::to_vec(question).expect("a question is plain data");
-        let reply = self.client.ask(agent, question, None, None).await?;
+        // What is asked here changes nothing, so it may be asked again.
+        let reply = patiently(async || self.client.ask(agent, question.clone(), None, None).await).await?;
         reply.parse().map_err(|cause| problem::bad_reply(agent, &cause))
     }
 }
@@ -154,10 +176,12 @@ impl Standing {
     fn of(status: &Status, sections: u32) -> Self {
         let tasks = |state| status.tasks.get(words::task_state::as_str(state)).copied().unwrap_or(0);
         let under_way = tasks(TaskState::Queued) + tasks(TaskState::Running) + status.messages_waiting;
+        // The librarian has had a task for each section, the first of all tasks.
+        let handed_out = u64::from(sections);
+        let ended = tasks(TaskState::Done) + tasks(TaskState::Dead);
         Self {
-            // The librarian has had a task for each section, the first of all tasks.
-            read: tasks(TaskState::Done).saturating_sub(sections.into()),
-            is_idle: under_way == 0,
+            read: tasks(TaskState::Done).saturating_sub(handed_out),
+            is_idle: under_way == 0 && ended >= handed_out,
             turns: status.turns,
         }
     }
@@ -183,6 +207,19 @@ impl Watch {
             return Err(problem::stalled(STALL_MAX.as_secs()));
         }
         Ok(())
+    }
+}
+
+/// Asks again while the mesh says that it cannot answer just now, as it does until another node leads.
+pub(super) async fn patiently<T>(mut ask: impl AsyncFnMut() -> client::Result<T>) -> client::Result<T> {
+    let until = Instant::now() + STALL_MAX;
+    loop {
+        match ask().await {
+            Err(client::Error::Problem(problem)) if problem.retryable && Instant::now() < until => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            answered => return answered,
+        }
     }
 }
 

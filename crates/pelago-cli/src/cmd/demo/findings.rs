@@ -47,7 +47,7 @@ pub(super) struct Findings {
     pub(super) killed: Victim,
     /// Agents that the node held and that were activated again after the kill.
     pub(super) agents_rehomed: u64,
-    /// From the kill to the first result committed afterwards.
+    /// From the kill until something that the node held went on elsewhere: an agent was active, or a task was done.
     pub(super) failover_ms: Option<u64>,
     pub(super) lost: BTreeSet<String>,
     pub(super) duplicated: BTreeSet<String>,
@@ -92,13 +92,14 @@ async fn all_tasks(client: &Client) -> client::Result<Vec<Task>> {
 }
 
 impl Findings {
-    /// Compares what there is with what should be. `expected` is the report of the plain pass.
+    /// Compares what there is with what should be. `expected` is the report of the plain pass; the victim was killed then
+    /// and one of its agents was seen active elsewhere so long after.
     pub(super) fn of(
         listing: &Listing,
         report: &Report,
         expected: &Report,
         store: &Store,
-        (victim, killed): (Victim, Killed),
+        (victim, killed, rehomed_ms): (Victim, Killed, Option<u64>),
     ) -> Self {
         let mut findings = Self {
             files: listing.files.len() as u64,
@@ -107,9 +108,9 @@ impl Findings {
             tasks: store.tasks.len() as u64,
             retries: store.tasks.iter().map(|task| u64::from(task.attempt.saturating_sub(1))).sum(),
             turns: store.status.turns,
-            agents_rehomed: victim.rehomed(&store.agents),
+            agents_rehomed: victim.rehomed(&store.agents).count() as u64,
+            failover_ms: failover_ms(&victim, &store.tasks, killed).into_iter().chain(rehomed_ms).min(),
             killed: victim,
-            failover_ms: failover_ms(store, killed),
             lost: BTreeSet::new(),
             duplicated: BTreeSet::new(),
             different: Vec::new(),
@@ -185,7 +186,10 @@ impl Findings {
             ("turns", self.turns.to_string()),
             ("killed", self.killed.to_string()),
             ("agents re-homed", self.agents_rehomed.to_string()),
-            ("failover", self.failover_ms.map_or("no result afterwards".to_owned(), |ms| format!("{ms} ms"))),
+            (
+                "failover",
+                self.failover_ms.map_or("nothing that it held was needed again".to_owned(), |ms| format!("{ms} ms")),
+            ),
             ("lost", names(&self.lost)),
             ("duplicated", names(&self.duplicated)),
             ("different", names(&self.different)),
@@ -194,18 +198,11 @@ impl Findings {
     }
 }
 
-/// From the kill to the first result of the run that came after it, by the time of the log.
-fn failover_ms(store: &Store, killed: Killed) -> Option<u64> {
+/// From the kill to the first result of a task that the node was at, by the time of the log.
+fn failover_ms(victim: &Victim, tasks: &[Task], killed: Killed) -> Option<u64> {
     let killed_ms = killed.wall.duration_since(UNIX_EPOCH).ok()?.as_millis();
-    let results = store.tasks.iter().filter(|task| began_at(task) > Some(store.status.incarnation));
-    let first = results.map(|task| u128::from(task.changed.as_millis())).min()?;
+    let first = victim.done_elsewhere(tasks).map(|task| u128::from(task.changed.as_millis())).min()?;
     u64::try_from(first.saturating_sub(killed_ms)).ok()
-}
-
-/// The log entry in which the task's last attempt began.
-fn began_at(task: &Task) -> Option<u64> {
-    let (index, _) = task.token.as_deref()?.split_once('.')?;
-    index.parse().ok()
 }
 
 /// How many there are, and the first of their names.
@@ -284,7 +281,7 @@ mod tests {
                 "applied_index": 9, "log_time": "2024-01-15T10:30:00.000Z", "agents_active": 1, "tasks": {},
                 "messages_waiting": 0, "turns": 7, "nodes": [],
             })),
-            tasks: vec![task("a", 1, "400.0"), task("b", 2, "600.0")],
+            tasks: vec![task("a", 1), task("b", 2)],
             agents: vec![agent("section:1", 500, section)],
         };
         change(&mut report, &mut store);
@@ -293,8 +290,9 @@ mod tests {
             tasks: 1,
             sections: 1,
             agents: BTreeMap::from([("section:1".to_owned(), 2)]),
+            attempts: ["a", "b"].map(|path| (task(path, 1).id, 1)).into(),
         };
-        Findings::of(&listing, &report, &expected, &store, (victim, Killed::at(KILLED_MS)))
+        Findings::of(&listing, &report, &expected, &store, (victim, Killed::at(KILLED_MS), Some(9_000)))
     }
 
     /// 2024-01-15T10:30:00Z.
@@ -304,12 +302,13 @@ mod tests {
         serde_json::from_value(json).expect("it is a document of the API")
     }
 
-    fn task(path: &str, attempt: u32, token: &str) -> Task {
+    fn task(path: &str, attempt: u32) -> Task {
+        let changed = if attempt == 1 { "2024-01-15T10:30:00.500Z" } else { "2024-01-15T10:30:01.250Z" };
         document(serde_json::json!({
-            "id": "0".repeat(32), "agent": FILE_READER, "placement": "pool", "state": "done", "priority": 4,
+            "id": path.repeat(32), "agent": FILE_READER, "placement": "pool", "state": "done", "priority": 4,
             "attempt": attempt, "attempts_max": 5, "attempt_ms_max": 1, "backoff_ms": 1, "backoff_ms_max": 1,
-            "token": token, "idempotency_key": idempotency_key(path), "created": "2024-01-15T10:29:00.000Z",
-            "run_at": "2024-01-15T10:29:00.000Z", "changed": "2024-01-15T10:30:01.250Z", "events": 1,
+            "idempotency_key": idempotency_key(path), "created": "2024-01-15T10:29:00.000Z",
+            "run_at": "2024-01-15T10:29:00.000Z", "changed": changed, "events": 1,
         }))
     }
 
@@ -330,7 +329,7 @@ mod tests {
         let found = findings(|_, _| ());
         assert!(found.is_whole(), "{found:?}");
         assert_eq!((found.tasks, found.retries, found.agents_rehomed), (2, 1, 1));
-        assert_eq!(found.failover_ms, Some(1_250), "the result of the run before the kill does not count");
+        assert_eq!(found.failover_ms, Some(1_250), "a task that the node still finished itself does not count");
     }
 
     #[test]
@@ -339,9 +338,9 @@ mod tests {
         assert_eq!((found.lost, found.duplicated), (set(&["a"]), set(&[])));
         let found = findings(|_, store| _ = store.tasks.remove(1));
         assert_eq!((found.lost, found.duplicated), (set(&["b"]), set(&[])));
-        let found = findings(|_, store| store.tasks.push(task("b", 1, "700.0")));
+        let found = findings(|_, store| store.tasks.push(task("b", 1)));
         assert_eq!((found.lost, found.duplicated), (set(&[]), set(&["b"])));
-        let found = findings(|_, store| store.tasks.push(task("c", 1, "700.0")));
+        let found = findings(|_, store| store.tasks.push(task("c", 1)));
         assert_eq!(found.different.len(), 1, "{found:?}");
     }
 

@@ -1,8 +1,8 @@
-//! `pelago demo`: real agents read real files, lose their node in the middle, and nothing else.
+//! `pelago demo`: real agents read real files on three nodes, lose one of these in the middle, and nothing else.
 //!
-//! Reads top to bottom: list the files, start a node, hand out the work, kill the node after a third of the results,
-//! start it again on the same data, wait for the end, and look for anything lost, doubled or different: in the store,
-//! and by doing the same work once more in one plain loop.
+//! Reads top to bottom: list the files, start the nodes, hand out the work, kill the node that has most to lose after a
+//! third of the results, let another join, wait for the end, and look for anything lost, doubled or different: in the
+//! store, and by doing the same work once more in one plain loop.
 
 mod crew;
 mod findings;
@@ -29,15 +29,17 @@ use crate::{
         summary::split,
     },
 };
-use crew::Crew;
+use crew::{Crew, patiently};
 use findings::Findings;
-pub(crate) use node::end_with_the_demo;
-use node::{Killed, Node};
+use node::{Killed, Nodes};
 use progress::Progress;
 
+/// Enough to lose one.
+const NODES: usize = 3;
+
 const WHAT_IT_DOES: &str = "\
-This version's demo runs on one node: it kills that node with SIGKILL and starts it again on the same data.
-The demo on three nodes comes with links between nodes.";
+Three nodes, each a process of its own, read your files together. The busiest is killed with SIGKILL in the middle, and
+another node joins.";
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -88,35 +90,31 @@ fn list(path: Option<&Path>) -> Result<Listing, Error> {
 async fn play(listing: &Listing, dropped: Option<String>, output: Output) -> Result<(Report, Findings), Error> {
     let folder = tempfile::Builder::new().prefix("pelago-demo-").tempdir();
     let folder = folder.map_err(|cause| problem::system("make a temporary folder", &cause))?;
-    let errand = Errand::new(&listing.root, listing.files.len(), dropped);
+    let errand = Errand::new(&listing.root, listing.files.len(), NODES, dropped);
     // Dropped before the folder: no node writes into what is being removed.
-    let mut node = Node::start(&folder.path().join("node-1"), errand).await?;
+    let mut nodes = Nodes::start(folder.path(), errand, NODES).await?;
     let mut progress = Progress::new(listing.files.len() as u64, output);
-    match act(&mut node, listing, &mut progress).await {
-        Ok(played) => {
-            node.stop().await;
-            Ok(played)
-        }
-        Err(error) => Err(node.ended_by_itself().unwrap_or(error)),
-    }
+    let played = act(&mut nodes, listing, &mut progress).await;
+    played.map_err(|error| nodes.ended_by_itself().unwrap_or(error))
 }
 
-async fn act(node: &mut Node, listing: &Listing, progress: &mut Progress) -> Result<(Report, Findings), Error> {
+async fn act(nodes: &mut Nodes, listing: &Listing, progress: &mut Progress) -> Result<(Report, Findings), Error> {
     let assignments = split(listing);
-    let mut crew = Crew::new(node.client(), listing, &assignments);
+    // The one client for all of it: when the node that answers it is the one that is killed, it asks the next.
+    let client = nodes.client();
+    let crew = Crew::new(&client, listing, &assignments);
     crew.hand_out(&assignments).await?;
 
-    let victim = crew.until_a_third_is_done(node.errand().pace, progress).await?;
-    assert_eq!(victim.node, node.name(), "there is no other");
-    let killed = node.kill();
+    let victim = crew.until_a_third_is_done(nodes.errand().pace, progress).await?;
+    let killed = nodes.kill(&victim.node);
     progress.say(&format!("killed {victim}"));
-    node.start_again().await?;
-    progress.say(&format!("{} is back after {} ms", victim.node, killed.ago().as_millis()));
+    let joining = async { nodes.add(1).await.map(|()| killed.ago()) };
+    let (joined, rehomed) = tokio::try_join!(joining, crew.until_rehomed(&victim, killed, progress))?;
+    progress.say(&format!("{} has joined, {} ms after that", nodes.newest(), joined.as_millis()));
 
-    crew.reach(node.client());
     let report = crew.until_the_report_is_written(listing, progress).await?;
-    let store = findings::read_store(node.client()).await?;
+    let store = patiently(async || findings::read_store(&client).await).await?;
     let expected = single::report_of_listing(listing);
-    let findings = Findings::of(listing, &report, &expected, &store, (victim, killed));
+    let findings = Findings::of(listing, &report, &expected, &store, (victim, killed, rehomed));
     Ok((report, findings))
 }

@@ -1,11 +1,10 @@
 //! What can go wrong with a demo, apart from what it looks for.
 
-use std::{borrow::Cow, error, io};
-
-use pelago_api::problem::Problem;
+use std::{error, io};
 
 use crate::{
     output::Error,
+    problem::problem,
     report::files::{self, Listing},
 };
 
@@ -34,15 +33,21 @@ pub(super) fn system(what: &str, cause: &io::Error) -> Error {
     failed(&format!("failed to {what}: {cause}"), "nothing was left behind that runs")
 }
 
-/// A node did not start, or ended by itself. `log` is the end of what it said.
+/// A node did not start, or ended by itself. `log` is the last it said.
 pub(super) fn node_ended(what: &str, log: &str) -> Error {
     let said = if log.is_empty() { "nothing" } else { log };
     failed(&format!("{what}; it said: {said}"), "PELAGO_LOG=debug makes a node say more")
 }
 
-/// Nothing held by the node could be lost with it, so there was nothing to see.
+/// The nodes are ready, and the mesh is not.
+pub(super) fn unsettled(standing: &str) -> Error {
+    let detail = format!("the mesh cannot do without any of its nodes yet: {standing}");
+    failed(&detail, "PELAGO_LOG=debug makes a node say more")
+}
+
+/// Nothing that a node held could be lost with it, so there was nothing to see.
 pub(super) fn nothing_to_lose() -> Error {
-    let detail = "at no moment after a third of the results did the node hold both running tasks and sections";
+    let detail = "at no moment after a third of the results did a node hold a running task";
     failed(detail, "try again, or with more files")
 }
 
@@ -70,19 +75,6 @@ fn usage(title: &'static str, detail: String, hint: &str) -> Error {
 
 fn failed(detail: &str, hint: &str) -> Error {
     problem("PLG-3011", 500, "the demo could not be played", detail.to_owned(), hint).into()
-}
-
-fn problem(code: &'static str, status: u16, title: &'static str, detail: String, hint: &str) -> Problem {
-    Problem {
-        uri: Cow::Owned(format!("urn:pelago:{code}")),
-        code: Cow::Borrowed(code),
-        title: Cow::Borrowed(title),
-        status,
-        detail,
-        hint: hint.to_owned(),
-        next: None,
-        retryable: false,
-    }
 }
 
 fn chain(error: &dyn error::Error) -> String {

@@ -10,7 +10,10 @@ use pelago_api::{
     client::{Client, Result, TaskQuery},
     model::{Agent, Task},
 };
-use pelago_core::record::{Phase, TaskState};
+use pelago_core::{
+    id::TaskId,
+    record::{Phase, TaskState},
+};
 use serde::Serialize;
 
 use super::crew::{LIST_MAX, all_agents};
@@ -31,6 +34,9 @@ pub(super) struct Victim {
     /// All agents that are active on it, each with the run of the node that it is active in.
     #[serde(skip)]
     pub(super) agents: BTreeMap<String, u64>,
+    /// The tasks that run on it, each with the number of the attempt.
+    #[serde(skip)]
+    pub(super) attempts: BTreeMap<TaskId, u32>,
 }
 
 /// A count of things.
@@ -40,19 +46,20 @@ pub(super) fn many(count: u64, what: &str) -> String {
 
 impl fmt::Display for Victim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { node, tasks, sections, agents: _ } = self;
+        let Self { node, tasks, sections, agents: _, attempts: _ } = self;
         write!(f, "{node}, which holds {} and {}", many(*tasks, "running task"), many(*sections, "section"))
     }
 }
 
-/// Asks the mesh who holds what, and chooses. None if no node holds both tasks and sections, or if its tasks may end
-/// before it can be killed: `pace` is how long each takes at least.
-pub(super) async fn choose(client: &Client, pace: Duration) -> Result<Option<Victim>> {
+/// Asks the mesh who holds what, and chooses. None if no node holds both tasks and sections (or tasks, where there is
+/// `no_choice`), or if its tasks may end before it can be killed: `pace` is how long each takes at least.
+pub(super) async fn choose(client: &Client, pace: Duration, no_choice: bool) -> Result<Option<Victim>> {
     let agents = all_agents(client).await?;
     let running = TaskQuery { state: Some(TaskState::Running), limit: Some(LIST_MAX), ..TaskQuery::default() };
     // The tasks last: they are what changes fastest. One part of the list is enough: no mesh of a demo runs that many.
     let running = client.tasks(&running).await?.items;
     let victim = most_laden(&running, &agents);
+    let victim = victim.filter(|victim| no_choice || victim.sections > 0);
     Ok(victim.filter(|victim| has_just_begun(&running, &victim.node, SystemTime::now(), pace)))
 }
 
@@ -70,8 +77,11 @@ fn has_just_begun(running: &[Task], node: &str, now: SystemTime, pace: Duration)
 
 fn most_laden(running: &[Task], agents: &[Agent]) -> Option<Victim> {
     let mut nodes: BTreeMap<&str, Victim> = BTreeMap::new();
-    for node in running.iter().filter_map(|task| task.node.as_deref()) {
-        laden_at(&mut nodes, node).tasks += 1;
+    for task in running {
+        let Some(node) = task.node.as_deref() else { continue };
+        let victim = laden_at(&mut nodes, node);
+        victim.tasks += 1;
+        victim.attempts.insert(task.id, task.attempt);
     }
     for agent in agents.iter().filter(|agent| agent.phase == Phase::Active) {
         let Some(node) = agent.node.as_deref() else { continue };
@@ -79,8 +89,9 @@ fn most_laden(running: &[Task], agents: &[Agent]) -> Option<Victim> {
         victim.sections += u64::from(agent.name == section::NAME);
         victim.agents.insert(agent.agent.clone(), agent.incarnation);
     }
-    let laden = nodes.into_values().filter(|victim| victim.tasks > 0 && victim.sections > 0);
-    laden.max_by_key(|victim| victim.tasks + victim.sections)
+    // Where files are few, there may be no node that holds both.
+    let laden = nodes.into_values().filter(|victim| victim.tasks > 0);
+    laden.max_by_key(|victim| (victim.sections > 0, victim.tasks + victim.sections))
 }
 
 fn laden_at<'n, 'a>(nodes: &'n mut BTreeMap<&'a str, Victim>, node: &'a str) -> &'n mut Victim {
@@ -89,14 +100,22 @@ fn laden_at<'n, 'a>(nodes: &'n mut BTreeMap<&'a str, Victim>, node: &'a str) -> 
         tasks: 0,
         sections: 0,
         agents: BTreeMap::new(),
+        attempts: BTreeMap::new(),
     })
 }
 
 impl Victim {
-    /// How many of its agents are active in another run now, of whichever node.
-    pub(super) fn rehomed(&self, now: &[Agent]) -> u64 {
-        let moved = |agent: &&Agent| self.agents.get(&agent.agent).is_some_and(|before| *before != agent.incarnation);
-        now.iter().filter(moved).count() as u64
+    /// Which of its tasks were done by another attempt since.
+    pub(super) fn done_elsewhere<'t>(&self, now: &'t [Task]) -> impl Iterator<Item = &'t Task> {
+        now.iter().filter(|task| {
+            let before = self.attempts.get(&task.id);
+            task.state == TaskState::Done && before.is_some_and(|before| task.attempt > *before)
+        })
+    }
+
+    /// Which of its agents have been active in another run since, of whichever node.
+    pub(super) fn rehomed<'a>(&self, now: &'a [Agent]) -> impl Iterator<Item = &'a Agent> {
+        now.iter().filter(|agent| self.agents.get(&agent.agent).is_some_and(|before| *before != agent.incarnation))
     }
 }
 
@@ -137,13 +156,14 @@ mod tests {
             agent("section:5", "b", "active"),
         ];
         let victim = most_laden(&running, &agents).expect("two nodes hold both");
+        assert_eq!(victim.attempts.values().collect::<Vec<_>>(), [&1], "these tasks have one id");
         assert_eq!(victim.to_string(), "b, which holds 2 running tasks and 2 sections");
         let mut later = agents.to_vec();
-        assert_eq!(victim.rehomed(&later), 0);
+        assert_eq!(victim.rehomed(&later).count(), 0);
         for agent in &mut later[..3] {
             agent.incarnation = 9;
         }
-        assert_eq!(victim.rehomed(&later), 2, "section:1 was not on that node");
+        assert_eq!(victim.rehomed(&later).count(), 2, "section:1 was not on that node");
     }
 
     #[test]
@@ -159,8 +179,13 @@ mod tests {
     }
 
     #[test]
-    fn a_node_without_tasks_or_without_sections_is_no_victim() {
-        assert_eq!(most_laden(&[task("a")], &[agent("section:1", "b", "active")]), None);
-        assert_eq!(most_laden(&[task("a")], &[agent("librarian:demo", "a", "active")]), None);
+    fn a_node_without_tasks_is_no_victim_and_one_without_sections_the_last_choice() {
+        assert_eq!(most_laden(&[], &[agent("section:1", "b", "active")]), None);
+        let chosen = |running: &[&str], agents: &[Agent]| {
+            let running: Vec<Task> = running.iter().map(|node| task(node)).collect();
+            most_laden(&running, agents).expect("a task runs").node
+        };
+        assert_eq!(chosen(&["a"], &[agent("section:1", "b", "active")]), "a");
+        assert_eq!(chosen(&["a", "a", "a", "b"], &[agent("section:1", "b", "active")]), "b");
     }
 }

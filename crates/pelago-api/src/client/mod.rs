@@ -1,18 +1,26 @@
-//! Asks a node over HTTP.
+//! Asks a mesh over HTTP: any node answers for all of it.
 //!
 //! One method for each resource; documents come back as [`model`](crate::model) has them. Connections are kept and
-//! reused. Nothing is repeated by itself: a caller that repeats a request gives it an idempotency key.
+//! reused. A client of several nodes asks the one that answered last. When that one does not answer, the next is asked,
+//! unless the request may have taken effect already and would do so again: a caller that wants a request repeated gives
+//! it an idempotency key.
 
-use std::time::Duration;
+mod request;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use pelago_core::{id::TaskId, record::TaskState};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{
-    Method, RequestBuilder, Response, StatusCode,
-    header::{CONTENT_TYPE, HeaderValue},
-};
-use serde::{Serialize, de::DeserializeOwned};
+use reqwest::StatusCode;
+use serde::de::DeserializeOwned;
+
+use request::{Request, agent_path};
 
 use crate::{
     model::{
@@ -24,18 +32,23 @@ use crate::{
 
 /// How long a connection may take to come about.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
-/// How long an answer may take, beyond what the request itself waits for.
-const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// Less than the node keeps an idle connection, so that a request never meets one that is just being closed.
 const IDLE_MAX: Duration = Duration::from_secs(10);
-/// What stands for itself in one segment of a path. `/` does not: an address is one segment.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
 
-/// A node, by the address of its HTTP API. Cheap to clone; clones share their connections.
+/// One node or several of a mesh, by the addresses of their HTTP APIs. Cheap to clone; clones share their connections,
+/// and what they learn of who answers.
 #[derive(Debug, Clone)]
 pub struct Client {
-    base: String,
+    nodes: Arc<Nodes>,
     http: reqwest::Client,
+}
+
+#[derive(Debug)]
+struct Nodes {
+    /// At least one.
+    bases: Vec<String>,
+    /// The one that answered last.
+    answering: AtomicUsize,
 }
 
 /// Why there is no document.
@@ -73,6 +86,22 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the request never left.
+    fn did_nothing(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+
+    /// What to say when the nodes before came to nothing too. A request that may have taken effect anywhere may.
+    fn after(self, earlier: Option<Self>) -> Self {
+        match (earlier, self) {
+            (Some(Self::Unreachable { url: before, .. }), Self::Unreachable { url, source }) => {
+                Self::Unreachable { url: format!("{before}, {url}"), source }
+            }
+            (Some(earlier @ Self::NoAnswer { .. }), Self::Unreachable { .. }) => earlier,
+            (_, error) => error,
+        }
+    }
+
     /// The same as a problem, to be shown.
     #[must_use]
     pub fn into_problem(self) -> Problem {
@@ -123,9 +152,20 @@ pub struct AgentQuery {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Client {
-    /// A client of the node at `base_url`, like `http://127.0.0.1:8080`. Connects when first asked.
+    /// A client of the node at `url`, like `http://127.0.0.1:8080`. Connects when first asked.
     #[must_use]
-    pub fn new(base_url: &str) -> Self {
+    pub fn new(url: &str) -> Self {
+        Self::of([url])
+    }
+
+    /// A client of whichever of the nodes at `urls` answers.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn of<'u>(urls: impl IntoIterator<Item = &'u str>) -> Self {
+        let bases: Vec<String> = urls.into_iter().map(|url| url.trim_end_matches('/').to_owned()).collect();
+        assert!(!bases.is_empty(), "a client needs somebody to ask");
         let http = reqwest::Client::builder()
             // A proxy of the environment is for the world outside, and would see requests to this machine.
             .no_proxy()
@@ -135,13 +175,7 @@ impl Client {
             .tcp_nodelay(true)
             .build()
             .expect("a client without TLS needs nothing of the system");
-        Self { base: base_url.trim_end_matches('/').to_owned(), http }
-    }
-
-    /// The node's address, as it was given.
-    #[must_use]
-    pub fn base_url(&self) -> &str {
-        &self.base
+        Self { nodes: Arc::new(Nodes { bases, answering: AtomicUsize::new(0) }), http }
     }
 
     /// Enqueues a task.
@@ -149,8 +183,7 @@ impl Client {
     /// # Errors
     /// See [`Error`]; so for all methods.
     pub async fn enqueue(&self, task: &NewTask<'_>, idempotency_key: Option<&str>) -> Result<Enqueued> {
-        let request = keyed(self.post_json("/api/v1/tasks", task), idempotency_key);
-        self.document(request).await
+        self.document(Request::post("/api/v1/tasks").json(task).keyed(idempotency_key)).await
     }
 
     /// A task as it stands; with `wait` once it has ended, or as it stands then (the node waits a minute at most).
@@ -158,8 +191,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn task(&self, id: TaskId, wait: Option<Duration>) -> Result<Task> {
-        let request = self.request(Method::GET, &format!("/api/v1/tasks/{id}"));
-        self.document(waiting(request, wait)).await
+        self.document(Request::get(format!("/api/v1/tasks/{id}")).waiting(wait)).await
     }
 
     /// Part of the list of tasks, newest first.
@@ -168,11 +200,11 @@ impl Client {
     /// See [`Error`].
     pub async fn tasks(&self, query: &TaskQuery) -> Result<TaskList> {
         let TaskQuery { state, agent, cursor, limit } = query;
-        let request = self
-            .request(Method::GET, "/api/v1/tasks")
-            .query(&[("state", state.map(words::task_state::as_str)), ("agent", agent.as_deref())])
-            .query(&[("cursor", cursor)])
-            .query(&[("limit", limit)]);
+        let request = Request::get("/api/v1/tasks")
+            .with("state", state.map(words::task_state::as_str))
+            .with("agent", agent.as_deref())
+            .with("cursor", cursor.as_deref())
+            .with("limit", *limit);
         self.document(request).await
     }
 
@@ -182,7 +214,7 @@ impl Client {
     /// See [`Error`].
     pub async fn cancel(&self, id: TaskId, reason: Option<&str>) -> Result<Task> {
         let cancel = Cancel { reason: reason.map(Into::into) };
-        self.document(self.post_json(&format!("/api/v1/tasks/{id}/cancel"), &cancel)).await
+        self.document(Request::post(format!("/api/v1/tasks/{id}/cancel")).json(&cancel)).await
     }
 
     /// Starts a dead or cancelled task afresh, and tells how it stands.
@@ -190,7 +222,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn retry(&self, id: TaskId) -> Result<Task> {
-        self.document(self.request(Method::POST, &format!("/api/v1/tasks/{id}/retry"))).await
+        self.document(Request::post(format!("/api/v1/tasks/{id}/retry"))).await
     }
 
     /// Events of a task after number `after`; with `wait` as soon as there is one.
@@ -204,11 +236,9 @@ impl Client {
         limit: Option<usize>,
         wait: Option<Duration>,
     ) -> Result<TaskEventList> {
-        let request = self
-            .request(Method::GET, &format!("/api/v1/tasks/{id}/events"))
-            .query(&[("after", after)])
-            .query(&[("limit", limit)]);
-        self.document(waiting(request, wait)).await
+        let request =
+            Request::get(format!("/api/v1/tasks/{id}/events")).with("after", Some(after)).with("limit", limit);
+        self.document(request.waiting(wait)).await
     }
 
     /// Part of the list of keyed agents.
@@ -217,10 +247,10 @@ impl Client {
     /// See [`Error`].
     pub async fn agents(&self, query: &AgentQuery) -> Result<AgentList> {
         let AgentQuery { name, cursor, limit } = query;
-        let request = self
-            .request(Method::GET, "/api/v1/agents")
-            .query(&[("name", name), ("cursor", cursor)])
-            .query(&[("limit", limit)]);
+        let request = Request::get("/api/v1/agents")
+            .with("name", name.as_deref())
+            .with("cursor", cursor.as_deref())
+            .with("limit", *limit);
         self.document(request).await
     }
 
@@ -229,7 +259,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn agent(&self, address: &str) -> Result<Agent> {
-        self.document(self.request(Method::GET, &agent_path(address, ""))).await
+        self.document(Request::get(agent_path(address, ""))).await
     }
 
     /// Asks an agent; `question` is JSON. The node waits 30 s for the reply unless told, a minute at most.
@@ -243,10 +273,8 @@ impl Client {
         wait: Option<Duration>,
         idempotency_key: Option<&str>,
     ) -> Result<Payload> {
-        let request = self.post(&agent_path(address, "/ask"), question.into());
-        // An ask waits even when it is not told how long.
-        let request = waiting(request.timeout(Duration::from_secs(30) + ANSWER_MAX), wait);
-        self.document(keyed(request, idempotency_key)).await
+        let request = Request::post(agent_path(address, "/ask")).body(question.into());
+        self.document(request.waiting_for_reply(wait).keyed(idempotency_key)).await
     }
 
     /// Sends an agent a durable message; `message` is JSON.
@@ -259,8 +287,8 @@ impl Client {
         message: impl Into<Bytes>,
         idempotency_key: Option<&str>,
     ) -> Result<SendReceipt> {
-        let request = self.post(&agent_path(address, "/send"), message.into());
-        self.document(keyed(request, idempotency_key)).await
+        let request = Request::post(agent_path(address, "/send")).body(message.into());
+        self.document(request.keyed(idempotency_key)).await
     }
 
     /// All nodes.
@@ -268,7 +296,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn nodes(&self) -> Result<NodeList> {
-        self.document(self.request(Method::GET, "/api/v1/nodes")).await
+        self.document(Request::get("/api/v1/nodes")).await
     }
 
     /// How the mesh stands.
@@ -276,7 +304,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn status(&self) -> Result<Status> {
-        self.document(self.request(Method::GET, "/api/v1/status")).await
+        self.document(Request::get("/api/v1/status")).await
     }
 
     /// Whether the node is well. A node that is not still gives the document.
@@ -284,8 +312,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn health(&self) -> Result<Health> {
-        let response = self.send_off(self.request(Method::GET, "/health")).await?;
-        let (url, status, body) = self.body(response).await?;
+        let Answer { url, status, body } = self.exchange(&Request::get("/health")).await?;
         serde_json::from_slice(&body).map_err(|source| refusal(url, status, &body, source))
     }
 
@@ -294,8 +321,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn is_ready(&self) -> Result<bool> {
-        let response = self.send_off(self.request(Method::GET, "/readyz")).await?;
-        Ok(response.status().is_success())
+        Ok(self.exchange(&Request::get("/readyz")).await?.status.is_success())
     }
 
     /// The node's counters, in OpenMetrics text.
@@ -303,26 +329,12 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn metrics(&self) -> Result<String> {
-        let response = self.send_off(self.request(Method::GET, "/metrics")).await?;
-        response.text().await.map_err(|source| self.unanswered(source))
+        let Answer { url: _, status: _, body } = self.exchange(&Request::get("/metrics")).await?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base)).timeout(ANSWER_MAX)
-    }
-
-    fn post(&self, path: &str, body: Bytes) -> RequestBuilder {
-        let json = HeaderValue::from_static("application/json");
-        self.request(Method::POST, path).header(CONTENT_TYPE, json).body(body)
-    }
-
-    fn post_json(&self, path: &str, body: &impl Serialize) -> RequestBuilder {
-        self.post(path, serde_json::to_vec(body).expect("a request is JSON").into())
-    }
-
-    async fn document<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T> {
-        let response = self.send_off(request).await?;
-        let (url, status, body) = self.body(response).await?;
+    async fn document<T: DeserializeOwned>(&self, request: Request) -> Result<T> {
+        let Answer { url, status, body } = self.exchange(&request).await?;
         if !status.is_success() {
             let source = serde::de::Error::custom("the status tells of a failure");
             return Err(refusal(url, status, &body, source));
@@ -330,24 +342,54 @@ impl Client {
         serde_json::from_slice(&body).map_err(|source| Error::BadAnswer { url, status: status.as_u16(), source })
     }
 
-    async fn send_off(&self, request: RequestBuilder) -> Result<Response> {
-        request.send().await.map_err(|source| self.unanswered(source))
-    }
-
-    async fn body(&self, response: Response) -> Result<(String, StatusCode, Bytes)> {
-        let (url, status) = (response.url().to_string(), response.status());
-        let body = response.bytes().await.map_err(|source| self.unanswered(source))?;
-        Ok((url, status, body))
-    }
-
-    fn unanswered(&self, source: reqwest::Error) -> Error {
-        let url = self.base.clone();
-        // A URL that cannot be parsed leads nowhere either.
-        if source.is_connect() || source.is_builder() {
-            Error::Unreachable { url, source: source.without_url() }
-        } else {
-            Error::NoAnswer { url, source: source.without_url() }
+    /// Asks one node after the other, until one answers or the request may not be sent again.
+    async fn exchange(&self, request: &Request) -> Result<Answer> {
+        let Nodes { bases, answering } = &*self.nodes;
+        let first = answering.load(Ordering::Relaxed);
+        let (before, after) = bases.split_at(first);
+        let order = (first..).zip(after).chain((0..).zip(before));
+        let mut failed: Option<Error> = None;
+        for (at, base) in order {
+            match self.exchange_with(base, request).await {
+                Ok(answer) => {
+                    answering.store(at, Ordering::Relaxed);
+                    return Ok(answer);
+                }
+                Err(error) => {
+                    let may_go_on = error.did_nothing() || request.is_repeatable();
+                    failed = Some(error.after(failed));
+                    if !may_go_on {
+                        break;
+                    }
+                }
+            }
         }
+        Err(failed.expect("there is at least one node"))
+    }
+
+    async fn exchange_with(&self, base: &str, request: &Request) -> Result<Answer> {
+        let unanswered = |source| unanswered(base, source);
+        let response = request.to(&self.http, base).send().await.map_err(unanswered)?;
+        let (url, status) = (response.url().to_string(), response.status());
+        let body = response.bytes().await.map_err(unanswered)?;
+        Ok(Answer { url, status, body })
+    }
+}
+
+/// What came back, whoever said it.
+struct Answer {
+    url: String,
+    status: StatusCode,
+    body: Bytes,
+}
+
+fn unanswered(base: &str, source: reqwest::Error) -> Error {
+    let url = base.to_owned();
+    // A URL that cannot be parsed leads nowhere either.
+    if source.is_connect() || source.is_builder() {
+        Error::Unreachable { url, source: source.without_url() }
+    } else {
+        Error::NoAnswer { url, source: source.without_url() }
     }
 }
 
@@ -356,33 +398,5 @@ fn refusal(url: String, status: StatusCode, body: &[u8], otherwise: serde_json::
     match serde_json::from_slice::<Problem>(body) {
         Ok(problem) => Error::Problem(Box::new(problem)),
         Err(_no_problem) => Error::BadAnswer { url, status: status.as_u16(), source: otherwise },
-    }
-}
-
-fn keyed(request: RequestBuilder, idempotency_key: Option<&str>) -> RequestBuilder {
-    match idempotency_key {
-        Some(key) => request.header("idempotency-key", key),
-        None => request,
-    }
-}
-
-fn waiting(request: RequestBuilder, wait: Option<Duration>) -> RequestBuilder {
-    match wait {
-        Some(wait) => request.query(&[("wait", format!("{}ms", wait.as_millis()))]).timeout(wait + ANSWER_MAX),
-        None => request,
-    }
-}
-
-fn agent_path(address: &str, action: &str) -> String {
-    format!("/api/v1/agents/{}{action}", utf8_percent_encode(address, SEGMENT))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_one_segment_of_a_path() {
-        assert_eq!(agent_path("n1/section:src/a b.rs", "/ask"), "/api/v1/agents/n1%2Fsection:src%2Fa%20b.rs/ask");
     }
 }

@@ -1,0 +1,112 @@
+//! A request before it is sent, so that it can be sent to one node or to another.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{
+    Method, RequestBuilder,
+    header::{CONTENT_TYPE, HeaderValue},
+};
+use serde::Serialize;
+
+/// How long an answer may take, beyond what the request itself waits for.
+const ANSWER_MAX: Duration = Duration::from_secs(15);
+/// How long a node waits for an agent's reply when it is not told.
+const REPLY_MAX: Duration = Duration::from_secs(30);
+/// What stands for itself in one segment of a path. `/` does not: an address is one segment.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b':');
+
+pub(super) struct Request {
+    method: Method,
+    path: String,
+    query: Vec<(&'static str, String)>,
+    body: Option<Bytes>,
+    idempotency_key: Option<String>,
+    answer_max: Duration,
+}
+
+impl Request {
+    pub(super) fn get(path: impl Into<String>) -> Self {
+        Self::new(Method::GET, path.into())
+    }
+
+    pub(super) fn post(path: impl Into<String>) -> Self {
+        Self::new(Method::POST, path.into())
+    }
+
+    fn new(method: Method, path: String) -> Self {
+        Self { method, path, query: Vec::new(), body: None, idempotency_key: None, answer_max: ANSWER_MAX }
+    }
+
+    /// With a parameter, if it has a value.
+    pub(super) fn with(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
+        self.query.extend(value.map(|value| (name, value.to_string())));
+        self
+    }
+
+    /// With a body that is JSON already.
+    pub(super) fn body(self, json: Bytes) -> Self {
+        Self { body: Some(json), ..self }
+    }
+
+    pub(super) fn json(self, body: &impl Serialize) -> Self {
+        self.body(serde_json::to_vec(body).expect("a request is JSON").into())
+    }
+
+    pub(super) fn keyed(self, idempotency_key: Option<&str>) -> Self {
+        Self { idempotency_key: idempotency_key.map(str::to_owned), ..self }
+    }
+
+    /// Lets the node wait for what is asked.
+    pub(super) fn waiting(self, wait: Option<Duration>) -> Self {
+        let Some(wait) = wait else { return self };
+        let waiting = Self { answer_max: wait + ANSWER_MAX, ..self };
+        waiting.with("wait", Some(format!("{}ms", wait.as_millis())))
+    }
+
+    /// The same for an ask, which waits even when it is not told how long.
+    pub(super) fn waiting_for_reply(self, wait: Option<Duration>) -> Self {
+        Self { answer_max: REPLY_MAX + ANSWER_MAX, ..self }.waiting(wait)
+    }
+
+    /// Whether it does no more when two nodes get it than when one does.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.method == Method::GET || self.idempotency_key.is_some()
+    }
+
+    /// As it is sent to the node at `base`.
+    pub(super) fn to(&self, http: &reqwest::Client, base: &str) -> RequestBuilder {
+        let Self { method, path, query, body, idempotency_key, answer_max } = self;
+        let mut request = http.request(method.clone(), format!("{base}{path}")).timeout(*answer_max).query(query);
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body.clone());
+        }
+        match idempotency_key {
+            Some(key) => request.header("idempotency-key", key),
+            None => request,
+        }
+    }
+}
+
+/// The path of an agent, or of something that is done with it.
+pub(super) fn agent_path(address: &str, action: &str) -> String {
+    format!("/api/v1/agents/{}{action}", utf8_percent_encode(address, SEGMENT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_one_segment_of_a_path() {
+        assert_eq!(agent_path("n1/section:src/a b.rs", "/ask"), "/api/v1/agents/n1%2Fsection:src%2Fa%20b.rs/ask");
+    }
+
+    #[test]
+    fn only_what_reads_or_has_a_key_is_repeatable() {
+        assert!(Request::get("/api/v1/status").is_repeatable());
+        assert!(!Request::post("/api/v1/tasks").is_repeatable());
+        assert!(Request::post("/api/v1/tasks").keyed(Some("order-17")).is_repeatable());
+    }
+}

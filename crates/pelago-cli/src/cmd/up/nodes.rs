@@ -1,0 +1,153 @@
+//! The nodes of a local mesh as they run: children of this process.
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::try_join_all;
+use pelago_api::client::Client;
+use serde::Serialize;
+
+use super::{
+    super::settle::LOSING_NODES_MIN,
+    folder::{Folder, Place},
+    problem,
+};
+use crate::{
+    child::{self, Child},
+    output::Error,
+};
+
+/// How long they may take to stop: a node lets turns end for 20 s unless it is told otherwise.
+const STOP_MAX: Duration = Duration::from_secs(30);
+/// How long those may take that are left when most have stopped. They wait in vain to put their agents away: there is no
+/// majority any more that could take note of it.
+const MINORITY_MAX: Duration = Duration::from_secs(1);
+/// How often it is looked who has stopped.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// The nodes that run, and are killed when this is dropped.
+pub(super) struct Nodes<'f> {
+    folder: &'f Folder,
+    /// How many there are when all run.
+    size: usize,
+    running: Vec<Node>,
+}
+
+pub(super) struct Node {
+    child: Child,
+    pub(super) shown: Shown,
+}
+
+/// A node as it is told to programs.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Shown {
+    pub(super) name: String,
+    /// The URL for clients.
+    pub(super) http: String,
+    /// The address for links.
+    pub(super) mesh: String,
+    pub(super) pid: u32,
+    /// The data directory.
+    dir: String,
+    pub(super) log: String,
+}
+
+/// A node that ended by itself.
+pub(super) struct Lost {
+    /// Which, and how.
+    pub(super) what: String,
+    pub(super) log: std::path::PathBuf,
+}
+
+impl<'f> Nodes<'f> {
+    /// None yet.
+    pub(super) fn new(folder: &'f Folder) -> Self {
+        Self { folder, size: 0, running: Vec::new() }
+    }
+
+    /// Starts a node at each of `places`, and waits until all are ready.
+    pub(super) async fn start(&mut self, places: &[Place]) -> Result<(), Error> {
+        self.size = places.len();
+        // The first founds the mesh, and the others need it for that. Later all start at once: the nodes of a mesh are
+        // ready when most of them are there.
+        let is_new = !places.iter().any(|place| self.folder.has_mesh(&place.name));
+        let (founder, others) = places.split_at(usize::from(is_new));
+        for place in founder {
+            let founder = self.start_one(place, |command| _ = command.arg("--found")).await?;
+            self.running.push(founder);
+        }
+        let join = |place: &Place, command: &mut Command| {
+            for other in places.iter().filter(|other| other.name != place.name) {
+                command.args(["--join", &mesh_address(other)]);
+            }
+        };
+        let starting = others.iter().map(|place| self.start_one(place, |command| join(place, command)));
+        let started = try_join_all(starting).await?;
+        self.running.extend(started);
+        Ok(())
+    }
+
+    async fn start_one(&self, place: &Place, meet: impl FnOnce(&mut Command)) -> Result<Node, Error> {
+        let (data, log) = (self.folder.data(&place.name), self.folder.log(&place.name));
+        let failed =
+            |error: child::Error| problem::not_started(&format!("{} {error}", place.name), &child::last_words(&log));
+        let settings = |command: &mut Command| {
+            command.args(["--name", &place.name, "--port", &place.http.to_string()]);
+            command.args(["--mesh-addr", &mesh_address(place)]).arg("--data-dir").arg(&data);
+            meet(command);
+        };
+        let mut child = Child::start(&log, settings).map_err(failed)?;
+        let ready = child.ready().await.map_err(failed)?;
+        let shown = Shown {
+            name: place.name.clone(),
+            http: format!("http://{}", ready.http),
+            mesh: ready.mesh.unwrap_or_else(|| mesh_address(place)),
+            pid: child.id(),
+            dir: data.display().to_string(),
+            log: log.display().to_string(),
+        };
+        Ok(Node { child, shown })
+    }
+
+    pub(super) fn running(&self) -> &[Node] {
+        &self.running
+    }
+
+    /// A client of whichever of them answers.
+    pub(super) fn client(&self) -> Client {
+        Client::of(self.running.iter().map(|node| node.shown.http.as_str()))
+    }
+
+    /// Those that ended since this was asked last.
+    pub(super) fn lost(&mut self) -> Vec<Lost> {
+        let mut lost = Vec::new();
+        self.running.retain_mut(|node| {
+            let Some(how) = node.child.has_ended() else { return true };
+            let what = format!("{} ended by itself ({how})", node.shown.name);
+            lost.push(Lost { what, log: self.folder.log(&node.shown.name) });
+            false
+        });
+        lost
+    }
+
+    /// Lets them stop in good order. Those for whom that takes too long are killed when this is dropped.
+    pub(super) async fn stop(&mut self) {
+        for node in &self.running {
+            node.child.ask_to_stop();
+        }
+        let mut until = Instant::now() + STOP_MAX;
+        while !self.running.is_empty() && Instant::now() < until {
+            tokio::time::sleep(LOOK_EVERY).await;
+            self.running.retain_mut(|node| node.child.has_ended().is_none());
+            if self.size >= LOSING_NODES_MIN && self.running.len() <= self.size / 2 {
+                until = until.min(Instant::now() + MINORITY_MAX);
+            }
+        }
+    }
+}
+
+fn mesh_address(place: &Place) -> String {
+    format!("127.0.0.1:{}", place.mesh)
+}

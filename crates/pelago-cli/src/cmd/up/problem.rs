@@ -1,0 +1,62 @@
+//! What can go wrong with a local mesh.
+
+use std::{io, path::Path};
+
+use pelago_api::problem::Problem;
+
+use crate::{output::Error, problem::problem};
+
+/// The folder has more nodes than were asked for.
+pub(super) fn too_few(wanted: usize, names: &[&str]) -> Error {
+    let detail = format!("the folder has {} nodes, not {wanted}: {}", names.len(), names.join(", "));
+    let hint = "a mesh needs all of its nodes that may vote; take another folder for a smaller mesh: --dir DIR";
+    problem("PLG-3020", 400, "the folder has more nodes", detail, hint).with_next("pelago up").into()
+}
+
+/// Another `pelago up` runs there.
+pub(super) fn in_use(folder: &Path) -> Error {
+    let detail = format!("another `pelago up` runs in {}", folder.display());
+    let hint = "ask its nodes, or stop it; a second mesh needs a folder of its own: --dir DIR";
+    problem("PLG-3021", 409, "the folder is in use", detail, hint).with_next("pelago status").into()
+}
+
+/// The folder does not say which nodes it has.
+pub(super) fn unreadable(file: &Path, cause: &serde_json::Error) -> Error {
+    let detail = format!("{} cannot be read: {cause}", file.display());
+    let hint = "remove that file: the nodes keep what they hold, and only their ports are forgotten";
+    problem("PLG-3022", 500, "the mesh did not start", detail, hint).into()
+}
+
+/// The system refused something.
+pub(super) fn system(what: &str, cause: &io::Error) -> Error {
+    let hint = "no node was left running";
+    problem("PLG-3022", 500, "the mesh did not start", format!("failed to {what}: {cause}"), hint).into()
+}
+
+/// No port is left to listen on.
+pub(super) fn no_port(from: u16) -> Error {
+    let detail = format!("every port from {from} on is in use");
+    problem("PLG-3022", 500, "the mesh did not start", detail, "try --port 0 --mesh-port 0").into()
+}
+
+/// A node did not start. `log` is the last it said.
+pub(super) fn not_started(what: &str, log: &str) -> Error {
+    problem("PLG-3022", 500, "the mesh did not start", said(what, log), "no node was left running").into()
+}
+
+/// A node ended by itself; others go on.
+pub(super) fn node_lost(what: &str, log: &Path) -> Problem {
+    let hint = format!("the others go on; {} says why", log.display());
+    problem("PLG-3023", 500, "a node ended by itself", what.to_owned(), &hint).with_next("pelago status")
+}
+
+/// All nodes ended by themselves. `log` is the last that was said.
+pub(super) fn all_lost(what: &str, log: &str) -> Error {
+    let detail = said(&format!("{what}, and it was the last node"), log);
+    problem("PLG-3024", 500, "all nodes have ended", detail, "what they hold is kept").with_next("pelago up").into()
+}
+
+fn said(what: &str, log: &str) -> String {
+    let log = if log.is_empty() { "nothing" } else { log };
+    format!("{what}; its log ends:\n{log}")
+}
