@@ -378,7 +378,11 @@ impl Node {
     /// Second step: lets what runs end, within the configured time, and puts the agents away.
     pub async fn drain(&self) {
         self.handle.take_no_tasks().await;
-        self.agents.drain(self.drain_max).await;
+        tokio::select! {
+            () = self.agents.drain(self.drain_max) => {}
+            // Without a majority no turn can end.
+            () = self.lease.missing(LEAVE_MAX) => tracing::warn!("no majority answers: running turns were given up"),
+        }
     }
 
     /// Last step: hands leadership over, takes leave of the mesh, ends the loops and closes the log. What was

@@ -239,7 +239,10 @@ fn fail(now: Stamp, task: &mut Task, reason: &str, retry_after_ms: u64, events: 
 }
 
 fn again(now: Stamp, task: &mut Task, reason: &str, after_ms: u64, events: &mut Vec<Write>) {
-    task.run_at = now.plus_millis(after_ms);
+    // Without a pause it keeps its place in the queue: what waited longer goes first, whoever lost it.
+    if after_ms > 0 {
+        task.run_at = now.plus_millis(after_ms);
+    }
     let reason = short(reason);
     end(now, task, TaskState::Queued, Some(reason.clone()), EventKind::Retried { reason }, events);
 }

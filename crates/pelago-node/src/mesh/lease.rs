@@ -28,6 +28,9 @@ use crate::{clock, raft::Consensus};
 /// How long a heartbeat waits for its answer: the next ones are on their way meanwhile.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether a run has its lease.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
 /// What the rest of the node knows of its lease. Cheap to clone.
 #[derive(Clone, Default)]
 pub(crate) struct Held(Arc<Shared>);
@@ -57,6 +60,23 @@ impl Held {
     /// Whether the run may begin anything.
     pub(crate) fn is_valid(&self) -> bool {
         clock::now().as_micros() < self.0.until_micros.load(Ordering::Acquire)
+    }
+
+    /// Resolves once the run has had no lease for `max`.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub(crate) async fn missing(&self, max: Duration) {
+        let mut without_since = None;
+        loop {
+            match without_since {
+                _ if self.is_valid() => without_since = None,
+                Some(since) if clock::now() - since >= max => return,
+                Some(_) => {}
+                None => without_since = Some(clock::now()),
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Tells the leader at once that the node takes no more work.
