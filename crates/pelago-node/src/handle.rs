@@ -23,6 +23,8 @@ use pelago_store::{
 };
 use tokio::time::Instant;
 
+pub use pelago_wire::client::Why;
+
 use crate::{
     committer,
     host::TaskRequest,
@@ -237,6 +239,33 @@ pub enum Error {
     /// The store cannot be read.
     #[error("the store cannot be read: {0}")]
     Store(String),
+}
+
+impl Error {
+    /// What kind of reason it is, as those who are told over a link know it.
+    #[must_use]
+    pub fn why(&self) -> Why {
+        match self {
+            Self::Invalid(_) => Why::Invalid,
+            Self::UnknownAgent { .. } => Why::UnknownAgent,
+            Self::WrongKey(_) => Why::WrongKey,
+            Self::UnknownNode(_) => Why::UnknownNode,
+            Self::UnknownTask(_) => Why::UnknownTask,
+            Self::NoState(_) => Why::NoState,
+            Self::Conflict { .. } => Why::Conflict,
+            Self::WrongState(_) => Why::WrongState,
+            Self::TooLarge(_) => Why::TooLarge,
+            Self::BadCursor => Why::BadCursor,
+            Self::Busy(_) => Why::Busy,
+            Self::AgentFailed { hopeless: false, .. } => Why::AgentFailed,
+            Self::AgentFailed { hopeless: true, .. } => Why::AgentRefused,
+            Self::Timeout { .. } => Why::Timeout,
+            Self::NoQuorum => Why::NoQuorum,
+            Self::DiskFull => Why::DiskFull,
+            Self::Stopping => Why::Stopping,
+            Self::Store(_) => Why::Store,
+        }
+    }
 }
 
 impl From<ProposeError> for Error {
