@@ -50,6 +50,12 @@ pub struct AskOptions {
     pub idempotency_key: Option<String>,
 }
 
+impl From<Duration> for AskOptions {
+    fn from(wait: Duration) -> Self {
+        Self { wait, idempotency_key: None }
+    }
+}
+
 /// A task as it stands, with what it was given and made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskDetail {
