@@ -35,7 +35,7 @@ use crate::{
     scheduler,
     services::NodeServices,
     view,
-    waiters::TaskWaiters,
+    waiters::{End, TaskWaiters},
 };
 
 /// The most rows of one page.
@@ -504,7 +504,7 @@ impl Handle {
             let end = self.parts().waiters.ended.next(id);
             let whole = self.read(move |view| view.task(id)).await?.ok_or(Error::UnknownTask(id))?;
             let over = match deadline {
-                Some(deadline) if !whole.task.state.is_ended() => !end.before(deadline).await,
+                Some(deadline) if !whole.task.state.is_ended() => end.before(deadline).await.is_none(),
                 Some(_) | None => true,
             };
             if over {
@@ -513,6 +513,34 @@ impl Handle {
                 return Ok(TaskDetail { task, node, input, result });
             }
         }
+    }
+
+    /// Waits at most `wait` for the end of a task.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when it goes on, [`Error::UnknownTask`], [`Error::Store`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub(crate) async fn end(&self, id: TaskId, wait: Duration) -> Result<End, Error> {
+        let deadline = Instant::now() + wait;
+        let end = self.parts().waiters.ended.next(id);
+        // Rows that are behind are enough to know that a task is done, or that its end will be told: what a majority
+        // has to say matters only for one that this node knows not, or that may have been retried.
+        let here = self.stale().read(move |view| view.task(id)).await?;
+        match here.as_ref().map(|whole| (whole.task.state, End::of(&whole.task, whole.result.as_ref()))) {
+            Some((TaskState::Done, Some(end))) => return Ok(end),
+            Some((TaskState::Queued | TaskState::Running, _)) => {
+                if let Some(Some(end)) = end.before(deadline).await {
+                    return Ok(end);
+                }
+            }
+            Some((TaskState::Done | TaskState::Dead | TaskState::Cancelled, _)) | None => {}
+        }
+        let TaskDetail { task, result, .. } =
+            self.task(id, Some(deadline.saturating_duration_since(Instant::now()))).await?;
+        let waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        End::of(&task, result.as_ref()).ok_or(Error::Timeout { waited_ms })
     }
 
     /// Lists tasks, the newest first.
@@ -548,7 +576,7 @@ impl Handle {
             let (task, events) = self.read(move |view| Ok((view.task(id)?, view.events(id, after, rows)?))).await?;
             let ended = task.ok_or(Error::UnknownTask(id))?.task.state.is_ended();
             let over = match deadline {
-                Some(deadline) if events.is_empty() && !ended => !event.before(deadline).await,
+                Some(deadline) if events.is_empty() && !ended => event.before(deadline).await.is_none(),
                 Some(_) | None => true,
             };
             if over {

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use pelago_core::{link::PAYLOAD_BYTES_MAX, record::TaskState};
+use pelago_core::link::PAYLOAD_BYTES_MAX;
 use pelago_wire::client::{self as wire, Answer, Ended, Failed, Why, answer, ended, kind};
 
 use crate::{
     Handle,
     handle::{AskOptions, Error},
     host::TaskRequest,
+    waiters::End,
 };
 
 /// Why a client's request has no value.
@@ -74,13 +75,10 @@ async fn enqueue(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoVa
 async fn result(handle: &Handle, payload: Bytes, wait: Duration) -> Result<answer::Answer, NoValue> {
     let wire::TaskResult { task } = wire::decode("question for a result", payload)?;
     let id = wire::task_of(&task).ok_or(NoValue::NoTaskId)?;
-    let whole = handle.task(id, Some(wait)).await?;
-    let reason = whole.task.reason.unwrap_or_default();
-    let how = match whole.task.state {
-        TaskState::Done => ended::How::Done(whole.result.unwrap_or_default()),
-        TaskState::Dead => ended::How::Dead(reason),
-        TaskState::Cancelled => ended::How::Cancelled(reason),
-        TaskState::Queued | TaskState::Running => return Err(timeout(wait).into()),
+    let how = match handle.end(id, wait).await? {
+        End::Done(result) => ended::How::Done(result),
+        End::Dead(reason) => ended::How::Dead(reason),
+        End::Cancelled(reason) => ended::How::Cancelled(reason),
     };
     Ok(answer::Answer::Ended(Ended { how: Some(how) }))
 }
