@@ -515,6 +515,36 @@ impl Handle {
         }
     }
 
+    /// Enqueues a task and waits at most `wait` for its end. What the commits of both say is enough: no row is read.
+    ///
+    /// # Errors
+    /// [`Error`] says what became of it; [`Error::Timeout`] when it goes on, or may do so.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the task in doubt; with an idempotency key it can be run again.
+    pub(crate) async fn run(&self, to: &str, input: Bytes, request: TaskRequest, wait: Duration) -> Result<End, Error> {
+        self.takes_work()?;
+        let deadline = Instant::now() + wait;
+        let waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let services = &self.parts().services;
+        let (address, _) = services.find(&Name::default_namespace(), to)?;
+        let task = services.task(address, input, request)?;
+        let id = task.id;
+        let end = self.parts().waiters.ended.next(id);
+        let enqueued = tokio::time::timeout_at(deadline, self.parts().scheduler.enqueue(task)).await;
+        let outcome = enqueued.map_err(|_| Error::Timeout { waited_ms })??.not_refused()?;
+        let earlier = if let Outcome::Existing { task } = outcome { Some(task) } else { None };
+        if earlier.is_none() {
+            match end.before(deadline).await {
+                Some(Some(end)) => return Ok(end),
+                // The rows tell.
+                Some(None) => {}
+                None => return Err(Error::Timeout { waited_ms }),
+            }
+        }
+        self.end(earlier.unwrap_or(id), deadline.saturating_duration_since(Instant::now())).await
+    }
+
     /// Waits at most `wait` for the end of a task.
     ///
     /// # Errors

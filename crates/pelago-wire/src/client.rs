@@ -24,6 +24,8 @@ pub mod kind {
     pub const ENQUEUE: u16 = 66;
     /// [`TaskResult`](super::TaskResult).
     pub const RESULT: u16 = 67;
+    /// [`Enqueue`](super::Enqueue), whose result is waited for too.
+    pub const RUN: u16 = 68;
 }
 
 /// Writes a task's id.

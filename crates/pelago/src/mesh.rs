@@ -135,17 +135,7 @@ impl Mesh {
     /// # Cancel safety
     /// Dropping the future leaves the task in doubt; with an idempotency key it can be enqueued again.
     pub async fn enqueue(&self, to: &str, input: impl Into<Bytes>, request: TaskRequest) -> Result<Enqueued, Error> {
-        let TaskRequest { priority, delay, attempts_max, attempt_max, backoff, idempotency_key } = request;
-        let enqueue = wire::Enqueue {
-            to: to.to_owned(),
-            input: input.into(),
-            priority: priority.map(u32::from),
-            delay_ms: millis(delay),
-            attempts_max,
-            attempt_ms_max: attempt_max.map(millis),
-            backoff_ms: backoff.map(millis),
-            idempotency: idempotency_key,
-        };
+        let enqueue = task(to, input.into(), request);
         match self.request(kind::ENQUEUE, &wire::encode(&enqueue), DURABLE_MAX).await? {
             Answer::Enqueued(wire::Enqueued { task, existing }) => {
                 Ok(Enqueued { task: wire::task_of(&task).ok_or(Error::BadAnswer)?, existing })
@@ -163,17 +153,26 @@ impl Mesh {
     /// Dropping the future loses nothing.
     pub async fn result(&self, task: TaskId, wait: Duration) -> Result<Bytes, Error> {
         let question = wire::TaskResult { task: wire::task_bytes(task) };
-        let ended = match self.request(kind::RESULT, &wire::encode(&question), wait).await? {
-            Answer::Ended(ended) => ended,
-            Answer::Reply(_) | Answer::Sent(_) | Answer::Enqueued(_) | Answer::Failed(_) => {
-                return Err(Error::BadAnswer);
-            }
-        };
-        match ended.how.ok_or(Error::BadAnswer)? {
-            How::Done(result) => Ok(result),
-            How::Dead(reason) => Err(Error::Dead { task, reason }),
-            How::Cancelled(reason) => Err(Error::Cancelled { task, reason }),
-        }
+        ended(self.request(kind::RESULT, &wire::encode(&question), wait).await?)
+    }
+
+    /// Enqueues a task and waits for its result: one request, and one answer.
+    ///
+    /// # Errors
+    /// Like [`Self::enqueue`] and [`Self::result`]. After [`Error::Timeout`] or [`Error::Unknown`] the task may go on: with
+    /// an idempotency key the same call waits for the same task.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the task in doubt.
+    pub async fn run(
+        &self,
+        to: &str,
+        input: impl Into<Bytes>,
+        request: TaskRequest,
+        wait: Duration,
+    ) -> Result<Bytes, Error> {
+        let enqueue = task(to, input.into(), request);
+        ended(self.request(kind::RUN, &wire::encode(&enqueue), wait).await?)
     }
 
     /// Sends a request over the link that is there within `wait`, and waits for the answer for the rest of it.
@@ -249,6 +248,33 @@ impl Deliver for Nobody {
     }
 
     fn called_off(&mut self, _lane: Lane, _request: RequestId) {}
+}
+
+fn task(to: &str, input: Bytes, request: TaskRequest) -> wire::Enqueue {
+    let TaskRequest { priority, delay, attempts_max, attempt_max, backoff, idempotency_key } = request;
+    wire::Enqueue {
+        to: to.to_owned(),
+        input,
+        priority: priority.map(u32::from),
+        delay_ms: millis(delay),
+        attempts_max,
+        attempt_ms_max: attempt_max.map(millis),
+        backoff_ms: backoff.map(millis),
+        idempotency: idempotency_key,
+    }
+}
+
+/// The result of a task, if it has one.
+fn ended(answer: Answer) -> Result<Bytes, Error> {
+    let ended = match answer {
+        Answer::Ended(ended) => ended,
+        Answer::Reply(_) | Answer::Sent(_) | Answer::Enqueued(_) | Answer::Failed(_) => return Err(Error::BadAnswer),
+    };
+    match ended.how.ok_or(Error::BadAnswer)? {
+        How::Done(result) => Ok(result),
+        How::Dead(reason) => Err(Error::Dead { reason }),
+        How::Cancelled(reason) => Err(Error::Cancelled { reason }),
+    }
 }
 
 fn read(answer: Bytes) -> Result<Answer, Error> {

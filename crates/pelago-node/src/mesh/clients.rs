@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pelago_core::link::PAYLOAD_BYTES_MAX;
-use pelago_wire::client::{self as wire, Answer, Ended, Failed, Why, answer, ended, kind};
+use pelago_wire::client::{self as wire, Answer, Ended, Failed, Why, answer, ended::How, kind};
 
 use crate::{
     Handle,
@@ -38,6 +38,7 @@ pub(super) fn answer(handle: Handle, kind: u16, payload: Bytes, wait: Duration) 
         kind::ASK => Box::pin(encoded(async move { ask(&handle, payload, wait).await })),
         kind::SEND => Box::pin(encoded(async move { within(wait, send(&handle, payload)).await })),
         kind::ENQUEUE => Box::pin(encoded(async move { within(wait, enqueue(&handle, payload)).await })),
+        kind::RUN => Box::pin(encoded(async move { run(&handle, payload, wait).await })),
         kind::RESULT => Box::pin(encoded(async move { result(&handle, payload, wait).await })),
         _unknown => return None,
     })
@@ -56,6 +57,24 @@ async fn send(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoValue
 }
 
 async fn enqueue(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoValue> {
+    let (to, input, request) = task(payload)?;
+    let enqueued = handle.enqueue(&to, input, request).await?;
+    let task = wire::task_bytes(enqueued.task);
+    Ok(answer::Answer::Enqueued(wire::Enqueued { task, existing: enqueued.existing }))
+}
+
+async fn run(handle: &Handle, payload: Bytes, wait: Duration) -> Result<answer::Answer, NoValue> {
+    let (to, input, request) = task(payload)?;
+    Ok(ended(handle.run(&to, input, request, wait).await?))
+}
+
+async fn result(handle: &Handle, payload: Bytes, wait: Duration) -> Result<answer::Answer, NoValue> {
+    let wire::TaskResult { task } = wire::decode("question for a result", payload)?;
+    let id = wire::task_of(&task).ok_or(NoValue::NoTaskId)?;
+    Ok(ended(handle.end(id, wait).await?))
+}
+
+fn task(payload: Bytes) -> Result<(String, Bytes, TaskRequest), NoValue> {
     let enqueue: wire::Enqueue = wire::decode("task", payload)?;
     let wire::Enqueue { to, input, priority, delay_ms, attempts_max, attempt_ms_max, backoff_ms, idempotency } =
         enqueue;
@@ -67,20 +86,16 @@ async fn enqueue(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoVa
         backoff: backoff_ms.map(Duration::from_millis),
         idempotency_key: idempotency,
     };
-    let enqueued = handle.enqueue(&to, input, request).await?;
-    let task = wire::task_bytes(enqueued.task);
-    Ok(answer::Answer::Enqueued(wire::Enqueued { task, existing: enqueued.existing }))
+    Ok((to, input, request))
 }
 
-async fn result(handle: &Handle, payload: Bytes, wait: Duration) -> Result<answer::Answer, NoValue> {
-    let wire::TaskResult { task } = wire::decode("question for a result", payload)?;
-    let id = wire::task_of(&task).ok_or(NoValue::NoTaskId)?;
-    let how = match handle.end(id, wait).await? {
-        End::Done(result) => ended::How::Done(result),
-        End::Dead(reason) => ended::How::Dead(reason),
-        End::Cancelled(reason) => ended::How::Cancelled(reason),
+fn ended(end: End) -> answer::Answer {
+    let how = match end {
+        End::Done(result) => How::Done(result),
+        End::Dead(reason) => How::Dead(reason),
+        End::Cancelled(reason) => How::Cancelled(reason),
     };
-    Ok(answer::Answer::Ended(Ended { how: Some(how) }))
+    answer::Answer::Ended(Ended { how: Some(how) })
 }
 
 async fn within(

@@ -27,7 +27,7 @@ async fn a_client_that_sends_nonsense_is_told_so_and_may_not_act_as_a_node() {
     let link = state.wait_for(|state| state.up().is_some()).await.expect("it dials on").up().cloned();
     let link = link.expect("it is up");
 
-    let requests = [wire::kind::ASK, wire::kind::SEND, wire::kind::ENQUEUE, wire::kind::RESULT];
+    let requests = [wire::kind::ASK, wire::kind::SEND, wire::kind::ENQUEUE, wire::kind::RESULT, wire::kind::RUN];
     let nonsense = requests.map(|kind| (kind, Bytes::from_static(b"\xff\xff\xff")));
     let short_id = wire::TaskResult { task: Bytes::from_static(b"short") };
     let priority = wire::Enqueue { to: "teller".into(), priority: Some(256), ..wire::Enqueue::default() };

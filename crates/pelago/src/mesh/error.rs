@@ -1,7 +1,7 @@
 //! Why a request to a mesh came to nothing.
 
 use pelago_api::problem::{Code, Problem};
-use pelago_core::{id::TaskId, link::PAYLOAD_BYTES_MAX};
+use pelago_core::link::PAYLOAD_BYTES_MAX;
 use pelago_node::handle::Why;
 use pelago_wire::client::Failed;
 
@@ -46,18 +46,14 @@ pub enum Error {
     #[error("the node's answer is not one to this request")]
     BadAnswer,
     /// The task ended without a result.
-    #[error("task {task} is dead: {reason}")]
+    #[error("the task is dead: {reason}")]
     Dead {
-        /// Which.
-        task: TaskId,
         /// Why.
         reason: String,
     },
     /// The task was called off.
-    #[error("task {task} was cancelled: {reason}")]
+    #[error("the task was cancelled: {reason}")]
     Cancelled {
-        /// Which.
-        task: TaskId,
         /// Why.
         reason: String,
     },
@@ -130,6 +126,8 @@ fn code(why: Why) -> Code {
 
 #[cfg(test)]
 mod tests {
+    use pelago_core::id::TaskId;
+
     use super::*;
 
     #[test]

@@ -75,8 +75,7 @@ impl Target {
 async fn over_link(mesh: &Mesh, args: &BenchArgs, key: u64) -> Result<(), MeshError> {
     match args.what {
         What::Task => {
-            let task = mesh.enqueue("echo", TEXT, TaskRequest::default()).await?.task;
-            mesh.result(task, WAIT).await?;
+            mesh.run("echo", TEXT, TaskRequest::default(), WAIT).await?;
         }
         What::Turn => {
             mesh.ask(&counter(key), "1", AskOptions::from(WAIT)).await?;
