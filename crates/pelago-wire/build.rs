@@ -6,7 +6,8 @@ use std::{
 };
 
 const DIRECTORY: &str = "../../proto";
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
+    "../../proto/pelago/client/v1/client.proto",
     "../../proto/pelago/link/v1/link.proto",
     "../../proto/pelago/mesh/v1/mesh.proto",
     "../../proto/pelago/raft/v1/raft.proto",

@@ -41,6 +41,12 @@ impl From<Problem> for Error {
     }
 }
 
+impl From<pelago::mesh::Error> for Error {
+    fn from(error: pelago::mesh::Error) -> Self {
+        Problem::from(error).into()
+    }
+}
+
 impl From<client::Error> for Error {
     fn from(error: client::Error) -> Self {
         error.into_problem().into()

@@ -1,6 +1,6 @@
 //! What arrives, and whom it is given to.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pelago_core::link::{Lane, NoReply, RequestId};
@@ -41,17 +41,24 @@ pub struct Ask {
     outbox: Option<Arc<Outbox>>,
     lane: Lane,
     id: RequestId,
+    wait: Duration,
 }
 
 impl Ask {
-    pub(crate) fn new(outbox: Arc<Outbox>, lane: Lane, id: RequestId) -> Self {
-        Self { outbox: Some(outbox), lane, id }
+    pub(crate) fn new(outbox: Arc<Outbox>, lane: Lane, id: RequestId, wait: Duration) -> Self {
+        Self { outbox: Some(outbox), lane, id, wait }
     }
 
     /// The request, as [`Deliver::called_off`] names it.
     #[must_use]
     pub fn id(&self) -> RequestId {
         self.id
+    }
+
+    /// How long the other end waited for the reply when it sent the request.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        self.wait
     }
 
     /// Answers, once there is credit and room for it. A request that was called off takes its answer silently.

@@ -9,7 +9,12 @@ use pelago_core::record::{Node, NodeState, Task, Write};
 use pelago_store::sqlite::{self, Reader};
 use tokio::sync::mpsc;
 
-use crate::{agents::Agents, raft::Told, scheduler, view, waiters::TaskWaiters};
+use crate::{
+    agents::Agents,
+    raft::Told,
+    scheduler, view,
+    waiters::{End, TaskWaiters},
+};
 
 /// Committed batches that wait to be told. When they do, applying waits too.
 pub(crate) const BATCHES_MAX: usize = 256;
@@ -62,14 +67,15 @@ impl Feed {
                 self.agents.task_changed(&task, Some(input));
                 self.scheduler.task(task).await;
             }
-            Write::Task { task, .. } => {
+            Write::Task { task, result } => {
                 self.agents.task_changed(&task, None);
-                if task.state.is_ended() {
-                    self.waiters.ended.wake(task.id);
+                let end = End::of(&task, result.as_ref());
+                if end.is_some() {
+                    self.waiters.ended.wake(task.id, &end);
                 }
                 self.scheduler.task(task).await;
             }
-            Write::Event(event) => self.waiters.told.wake(event.task),
+            Write::Event(event) => self.waiters.told.wake(event.task, &()),
             Write::Message(message) if message.buried.is_none() => self.agents.wake(&message.to),
             Write::Node(node) => {
                 match node.state {

@@ -23,6 +23,8 @@ use pelago_store::{
 };
 use tokio::time::Instant;
 
+pub use pelago_wire::client::Why;
+
 use crate::{
     committer,
     host::TaskRequest,
@@ -33,7 +35,7 @@ use crate::{
     scheduler,
     services::NodeServices,
     view,
-    waiters::TaskWaiters,
+    waiters::{End, TaskWaiters},
 };
 
 /// The most rows of one page.
@@ -46,6 +48,12 @@ pub struct AskOptions {
     pub wait: Duration,
     /// The same key with the same question gets the same reply, without a second turn.
     pub idempotency_key: Option<String>,
+}
+
+impl From<Duration> for AskOptions {
+    fn from(wait: Duration) -> Self {
+        Self { wait, idempotency_key: None }
+    }
 }
 
 /// A task as it stands, with what it was given and made.
@@ -237,6 +245,33 @@ pub enum Error {
     /// The store cannot be read.
     #[error("the store cannot be read: {0}")]
     Store(String),
+}
+
+impl Error {
+    /// What kind of reason it is, as those who are told over a link know it.
+    #[must_use]
+    pub fn why(&self) -> Why {
+        match self {
+            Self::Invalid(_) => Why::Invalid,
+            Self::UnknownAgent { .. } => Why::UnknownAgent,
+            Self::WrongKey(_) => Why::WrongKey,
+            Self::UnknownNode(_) => Why::UnknownNode,
+            Self::UnknownTask(_) => Why::UnknownTask,
+            Self::NoState(_) => Why::NoState,
+            Self::Conflict { .. } => Why::Conflict,
+            Self::WrongState(_) => Why::WrongState,
+            Self::TooLarge(_) => Why::TooLarge,
+            Self::BadCursor => Why::BadCursor,
+            Self::Busy(_) => Why::Busy,
+            Self::AgentFailed { hopeless: false, .. } => Why::AgentFailed,
+            Self::AgentFailed { hopeless: true, .. } => Why::AgentRefused,
+            Self::Timeout { .. } => Why::Timeout,
+            Self::NoQuorum => Why::NoQuorum,
+            Self::DiskFull => Why::DiskFull,
+            Self::Stopping => Why::Stopping,
+            Self::Store(_) => Why::Store,
+        }
+    }
 }
 
 impl From<ProposeError> for Error {
@@ -469,7 +504,7 @@ impl Handle {
             let end = self.parts().waiters.ended.next(id);
             let whole = self.read(move |view| view.task(id)).await?.ok_or(Error::UnknownTask(id))?;
             let over = match deadline {
-                Some(deadline) if !whole.task.state.is_ended() => !end.before(deadline).await,
+                Some(deadline) if !whole.task.state.is_ended() => end.before(deadline).await.is_none(),
                 Some(_) | None => true,
             };
             if over {
@@ -478,6 +513,64 @@ impl Handle {
                 return Ok(TaskDetail { task, node, input, result });
             }
         }
+    }
+
+    /// Enqueues a task and waits at most `wait` for its end. What the commits of both say is enough: no row is read.
+    ///
+    /// # Errors
+    /// [`Error`] says what became of it; [`Error::Timeout`] when it goes on, or may do so.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the task in doubt; with an idempotency key it can be run again.
+    pub(crate) async fn run(&self, to: &str, input: Bytes, request: TaskRequest, wait: Duration) -> Result<End, Error> {
+        self.takes_work()?;
+        let deadline = Instant::now() + wait;
+        let waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let services = &self.parts().services;
+        let (address, _) = services.find(&Name::default_namespace(), to)?;
+        let task = services.task(address, input, request)?;
+        let id = task.id;
+        let end = self.parts().waiters.ended.next(id);
+        let enqueued = tokio::time::timeout_at(deadline, self.parts().scheduler.enqueue(task)).await;
+        let outcome = enqueued.map_err(|_| Error::Timeout { waited_ms })??.not_refused()?;
+        let earlier = if let Outcome::Existing { task } = outcome { Some(task) } else { None };
+        if earlier.is_none() {
+            match end.before(deadline).await {
+                Some(Some(end)) => return Ok(end),
+                // The rows tell.
+                Some(None) => {}
+                None => return Err(Error::Timeout { waited_ms }),
+            }
+        }
+        self.end(earlier.unwrap_or(id), deadline.saturating_duration_since(Instant::now())).await
+    }
+
+    /// Waits at most `wait` for the end of a task.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when it goes on, [`Error::UnknownTask`], [`Error::Store`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub(crate) async fn end(&self, id: TaskId, wait: Duration) -> Result<End, Error> {
+        let deadline = Instant::now() + wait;
+        let end = self.parts().waiters.ended.next(id);
+        // Rows that are behind are enough to know that a task is done, or that its end will be told: what a majority
+        // has to say matters only for one that this node knows not, or that may have been retried.
+        let here = self.stale().read(move |view| view.task(id)).await?;
+        match here.as_ref().map(|whole| (whole.task.state, End::of(&whole.task, whole.result.as_ref()))) {
+            Some((TaskState::Done, Some(end))) => return Ok(end),
+            Some((TaskState::Queued | TaskState::Running, _)) => {
+                if let Some(Some(end)) = end.before(deadline).await {
+                    return Ok(end);
+                }
+            }
+            Some((TaskState::Done | TaskState::Dead | TaskState::Cancelled, _)) | None => {}
+        }
+        let TaskDetail { task, result, .. } =
+            self.task(id, Some(deadline.saturating_duration_since(Instant::now()))).await?;
+        let waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        End::of(&task, result.as_ref()).ok_or(Error::Timeout { waited_ms })
     }
 
     /// Lists tasks, the newest first.
@@ -513,7 +606,7 @@ impl Handle {
             let (task, events) = self.read(move |view| Ok((view.task(id)?, view.events(id, after, rows)?))).await?;
             let ended = task.ok_or(Error::UnknownTask(id))?.task.state.is_ended();
             let over = match deadline {
-                Some(deadline) if events.is_empty() && !ended => !event.before(deadline).await,
+                Some(deadline) if events.is_empty() && !ended => event.before(deadline).await.is_none(),
                 Some(_) | None => true,
             };
             if over {

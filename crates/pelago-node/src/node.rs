@@ -299,12 +299,6 @@ impl Node {
         loops.start("lease held", holding.run());
         loops.start("log keeper", Arc::clone(&consensus).keep_short());
         loops.start("voters keeper", Arc::clone(&consensus).keep_voters(candidates(view.clone())));
-        receiver.open(Answers {
-            consensus: Arc::clone(&consensus),
-            forward: forward.clone(),
-            agents: Arc::clone(&agents),
-            leases: grants,
-        });
         let handle = Handle::new(crate::handle::Parts {
             mesh,
             mesh_name: config.mesh_name,
@@ -318,9 +312,16 @@ impl Node {
             view: view.clone(),
             consensus: Arc::clone(&consensus),
             committer: committing.clone(),
-            forward,
+            forward: forward.clone(),
             lease: lease.clone(),
             links: links.clone(),
+        });
+        receiver.open(Answers {
+            consensus: Arc::clone(&consensus),
+            forward,
+            agents: Arc::clone(&agents),
+            leases: grants,
+            handle: handle.clone(),
         });
         let keeper = crate::keeper::Keeper {
             handle: handle.clone(),

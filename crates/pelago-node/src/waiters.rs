@@ -1,76 +1,115 @@
 //! Who waits for a task: for its end, or for its next event.
+//!
+//! Whoever is woken is told what was committed, if that is enough for it to answer without reading the rows.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use pelago_core::id::TaskId;
+use bytes::Bytes;
+use pelago_core::{
+    id::TaskId,
+    record::{Task, TaskState},
+};
 use tokio::{sync::oneshot, time::Instant};
 
 /// Waiting requests.
 #[derive(Debug, Default)]
 pub(crate) struct TaskWaiters {
-    /// Those who wait for the end of a task.
-    pub(crate) ended: Waiters,
+    /// Those who wait for the end of a task. `None`: it is in the rows.
+    pub(crate) ended: Waiters<Option<End>>,
     /// Those who wait for its next event.
-    pub(crate) told: Waiters,
+    pub(crate) told: Waiters<()>,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    Done(Bytes),
+    Dead(String),
+    Cancelled(String),
+}
+
+impl End {
+    /// `None` if the task goes on.
+    pub(crate) fn of(task: &Task, result: Option<&Bytes>) -> Option<Self> {
+        let reason = || task.reason.clone().unwrap_or_default();
+        match task.state {
+            TaskState::Queued | TaskState::Running => None,
+            TaskState::Done => Some(Self::Done(result.cloned().unwrap_or_default())),
+            TaskState::Dead => Some(Self::Dead(reason())),
+            TaskState::Cancelled => Some(Self::Cancelled(reason())),
+        }
+    }
 }
 
 /// Waiting requests by task. A short-lived lock: nothing is awaited under it.
-#[derive(Debug, Default)]
-pub(crate) struct Waiters(Mutex<HashMap<TaskId, Vec<oneshot::Sender<()>>>>);
+#[derive(Debug)]
+pub(crate) struct Waiters<T>(Mutex<HashMap<TaskId, Vec<oneshot::Sender<T>>>>);
+
+impl<T> Default for Waiters<T> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
 
 impl TaskWaiters {
     /// Wakes everybody: what happened to their tasks is in the rows.
     pub(crate) fn wake_all(&self) {
-        self.ended.wake_all();
-        self.told.wake_all();
+        self.ended.wake_all(&None);
+        self.told.wake_all(&());
     }
 }
 
 /// Waits for one thing to happen to a task. Forgotten when it is dropped.
 #[derive(Debug)]
-pub(crate) struct Change<'w> {
-    waiters: &'w Waiters,
+pub(crate) struct Change<'w, T> {
+    waiters: &'w Waiters<T>,
     task: TaskId,
-    woken: oneshot::Receiver<()>,
+    woken: oneshot::Receiver<T>,
 }
 
-impl Change<'_> {
-    /// Resolves with whether it happened before `deadline`.
-    pub(crate) async fn before(mut self, deadline: Instant) -> bool {
-        tokio::time::timeout_at(deadline, &mut self.woken).await.is_ok()
+impl<T> Change<'_, T> {
+    /// Resolves with what happened, if it did before `deadline`.
+    pub(crate) async fn before(mut self, deadline: Instant) -> Option<T> {
+        tokio::time::timeout_at(deadline, &mut self.woken).await.ok()?.ok()
     }
 }
 
-impl Drop for Change<'_> {
+impl<T> Drop for Change<'_, T> {
     fn drop(&mut self) {
         self.woken.close();
         self.waiters.forget_closed(self.task);
     }
 }
 
-impl Waiters {
+impl<T> Waiters<T> {
     /// Begins to wait. Begin first, then read the task: nothing is missed.
-    pub(crate) fn next(&self, task: TaskId) -> Change<'_> {
+    pub(crate) fn next(&self, task: TaskId) -> Change<'_, T> {
         let (wake, woken) = oneshot::channel();
         self.lock().entry(task).or_default().push(wake);
         Change { waiters: self, task, woken }
     }
 
-    /// Wakes whoever waits for the task.
-    pub(crate) fn wake(&self, task: TaskId) {
+    /// Wakes whoever waits for the task, and tells them.
+    pub(crate) fn wake(&self, task: TaskId, what: &T)
+    where
+        T: Clone,
+    {
         for waiter in self.lock().remove(&task).into_iter().flatten() {
             // It may have timed out meanwhile.
-            let _gone = waiter.send(());
+            let _gone = waiter.send(what.clone());
         }
     }
 
-    fn wake_all(&self) {
+    fn wake_all(&self, what: &T)
+    where
+        T: Clone,
+    {
         for waiter in std::mem::take(&mut *self.lock()).into_values().flatten() {
             // It may have timed out meanwhile.
-            let _gone = waiter.send(());
+            let _gone = waiter.send(what.clone());
         }
     }
 
@@ -84,7 +123,7 @@ impl Waiters {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, Vec<oneshot::Sender<()>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, Vec<oneshot::Sender<T>>>> {
         // Every change under the lock is a single call, so a panic leaves it whole.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,18 +137,18 @@ mod tests {
 
     #[tokio::test]
     async fn everyone_who_waits_for_a_task_is_woken_once_it_changes() {
-        let waiters = Waiters::default();
+        let waiters = Waiters::<u8>::default();
         let soon = Instant::now() + Duration::from_secs(5);
         let (first, second) = (waiters.next(TaskId(1)), waiters.next(TaskId(1)));
         let other = waiters.next(TaskId(2));
-        waiters.wake(TaskId(1));
-        assert!(first.before(soon).await && second.before(soon).await);
-        assert!(!other.before(Instant::now()).await);
+        waiters.wake(TaskId(1), &7);
+        assert_eq!((first.before(soon).await, second.before(soon).await), (Some(7), Some(7)));
+        assert_eq!(other.before(Instant::now()).await, None);
     }
 
     #[test]
     fn those_who_gave_up_are_forgotten() {
-        let waiters = Waiters::default();
+        let waiters = Waiters::<u8>::default();
         let present = waiters.next(TaskId(1));
         drop(waiters.next(TaskId(1)));
         assert_eq!(waiters.lock()[&TaskId(1)].len(), 1);

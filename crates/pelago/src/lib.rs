@@ -24,13 +24,15 @@
 //! ```
 //!
 //! *Is:* the face that users see: [`run`] is `pelago serve` plus your agents, [`serve`] is the process from start to
-//! stop, [`config`] is what it is told. *Is not:* a second API: everything here is `pelago_node`'s and `pelago_api`'s.
+//! stop, [`config`] is what it is told, [`Mesh`] asks a mesh from outside. *Is not:* a second API: everything here is `pelago_node`'s and `pelago_api`'s.
 #![forbid(unsafe_code)]
 
 pub mod config;
 mod logging;
+pub mod mesh;
 mod serve;
 
+pub use mesh::Mesh;
 pub use pelago_node::{Affinity, Agent, Fault, Kind, TaskRequest, Turn, keyed, pool, resident};
 pub use serve::{Error, PrintAddr, ServeArgs, run, serve};
 

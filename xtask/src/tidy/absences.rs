@@ -20,6 +20,8 @@ const LOOPS_START_IN: &[&str] = &[
     "crates/pelago-api/src/http",
     // The runtimes of `pelago serve`, and of a command that is a client.
     "crates/pelago/src/serve",
+    // A client's dial.
+    "crates/pelago/src/mesh",
     "crates/pelago-cli/src/main",
 ];
 

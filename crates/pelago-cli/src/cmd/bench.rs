@@ -1,34 +1,40 @@
-//! `pelago bench`: how fast a node answers, measured from another process.
+//! `pelago bench`: how fast a mesh answers, measured from another process.
 //!
 //! A closed loop: so many requests are in flight at all times. Latency is from sending a request to having its answer,
 //! so it says nothing about requests that a real client would have sent meanwhile.
+
+mod figures;
+mod target;
 
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use hdrhistogram::Histogram;
-use pelago_api::{
-    client::{self, Client},
-    model::{Document, NewTask},
-};
+use pelago_api::client::Client;
+use pelago_core::record::PAYLOAD_BYTES_MAX;
 use serde::Serialize;
 
+use self::{
+    figures::{Figures, latencies},
+    target::{Answer, Target},
+};
 use crate::{
     exit::Exit,
-    output::{Error, Output, facts},
+    output::{Error, Output},
 };
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
-  pelago bench task                             # tasks, from created to result
-  pelago bench turn --in-flight 64 --seconds 10
-  pelago bench task --in-flight 1 -o json";
+  pelago bench task                                        # over a link with the node at the default URL
+  pelago bench turn --in-flight 64 --seconds 10 --keys 64
+  pelago bench propose --url 127.0.0.1:50051 -o json       # the node's mesh address
+  pelago bench task --http --in-flight 1                   # the same over HTTP";
 
-/// The longest latency that is told apart, in microseconds: a minute.
-const LATENCY_MAX: u64 = 60_000_000;
-/// How long one task may take.
-const TASK_MAX: Duration = Duration::from_secs(30);
+/// How long to wait when the node takes no more for the moment.
+const PAUSE: Duration = Duration::from_millis(1);
 
+/// A closed loop: as soon as an answer is there, the next request is sent. Requests go over a link, as those of
+/// programs do; `--url` is the node's mesh address, or its HTTP address, which is then asked for the other one.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct BenchArgs {
     /// What to measure
@@ -36,122 +42,85 @@ pub(crate) struct BenchArgs {
     /// Requests in flight at all times
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     in_flight: u32,
-    /// How long to measure, after a second to warm up
+    /// How long to measure
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     seconds: u32,
+    /// How many seconds to ask before that, so that all is warm
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=600))]
+    warm_up: u32,
+    /// How many agents take turns in `turn` and `propose`
+    #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    keys: u32,
+    /// The size of each message of `propose`, in bytes
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=PAYLOAD_BYTES_MAX as i64))]
+    bytes: u32,
+    /// Ask over HTTP, not over a link
+    #[arg(long)]
+    http: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
-enum What {
-    /// A task of a pool agent, from created to result
+pub(super) enum What {
+    /// A task for the pool agent `echo`: enqueued, and its result waited for
     Task,
-    /// A durable turn of a keyed agent, each request to an agent of its own
+    /// A durable turn of one keyed agent after the other: `counter:KEY` is asked
     Turn,
+    /// The cheapest durable write a client can ask for: a message to one keyed agent after the other, acknowledged once
+    /// a quorum has flushed it. The agents handle the messages meanwhile, which is not waited for, nor free
+    Propose,
 }
 
-/// What was measured, and where.
-#[derive(Debug, Serialize)]
-struct Bench {
-    what: What,
-    /// How the requests travelled.
-    over: &'static str,
-    in_flight: u32,
-    seconds: f64,
-    answers: u64,
-    per_second: f64,
-    p50_us: u64,
-    p90_us: u64,
-    p99_us: u64,
-    p999_us: u64,
-    max_us: u64,
-    version: &'static str,
-    cores: usize,
-}
-
-impl Document for Bench {
-    const KIND: &'static str = "Bench";
-}
-
-pub(super) async fn run(args: BenchArgs, client: &Client, output: Output) -> Result<Exit, Error> {
-    let begin = Instant::now() + Duration::from_secs(1);
+pub(super) async fn run(args: BenchArgs, urls: &[String], output: Output) -> Result<Exit, Error> {
+    let http = || Client::of(urls.iter().map(String::as_str));
+    let target = if args.http { Target::Http(http()) } else { Target::link(urls, http).await? };
+    let begin = Instant::now() + Duration::from_secs(args.warm_up.into());
     let end = begin + Duration::from_secs(args.seconds.into());
-    let loops = (0..args.in_flight).map(|n| measure(args.what, n, client, begin, end));
-    let mut all = new_histogram();
+    let loops = (0..args.in_flight).map(|n| measure(&args, n, &target, begin, end));
+    let mut all = Measured::default();
     for measured in join_all(loops).await {
-        all.add(measured?).expect("all histograms have the same range");
+        let Measured { latencies, busy } = measured?;
+        all.latencies.add(&latencies).expect("all histograms have the same range");
+        all.busy += busy;
     }
-    output.document(&bench(&args, &all), text)?;
+    output.document(&Figures::new(&args, &target, &all), Figures::text)?;
     Ok(Exit::Done)
 }
 
+/// What one loop, or all of them, measured.
+pub(super) struct Measured {
+    latencies: Histogram<u64>,
+    /// Requests that the node had no room for.
+    busy: u64,
+}
+
+impl Default for Measured {
+    fn default() -> Self {
+        Self { latencies: latencies(), busy: 0 }
+    }
+}
+
 /// One request after the other until `end`; those that began after `begin` count.
-async fn measure(
-    what: What,
-    n: u32,
-    client: &Client,
-    begin: Instant,
-    end: Instant,
-) -> Result<Histogram<u64>, client::Error> {
-    let mut latencies = new_histogram();
-    let agent = format!("counter:bench-{n}");
-    loop {
+async fn measure(args: &BenchArgs, n: u32, target: &Target, begin: Instant, end: Instant) -> Result<Measured, Error> {
+    let mut measured = Measured::default();
+    // Every loop has keys of its own, as long as there are enough.
+    for key in (u64::from(n)..).step_by(args.in_flight as usize) {
         let sent = Instant::now();
         if sent >= end {
-            return Ok(latencies);
+            break;
         }
-        match what {
-            What::Task => task(client).await?,
-            What::Turn => {
-                client.ask(&agent, "1", None, None).await?;
+        let answer = target.ask(args, key % u64::from(args.keys)).await?;
+        match answer {
+            Answer::Done if sent >= begin => {
+                let micros = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
+                measured.latencies.saturating_record(micros);
+            }
+            Answer::Done => {}
+            Answer::Busy => {
+                measured.busy += 1;
+                tokio::time::sleep(PAUSE).await;
             }
         }
-        if sent >= begin {
-            let micros = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
-            latencies.saturating_record(micros);
-        }
     }
-}
-
-async fn task(client: &Client) -> Result<(), client::Error> {
-    let new = NewTask { agent: "echo".into(), prompt: Some("bench".into()), ..NewTask::default() };
-    let enqueued = client.enqueue(&new, None).await?;
-    client.task(enqueued.id, Some(TASK_MAX)).await?;
-    Ok(())
-}
-
-fn new_histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LATENCY_MAX, 3).expect("the bounds are in order")
-}
-
-fn bench(args: &BenchArgs, latencies: &Histogram<u64>) -> Bench {
-    let BenchArgs { what, in_flight, seconds } = *args;
-    Bench {
-        what,
-        over: "http",
-        in_flight,
-        seconds: seconds.into(),
-        answers: latencies.len(),
-        per_second: latencies.len() as f64 / f64::from(seconds),
-        p50_us: latencies.value_at_quantile(0.5),
-        p90_us: latencies.value_at_quantile(0.9),
-        p99_us: latencies.value_at_quantile(0.99),
-        p999_us: latencies.value_at_quantile(0.999),
-        max_us: latencies.max(),
-        version: env!("CARGO_PKG_VERSION"),
-        cores: std::thread::available_parallelism().map_or(0, usize::from),
-    }
-}
-
-fn text(bench: &Bench) -> String {
-    let millis = |micros: u64| format!("{:.2} ms", micros as f64 / 1_000.0);
-    facts([
-        ("answers", format!("{} in {} s, {:.0} a second", bench.answers, bench.seconds, bench.per_second)),
-        ("in flight", bench.in_flight.to_string()),
-        ("p50", millis(bench.p50_us)),
-        ("p90", millis(bench.p90_us)),
-        ("p99", millis(bench.p99_us)),
-        ("p99.9", millis(bench.p999_us)),
-        ("slowest", millis(bench.max_us)),
-    ])
+    Ok(measured)
 }

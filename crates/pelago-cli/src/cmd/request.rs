@@ -22,7 +22,7 @@ pub(crate) enum Request {
     /// Enqueue durable work and follow it
     #[command(subcommand)]
     Task(task::TaskCommand),
-    /// Measure how fast a node answers
+    /// Measure how fast a mesh answers
     #[command(after_long_help = bench::EXAMPLES)]
     Bench(bench::BenchArgs),
 }
@@ -34,6 +34,6 @@ pub(crate) async fn run(request: Request, urls: &[String], output: Output) -> Re
         Request::Node(command) => node::run(command, &client, output).await,
         Request::Agent(command) => agent::run(command, &client, output).await,
         Request::Task(command) => task::run(command, &client, output).await,
-        Request::Bench(args) => bench::run(args, &client, output).await,
+        Request::Bench(args) => bench::run(args, urls, output).await,
     }
 }

@@ -140,8 +140,10 @@ impl Hello {
     pub fn agree(&self, other: Self, dialled: bool) -> Result<Terms, Refusal> {
         let Versions { oldest, newest } = self.versions;
         let version = self.versions.common(other.versions).ok_or(Refusal::UnknownVersion { oldest, newest })?;
+        // A client belongs to no mesh: it means whoever it dialled.
+        let of_client = self.role == Role::Client || other.role == Role::Client;
         let ids_differ = self.mesh.zip(other.mesh).is_some_and(|(here, there)| here != there);
-        if ids_differ || self.mesh_name != other.mesh_name {
+        if !of_client && (ids_differ || self.mesh_name != other.mesh_name) {
             return Err(Refusal::OtherMesh { mesh_name: self.mesh_name.clone() });
         }
         if self.boot == other.boot {

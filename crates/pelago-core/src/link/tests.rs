@@ -107,6 +107,13 @@ fn an_end_that_has_joined_no_mesh_gets_a_link_by_the_name_of_the_mesh() {
 }
 
 #[test]
+fn a_client_gets_a_link_with_whatever_mesh_it_dials() {
+    let client = Hello { mesh: None, mesh_name: name("other"), role: Role::Client, ..hello("b") };
+    assert!(hello("a").agree(client.clone(), false).is_ok());
+    assert!(client.agree(hello("a"), true).is_ok());
+}
+
+#[test]
 fn a_handshake_that_takes_too_long_is_given_up() {
     let mut link = dialled();
     assert_eq!(link.deadline(), Some(at(5)));

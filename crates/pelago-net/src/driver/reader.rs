@@ -191,9 +191,9 @@ impl Reader {
                         state.consumed(lane, bytes);
                         return state.replied(lane, id, Ok(payload), after);
                     }
-                    Form::Request { id, .. } => {
+                    Form::Request { id, wait } => {
                         state.link().asked(lane, id)?;
-                        Some(Ask::new(self.outbox.clone(), lane, id))
+                        Some(Ask::new(self.outbox.clone(), lane, id, wait))
                     }
                     Form::OneWay => None,
                 };

@@ -1,12 +1,13 @@
 //! This node among the others: links, joining, leases, and what nodes ask each other.
 //!
 //! *Is:* the only part of a node that knows there are others. `dials` keeps a link with each; `receive` answers what
-//! comes over them; `forward` takes batches and strict reads to the leader; `router` finds the node an agent is on
+//! comes over them, `clients` what comes from those who are no nodes; `forward` takes batches and strict reads to the leader; `router` finds the node an agent is on
 //! (`homes` knows where one belongs); `lease` and `grants` are the two sides of a node's lease.
 //!
 //! *Is not:* consensus, which has links of its own (`raft`), nor a rule about who may own what (`core::record`).
 
 mod answer;
+mod clients;
 mod dials;
 mod forward;
 mod grants;

@@ -1,4 +1,4 @@
-//! What other nodes ask of this one, over the links between them.
+//! What other nodes and clients ask of this one, over their links.
 
 use std::sync::{Arc, OnceLock};
 
@@ -20,10 +20,11 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     answer::{self, Applied},
+    clients,
     forward::Forward,
     grants::{self, Heartbeat, Verdict},
 };
-use crate::{agents::Agents, raft::Consensus};
+use crate::{Handle as NodeHandle, agents::Agents, raft::Consensus};
 
 /// Answers requests, once the node is put together.
 #[derive(Clone, Default)]
@@ -39,12 +40,13 @@ pub(crate) struct Answers {
     pub(crate) forward: Forward,
     pub(crate) agents: Arc<Agents>,
     pub(crate) leases: grants::Handle,
+    pub(crate) handle: NodeHandle,
 }
 
 /// Takes what arrives over one link.
 struct FromNode {
     receiver: Receiver,
-    /// A client is no member: it may not write into the log, nor keep a lease.
+    /// A client is no member: it may not write into the log, nor keep a lease. It has requests of its own.
     is_node: bool,
 }
 
@@ -70,7 +72,11 @@ impl Deliver for FromNode {
             match self.receiver.node.get().cloned() {
                 Some(node) => {
                     let credit = Arc::clone(&credit);
-                    match node.answer(kind, payload, self.is_node) {
+                    let answer = match self.is_node {
+                        true => node.answer(kind, payload),
+                        false => clients::answer(node.handle, kind, payload, ask.wait()),
+                    };
+                    match answer {
                         Some(answer) => {
                             self.receiver.loops.spawn(reply(ask, answer, credit));
                         }
@@ -94,14 +100,14 @@ async fn reply(ask: Ask, answer: BoxFuture<'static, Bytes>, credit: Arc<Credit>)
 }
 
 impl Answers {
-    /// What this node answers to a request. `None` if it knows none of its kind, from whom it came.
-    fn answer(self, kind: u16, payload: Bytes, is_node: bool) -> Option<BoxFuture<'static, Bytes>> {
+    /// What this node answers to a request of another. `None` if it knows none of its kind.
+    fn answer(self, kind: u16, payload: Bytes) -> Option<BoxFuture<'static, Bytes>> {
         Some(match kind {
             kind::ASK => Box::pin(self.ask(payload)),
-            kind::PROPOSE if is_node => Box::pin(self.propose(payload)),
-            kind::JOIN if is_node => Box::pin(self.join(payload)),
-            kind::READ_INDEX if is_node => Box::pin(self.read_index()),
-            kind::HEARTBEAT if is_node => Box::pin(self.heartbeat(payload)),
+            kind::PROPOSE => Box::pin(self.propose(payload)),
+            kind::JOIN => Box::pin(self.join(payload)),
+            kind::READ_INDEX => Box::pin(self.read_index()),
+            kind::HEARTBEAT => Box::pin(self.heartbeat(payload)),
             _unknown => return None,
         })
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use pelago_core::id::MeshId;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, config::DbConfig, params};
 
 use super::{error::Error, totals};
 
@@ -135,6 +135,9 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, Error> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(READ_WAIT)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Plans do not depend on what is bound: without this a look-up is compiled again for every value, because partial
+    // indexes might fit some.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     check_format(&connection, path)?;
     Ok(connection)
 }

@@ -1,0 +1,313 @@
+#!/usr/bin/env python3
+"""Measures Pelago beside etcd and PostgreSQL: alternately, in one run, on one machine.
+
+    python3 bench/run.py --scratch DIR [--rounds 3] [--seconds 5] [--only propose,task,turn] [--out FILE]
+
+Every round asks each system in turn (A B A B), so that what the machine does besides falls on both. Each run is a line
+of JSON in the results; the table with medians and ratios goes to stdout. Data goes below DIR, which must be on a real
+disk and, if PostgreSQL is started as root, in a place that the user `postgres` can reach. Everything listens on
+loopback, and every process that is started is ended by its id.
+
+Needs: a release build of pelago (--pelago), etcd (--etcd), `cargo build --release` in bench/peers/etcd, and the
+programs of PostgreSQL (--postgres, a folder). What is not there is left out, and said to be.
+"""
+
+import argparse
+import contextlib
+import glob
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+READY_MAX = 30.0
+BYTES = 256
+KEYS = 1024
+
+
+def main():
+    args = arguments()
+    scratch = pathlib.Path(args.scratch).resolve() / f"pelago-bench-{os.getpid()}"
+    scratch.mkdir(parents=True)
+    scratch.chmod(0o755)
+    results = []
+    try:
+        for group in args.only.split(","):
+            with contextlib.ExitStack() as started:
+                cases = GROUPS[group](args, scratch / group, started)
+                for in_flight in IN_FLIGHT[group]:
+                    results += alternate(args, group, in_flight, cases)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        # What was measured before something went wrong was measured all the same.
+        if args.out:
+            lines = "".join(json.dumps(line) + "\n" for line in results)
+            pathlib.Path(args.out).write_text(lines)
+        print(table(results))
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scratch", required=True)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--warm-up", type=int, default=1)
+    parser.add_argument("--only", default="propose,task,turn")
+    parser.add_argument("--out")
+    parser.add_argument("--pelago", default=HERE.parent / "target/release/pelago")
+    parser.add_argument("--etcd", default=shutil.which("etcd"))
+    parser.add_argument("--etcd-load", default=HERE / "peers/etcd/target/release/etcd-load")
+    parser.add_argument("--postgres", default=(glob.glob("/usr/lib/postgresql/*/bin") or [None])[0])
+    return parser.parse_args()
+
+
+def alternate(args, group, in_flight, cases):
+    lines = []
+    for turn in range(args.rounds):
+        for name, run in cases:
+            load = os.getloadavg()[0]
+            command, figures = run(in_flight)
+            line = {"group": group, "system": name, "round": turn, "in_flight": in_flight, "load_before": load}
+            line |= {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "command": command, "figures": figures}
+            lines.append(line)
+            print(f"{group} {in_flight:>4} {name:28} {figures['per_second']:>10.0f}/s", file=sys.stderr)
+    return lines
+
+
+# What is measured: for each group, systems and how each is asked.
+
+
+def propose(args, scratch, started):
+    mesh = Mesh(args, scratch / "pelago", started, 3)
+    cases = [("pelago, 3 nodes", lambda n: mesh.bench("propose", n))]
+    if is_there("etcd", args.etcd) and is_there("etcd-load", args.etcd_load):
+        etcd = Etcd(args, scratch / "etcd", started)
+        cases.append((f"etcd {etcd.version}, 3 nodes", etcd.put))
+    return cases
+
+
+def task(args, scratch, started):
+    mesh = Mesh(args, scratch / "pelago", started, 1)
+    cases = [
+        ("pelago, 1 node", lambda n: mesh.bench("task", n)),
+        ("pelago, 1 node, over HTTP", lambda n: mesh.bench("task", n, "--http")),
+    ]
+    if is_there("PostgreSQL", args.postgres):
+        postgres = Postgres(args, scratch / "postgres", started)
+        cases.insert(1, (f"PostgreSQL {postgres.version}, 1 node", postgres.cycle))
+    return cases
+
+
+def task3(args, scratch, started):
+    mesh = Mesh(args, scratch / "pelago", started, 3)
+    return [("pelago, 3 nodes", lambda n: mesh.bench("task", n))]
+
+
+def turn(args, scratch, started):
+    three = Mesh(args, scratch / "three", started, 3)
+    one = Mesh(args, scratch / "one", started, 1)
+    return [
+        ("pelago, 3 nodes", lambda n: three.bench("turn", n)),
+        ("pelago, 1 node", lambda n: one.bench("turn", n)),
+    ]
+
+
+GROUPS = {"propose": propose, "task": task, "task3": task3, "turn": turn}
+IN_FLIGHT = {"propose": (1, 16, 64, 256), "task": (1, 16, 64), "task3": (1, 64, 256), "turn": (1, 64)}
+
+
+class Processes:
+    """Processes of one system; ended by their ids, politely first."""
+
+    def __init__(self, args, scratch, started):
+        self.args, self.scratch, self.running = args, scratch, []
+        scratch.mkdir(parents=True)
+        started.callback(self.end)
+
+    def start(self, command, log, **more):
+        with open(self.scratch / log, "ab") as stderr:
+            process = subprocess.Popen([str(word) for word in command], stderr=stderr, stdin=subprocess.DEVNULL, **more)
+        self.running.append(process)
+        return process
+
+    def end(self):
+        for process in reversed(self.running):
+            process.send_signal(signal.SIGTERM)
+        for process in self.running:
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+class Mesh(Processes):
+    def __init__(self, args, scratch, started, nodes):
+        super().__init__(args, scratch, started)
+        self.nodes = []
+        for n in range(nodes):
+            command = [args.pelago, "serve", "--found" if n == 0 else "--join"]
+            command += [self.nodes[0]["mesh"]] if n > 0 else []
+            command += ["--name", f"n{n + 1}", "--data-dir", scratch / f"n{n + 1}", "--port", "0"]
+            command += ["--mesh-addr", "127.0.0.1:0", "--print-addr", "json", "--log-level", "warn"]
+            process = self.start(command, f"n{n + 1}.log", stdout=subprocess.PIPE, text=True)
+            line = process.stdout.readline()
+            if not line:
+                sys.exit(f"a node did not start: {(scratch / f'n{n + 1}.log').read_text()}")
+            self.nodes.append(json.loads(line))
+        until(lambda: len(self.status()["voters"]) == (3 if nodes >= 3 else 1), "the voters are chosen")
+
+    def status(self):
+        with urllib.request.urlopen(f"http://{self.nodes[0]['http']}/api/v1/status", timeout=10) as answer:
+            return json.load(answer)
+
+    def leader(self):
+        leader = self.status()["leader"]
+        return next(node for node in self.nodes if node["node"] == leader)
+
+    def bench(self, what, in_flight, *more):
+        node = self.leader()
+        url = f"http://{node['http']}" if "--http" in more else node["mesh"]
+        command = [self.args.pelago, "bench", what, "--in-flight", in_flight, "--seconds", self.args.seconds]
+        command += ["--warm-up", self.args.warm_up, "--keys", KEYS, "--bytes", BYTES, "--url", url, "-o", "json", *more]
+        figures = json.loads(out(command))
+        # What the agents still have to do must not fall on whoever is asked next.
+        until(lambda: self.status()["messages_waiting"] == 0, "the messages are handled", 300)
+        shown = ["pelago", *command[1:]]
+        return " ".join(str(word) for word in shown), figures
+
+
+class Etcd(Processes):
+    def __init__(self, args, scratch, started):
+        super().__init__(args, scratch, started)
+        self.version = re.search(r"etcd Version: (\S+)", out([args.etcd, "--version"]))[1]
+        clients, others = [free_port() for _ in range(3)], [free_port() for _ in range(3)]
+        members = ",".join(f"n{n}=http://127.0.0.1:{others[n]}" for n in range(3))
+        for n in range(3):
+            client, other = f"http://127.0.0.1:{clients[n]}", f"http://127.0.0.1:{others[n]}"
+            command = [args.etcd, "--name", f"n{n}", "--data-dir", scratch / f"n{n}", "--log-level", "error"]
+            command += ["--listen-client-urls", client, "--advertise-client-urls", client]
+            command += ["--listen-peer-urls", other, "--initial-advertise-peer-urls", other]
+            command += ["--initial-cluster", members, "--initial-cluster-state", "new"]
+            self.start(command, f"n{n}.log", stdout=subprocess.DEVNULL)
+        self.leader = None
+        until(lambda: self.find_leader(clients), "etcd has a leader")
+
+    def find_leader(self, clients):
+        for client in clients:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{client}/metrics") as answer:
+                if b"etcd_server_is_leader 1" in answer.read():
+                    self.leader = f"127.0.0.1:{client}"
+        return self.leader
+
+    def put(self, in_flight):
+        numbers = [in_flight, self.args.seconds, self.args.warm_up, BYTES, KEYS]
+        command = [self.args.etcd_load, self.leader, *numbers]
+        return " ".join(["etcd-load", *map(str, command[1:])]), json.loads(out(command))
+
+
+class Postgres(Processes):
+    """One PostgreSQL with its default durability: fsync and synchronous_commit on."""
+
+    def __init__(self, args, scratch, started):
+        super().__init__(args, scratch, started)
+        self.bin, self.port = pathlib.Path(args.postgres), free_port()
+        as_user = {}
+        if os.getuid() == 0:
+            shutil.chown(scratch, "postgres")
+            as_user = {"user": "postgres", "group": "postgres"}
+        data = scratch / "data"
+        out([self.bin / "initdb", "-D", data, "-A", "trust", "-U", "postgres"], cwd=scratch, **as_user)
+        command = [self.bin / "postgres", "-D", data, "-p", self.port, "-k", scratch]
+        command += ["-c", "listen_addresses=127.0.0.1", "-c", "shared_buffers=256MB", "-c", "max_connections=300"]
+        self.start(command, "log", stdout=subprocess.DEVNULL, cwd=scratch, **as_user)
+        self.address = ["-h", "127.0.0.1", "-p", self.port, "-U", "postgres"]
+        until(lambda: answers([self.bin / "pg_isready", *self.address]), "PostgreSQL is ready")
+        self.sql("-f", HERE / "peers/postgres/schema.sql")
+        self.version = self.sql("-Atc", "show server_version").split()[0]
+
+    def sql(self, *words):
+        return out([self.bin / "psql", *self.address, "-q", *words, "postgres"])
+
+    def cycle(self, in_flight):
+        self.sql("-c", "truncate q", "-c", "vacuum analyze q")
+        logs = self.scratch / "latency"
+        script = HERE / "peers/postgres/cycle.sql"
+        command = [self.bin / "pgbench", *self.address, "-n", "-M", "prepared", "-f", script, "-c", in_flight]
+        command += ["-j", min(in_flight, 2), "-T", self.args.seconds, "-l", "--log-prefix", logs, "postgres"]
+        shown = out(command)
+        latencies = []
+        for log in glob.glob(f"{logs}.*"):
+            latencies += [int(line.split()[2]) for line in open(log)]
+            os.remove(log)
+        latencies.sort()
+        rate = float(re.search(r"tps = ([\d.]+) \(without", shown)[1])
+        figures = {"answers": len(latencies), "per_second": rate, "max_us": latencies[-1]}
+        figures |= {f"p{q}_us": latencies[len(latencies) * q // 100] for q in (50, 95, 99)}
+        return f"pgbench -n -M prepared -f cycle.sql -c {in_flight} -j {min(in_flight, 2)} -T {self.args.seconds}", figures
+
+
+def is_there(what, path):
+    if not path or not os.path.exists(path):
+        print(f"left out: {what} is not there ({path})", file=sys.stderr)
+        return False
+    return True
+
+
+def out(command, **more):
+    words = [str(word) for word in command]
+    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, **more)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(words)} ended with {done.returncode}: {done.stderr}")
+    return done.stdout
+
+
+def answers(command):
+    return subprocess.run([str(word) for word in command], capture_output=True).returncode == 0
+
+
+def until(question, what, seconds=READY_MAX):
+    deadline = time.monotonic() + seconds
+    while not question():
+        if time.monotonic() > deadline:
+            sys.exit(f"not in time: {what}")
+        time.sleep(0.05)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def table(results):
+    """Medians of the rounds, and the ratio to the first system of the group."""
+    rows = {}
+    for line in results:
+        rows.setdefault((line["group"], line["in_flight"]), {}).setdefault(line["system"], []).append(line["figures"])
+    text = ["| what | in flight | system | per second (median, least to most) | p50 ms | p99 ms | pelago is |"]
+    text.append("|---|---|---|---|---|---|---|")
+    median = lambda runs, name: statistics.median(run[name] for run in runs)
+    for (group, in_flight), systems in rows.items():
+        first = median(next(iter(systems.values())), "per_second")
+        for system, runs in systems.items():
+            rates = [run["per_second"] for run in runs]
+            rate = statistics.median(rates)
+            ratio = "" if rate == first else f"{first / rate:.2f}×"
+            spread = f"{rate:,.0f} ({min(rates):,.0f} to {max(rates):,.0f})"
+            p50, p99 = (median(runs, name) / 1000 for name in ("p50_us", "p99_us"))
+            text.append(f"| {group} | {in_flight} | {system} | {spread} | {p50:.2f} | {p99:.2f} | {ratio} |")
+    return "\n".join(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+//! Programs that ask a real node over a link: the library's client, and `pelago bench`.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use pelago::{
+    Mesh, TaskRequest,
+    mesh::{AskOptions, Error},
+};
+use pelago_api::problem::Code;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take that a node does on its own.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn a_program_asks_sends_and_gives_tasks_over_a_link() {
+    let home = TempDir::new().expect("a temporary folder");
+    let node = Node::start(&home, "127.0.0.1:0");
+    let mesh = Mesh::connect(&node.mesh).await.expect("the node listens");
+
+    assert_eq!(mesh.ask("counter:a", "5", PATIENCE).await.expect("a reply"), "5");
+    let once = || AskOptions { wait: PATIENCE, idempotency_key: Some("once".into()) };
+    for _ in 0..2 {
+        assert_eq!(mesh.ask("counter:a", "2", once()).await.expect("a reply"), "7");
+    }
+    assert_eq!(mesh.send("counter:b", "3", Some("m".into())).await, Ok(false));
+    assert_eq!(mesh.send("counter:b", "3", Some("m".into())).await, Ok(true));
+    let deadline = Instant::now() + PATIENCE;
+    while mesh.ask("counter:b", "0", PATIENCE).await.expect("a reply") != "3" {
+        assert!(Instant::now() < deadline, "the message does not arrive");
+    }
+
+    let request = TaskRequest { idempotency_key: Some("t".into()), attempts_max: Some(2), ..TaskRequest::default() };
+    let first = mesh.enqueue("echo", r#"{"a": 1}"#, request.clone()).await.expect("a task");
+    let again = mesh.enqueue("echo", r#"{"a": 1}"#, request).await.expect("the same task");
+    assert_eq!((first.task, first.existing, again.existing), (again.task, false, true));
+    assert_eq!(mesh.result(first.task, PATIENCE).await.expect("a result"), r#"{"a": 1}"#);
+    let once = TaskRequest { idempotency_key: Some("r".into()), ..TaskRequest::default() };
+    for _ in 0..2 {
+        let run = mesh.run("counter:r", "4", once.clone(), PATIENCE).await;
+        assert_eq!(run.expect("a result, the second time the same"), "4");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_to_nothing_says_why() {
+    let home = TempDir::new().expect("a temporary folder");
+    let node = Node::start(&home, "127.0.0.1:0");
+    let mesh = Mesh::connect(&node.mesh).await.expect("the node listens");
+
+    let unknown = mesh.ask("conter:a", "1", PATIENCE).await.expect_err("nobody of this name");
+    assert_eq!(unknown.code(), Code::UnknownAgent);
+    assert!(unknown.to_string().contains("counter"), "{unknown}");
+    let no_key = mesh.send("counter", "1", None).await.expect_err("no key");
+    assert_eq!(no_key.code(), Code::WrongKey);
+    let refused = mesh.ask("counter:a", "\"no number\"", PATIENCE).await.expect_err("no number");
+    assert_eq!(refused.code(), Code::AgentRefused);
+    let none = mesh.result(pelago_core::id::TaskId(1), PATIENCE).await.expect_err("no such task");
+    assert_eq!(none.code(), Code::UnknownTask);
+
+    // Larger than a payload may be, and larger than a frame may be.
+    for (bytes, code) in [(600 << 10, Code::TooLarge), (2 << 20, Code::TooLarge)] {
+        let large = mesh.send("counter:a", vec![b' '; bytes], None).await.expect_err("it is too large");
+        assert_eq!(large.code(), code, "{large}");
+    }
+    let once = TaskRequest { attempts_max: Some(1), ..TaskRequest::default() };
+    let dead = mesh.enqueue("flaky", "1", once).await.expect("a task").task;
+    let ended = mesh.result(dead, PATIENCE).await.expect_err("it has one attempt and needs two");
+    assert!(matches!(ended, Error::Dead { .. }), "{ended}");
+    let long = mesh.enqueue("sleeper", "60000", TaskRequest::default()).await.expect("a task").task;
+    let waited = mesh.result(long, Duration::from_millis(50)).await.expect_err("it sleeps for a minute");
+    assert_eq!(waited.code(), Code::Timeout);
+
+    let http = Mesh::connect(&node.http).await.expect_err("it speaks HTTP there");
+    assert!(matches!(http, Error::Unreachable { .. }), "{http}");
+}
+
+#[tokio::test]
+async fn a_client_outlives_the_node_it_has_a_link_with() {
+    let home = TempDir::new().expect("a temporary folder");
+    let node = Node::start(&home, "127.0.0.1:0");
+    let mesh = Mesh::connect(&node.mesh).await.expect("the node listens");
+    assert_eq!(mesh.ask("counter:a", "5", PATIENCE).await.expect("a reply"), "5");
+
+    let address = node.mesh.clone();
+    drop(node);
+    let nobody = mesh.ask("counter:a", "1", Duration::from_millis(100)).await.expect_err("the node is dead");
+    assert!(matches!(nobody, Error::Unreachable { .. } | Error::Unknown), "{nobody}");
+    let _node = Node::start(&home, &address);
+    assert_eq!(mesh.ask("counter:a", "0", PATIENCE).await.expect("a reply"), "5");
+}
+
+#[test]
+fn bench_measures_over_a_link_and_over_http() {
+    let home = TempDir::new().expect("a temporary folder");
+    let node = Node::start(&home, "127.0.0.1:0");
+    let url = format!("http://{}", node.http);
+    for (what, url, over) in [("task", node.mesh.as_str(), "link"), ("propose", &url, "link"), ("turn", &url, "http")] {
+        let mut command = pelago();
+        command.args(["bench", what, "--seconds", "1", "--warm-up", "0", "--in-flight", "4", "-o", "json"]);
+        command.args(["--url", url]).args((over == "http").then_some("--http"));
+        let shown = command.output().expect("the binary runs");
+        let stderr = String::from_utf8_lossy(&shown.stderr);
+        assert!(shown.status.success(), "{what}: {stderr}");
+        let figures: Value = serde_json::from_slice(&shown.stdout).expect("it shows JSON");
+        assert_eq!((&figures["what"], &figures["over"]), (&what.into(), &over.into()), "{figures}");
+        assert!(figures["answers"].as_u64() > Some(0) && figures["p99_us"].as_u64() > Some(0), "{figures}");
+        assert!(figures["cores"].as_u64() > Some(0) && figures["kernel"].is_string(), "{figures}");
+    }
+}
+
+/// A node that runs; it is killed when it is dropped.
+struct Node {
+    process: Child,
+    mesh: String,
+    http: String,
+}
+
+impl Node {
+    fn start(home: &TempDir, mesh_address: &str) -> Self {
+        let mut command = pelago();
+        command.args(["serve", "--found", "--name", "n1", "--port", "0", "--print-addr", "json"]);
+        command.args(["--mesh-addr", mesh_address, "--log-level", "error"]).current_dir(home.path());
+        let mut process = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
+        let stdout = process.stdout.take().expect("stdout is a pipe");
+        let (sender, receiver) = mpsc::channel();
+        thread::spawn(move || sender.send(BufReader::new(stdout).lines().next()));
+        let line = receiver.recv_timeout(PATIENCE).expect("it says where it listens within its time");
+        let line = line.expect("it says where it listens").expect("it is text");
+        let addresses: Value = serde_json::from_str(&line).expect("the line is JSON");
+        let address = |name: &str| addresses[name].as_str().expect("it listens there").to_owned();
+        Self { process, mesh: address("mesh"), http: address("http") }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ended_already = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
+
+/// The binary, deaf to the environment of whoever runs the tests.
+fn pelago() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pelago"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PELAGO_")) {
+        command.env_remove(name);
+    }
+    command.stdin(Stdio::null());
+    command
+}

@@ -1,0 +1,147 @@
+//! What clients ask of this node over their links: what the [`Handle`] does, no more.
+//!
+//! A client is no member: nothing here takes part in the log. Whatever it sends is answered, with a value or with the
+//! reason why there is none.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use pelago_core::link::PAYLOAD_BYTES_MAX;
+use pelago_wire::client::{self as wire, Answer, Ended, Failed, Why, answer, ended::How, kind};
+
+use crate::{
+    Handle,
+    handle::{AskOptions, Error},
+    host::TaskRequest,
+    waiters::End,
+};
+
+/// Why a client's request has no value.
+#[derive(Debug, thiserror::Error)]
+enum NoValue {
+    #[error(transparent)]
+    Malformed(#[from] wire::Malformed),
+    #[error("a task's id has 16 bytes")]
+    NoTaskId,
+    #[error("a task's priority is at most 255")]
+    NoPriority,
+    #[error(transparent)]
+    Node(#[from] Error),
+    #[error("the request took effect, but its answer of {bytes} bytes does not fit a frame ({PAYLOAD_BYTES_MAX})")]
+    TooLarge { bytes: usize },
+}
+
+/// What this node answers to a request of a client that waits so long. `None` if it knows none of its kind.
+pub(super) fn answer(handle: Handle, kind: u16, payload: Bytes, wait: Duration) -> Option<BoxFuture<'static, Bytes>> {
+    Some(match kind {
+        kind::ASK => Box::pin(encoded(async move { ask(&handle, payload, wait).await })),
+        kind::SEND => Box::pin(encoded(async move { within(wait, send(&handle, payload)).await })),
+        kind::ENQUEUE => Box::pin(encoded(async move { within(wait, enqueue(&handle, payload)).await })),
+        kind::RUN => Box::pin(encoded(async move { run(&handle, payload, wait).await })),
+        kind::RESULT => Box::pin(encoded(async move { result(&handle, payload, wait).await })),
+        _unknown => return None,
+    })
+}
+
+async fn ask(handle: &Handle, payload: Bytes, wait: Duration) -> Result<answer::Answer, NoValue> {
+    let wire::Ask { to, payload, idempotency } = wire::decode("question", payload)?;
+    let options = AskOptions { wait, idempotency_key: idempotency };
+    Ok(answer::Answer::Reply(handle.ask(&to, payload, options).await?))
+}
+
+async fn send(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoValue> {
+    let wire::Send { to, payload, idempotency } = wire::decode("message", payload)?;
+    let duplicate = handle.send(&to, payload, idempotency).await?;
+    Ok(answer::Answer::Sent(wire::Sent { duplicate }))
+}
+
+async fn enqueue(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoValue> {
+    let (to, input, request) = task(payload)?;
+    let enqueued = handle.enqueue(&to, input, request).await?;
+    let task = wire::task_bytes(enqueued.task);
+    Ok(answer::Answer::Enqueued(wire::Enqueued { task, existing: enqueued.existing }))
+}
+
+async fn run(handle: &Handle, payload: Bytes, wait: Duration) -> Result<answer::Answer, NoValue> {
+    let (to, input, request) = task(payload)?;
+    Ok(ended(handle.run(&to, input, request, wait).await?))
+}
+
+async fn result(handle: &Handle, payload: Bytes, wait: Duration) -> Result<answer::Answer, NoValue> {
+    let wire::TaskResult { task } = wire::decode("question for a result", payload)?;
+    let id = wire::task_of(&task).ok_or(NoValue::NoTaskId)?;
+    Ok(ended(handle.end(id, wait).await?))
+}
+
+fn task(payload: Bytes) -> Result<(String, Bytes, TaskRequest), NoValue> {
+    let enqueue: wire::Enqueue = wire::decode("task", payload)?;
+    let wire::Enqueue { to, input, priority, delay_ms, attempts_max, attempt_ms_max, backoff_ms, idempotency } =
+        enqueue;
+    let request = TaskRequest {
+        priority: priority.map(u8::try_from).transpose().map_err(|_| NoValue::NoPriority)?,
+        delay: Duration::from_millis(delay_ms),
+        attempts_max,
+        attempt_max: attempt_ms_max.map(Duration::from_millis),
+        backoff: backoff_ms.map(Duration::from_millis),
+        idempotency_key: idempotency,
+    };
+    Ok((to, input, request))
+}
+
+fn ended(end: End) -> answer::Answer {
+    let how = match end {
+        End::Done(result) => How::Done(result),
+        End::Dead(reason) => How::Dead(reason),
+        End::Cancelled(reason) => How::Cancelled(reason),
+    };
+    answer::Answer::Ended(Ended { how: Some(how) })
+}
+
+async fn within(
+    wait: Duration,
+    answer: impl Future<Output = Result<answer::Answer, NoValue>>,
+) -> Result<answer::Answer, NoValue> {
+    tokio::time::timeout(wait, answer).await.unwrap_or_else(|_| Err(timeout(wait).into()))
+}
+
+fn timeout(wait: Duration) -> Error {
+    Error::Timeout { waited_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) }
+}
+
+async fn encoded(answer: impl Future<Output = Result<answer::Answer, NoValue>>) -> Bytes {
+    let answer = answer.await.unwrap_or_else(|error| failed(&error));
+    let bytes = encode(answer);
+    if bytes.len() <= PAYLOAD_BYTES_MAX as usize {
+        return bytes;
+    }
+    encode(failed(&NoValue::TooLarge { bytes: bytes.len() }))
+}
+
+fn encode(answer: answer::Answer) -> Bytes {
+    wire::encode(&Answer { answer: Some(answer) })
+}
+
+fn failed(error: &NoValue) -> answer::Answer {
+    let why = match error {
+        NoValue::Malformed(_) | NoValue::NoTaskId | NoValue::NoPriority => Why::Malformed,
+        NoValue::Node(error) => error.why(),
+        NoValue::TooLarge { .. } => Why::AnswerTooLarge,
+    };
+    answer::Answer::Failed(Failed { why: why.into(), text: text(error) })
+}
+
+/// The error with whatever its own words leave out.
+fn text(error: &NoValue) -> String {
+    match error {
+        NoValue::Node(Error::UnknownAgent { nearest, .. }) if !nearest.is_empty() => {
+            let nearest: Vec<&str> = nearest.iter().map(|name| name.as_str()).collect();
+            format!("{error}; the nearest names are {}", nearest.join(", "))
+        }
+        NoValue::Malformed(_)
+        | NoValue::NoTaskId
+        | NoValue::NoPriority
+        | NoValue::Node(_)
+        | NoValue::TooLarge { .. } => error.to_string(),
+    }
+}

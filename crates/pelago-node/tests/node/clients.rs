@@ -1,0 +1,72 @@
+//! What a node says to clients that know no better.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pelago_core::{
+    id::{BootId, Incarnation, Name, NodeId},
+    link::{Hello, LANE_BYTES_MIN, Lane, NoReply, PerLane, RequestId, Role, Versions},
+};
+use pelago_net::{Config, Credit, Deliver, Dial, Incoming, Links, RequestError};
+use pelago_wire::{
+    client::{self as wire, Why, answer::Answer},
+    mesh,
+};
+
+use crate::world::{start, stop};
+
+const WAIT: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn a_client_that_sends_nonsense_is_told_so_and_may_not_act_as_a_node() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let node = start(home.path()).await;
+    let links = Links::new(Config::default(), hello(), |_| Box::new(Nobody));
+    let (dial, mut state) = Dial::new(&links, node.mesh_address(), Role::Client);
+    let dial = tokio::spawn(dial.run());
+    let link = state.wait_for(|state| state.up().is_some()).await.expect("it dials on").up().cloned();
+    let link = link.expect("it is up");
+
+    let requests = [wire::kind::ASK, wire::kind::SEND, wire::kind::ENQUEUE, wire::kind::RESULT, wire::kind::RUN];
+    let nonsense = requests.map(|kind| (kind, Bytes::from_static(b"\xff\xff\xff")));
+    let short_id = wire::TaskResult { task: Bytes::from_static(b"short") };
+    let priority = wire::Enqueue { to: "teller".into(), priority: Some(256), ..wire::Enqueue::default() };
+    let more = [(wire::kind::RESULT, wire::encode(&short_id)), (wire::kind::ENQUEUE, wire::encode(&priority))];
+    for (kind, payload) in nonsense.into_iter().chain(more) {
+        let answer = link.request(Lane::Requests, kind, &payload, WAIT).await.expect("every request is answered");
+        let answer = wire::decode::<wire::Answer>("answer", answer).expect("it is an answer").answer;
+        let Some(Answer::Failed(failed)) = answer else { panic!("{kind} is answered with {answer:?}") };
+        assert_eq!(failed.why(), Why::Malformed, "{failed:?}");
+        assert!(!failed.text.is_empty());
+    }
+    for kind in [mesh::kind::PROPOSE, mesh::kind::JOIN, mesh::kind::ASK, mesh::kind::HEARTBEAT, 99] {
+        let refused = link.request(Lane::Requests, kind, b"", WAIT).await;
+        assert_eq!(refused, Err(RequestError::NoReply(NoReply::UnknownKind)), "{kind}");
+    }
+    dial.abort();
+    stop(node).await;
+}
+
+fn hello() -> Hello {
+    Hello {
+        versions: Versions::HERE,
+        mesh: None,
+        mesh_name: Name::new("any").expect("valid"),
+        node_name: Name::new("client").expect("valid"),
+        node: NodeId(0),
+        boot: BootId(7),
+        incarnation: Incarnation(0),
+        role: Role::Client,
+        features: 0,
+        credit: PerLane::all(LANE_BYTES_MIN),
+        requests_max: 1,
+    }
+}
+
+struct Nobody;
+
+impl Deliver for Nobody {
+    fn deliver(&mut self, _lane: Lane, _batch: &mut Vec<Incoming>, _credit: Credit) {}
+
+    fn called_off(&mut self, _lane: Lane, _request: RequestId) {}
+}

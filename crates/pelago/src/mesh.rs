@@ -1,0 +1,290 @@
+//! A mesh, seen from a program that hosts nothing: a client over one link.
+//!
+//! *Is:* the short way to ask agents, send them messages and give them tasks from another process. The link is made
+//! again by itself when it was lost; requests wait for it. *Is not:* a member of the mesh, nor a retry: a request that
+//! may have had its effect is never sent twice, unless its caller does so, with an idempotency key.
+
+mod error;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use pelago_core::{
+    id::{BootId, Incarnation, Name, NodeId, TaskId},
+    link::{Hello, LANE_BYTES_MIN, Lane, NoReply, Pauses, PerLane, RequestId, Role, Versions},
+};
+use pelago_net::{Config, Credit, Deliver, Dial, Handle, Incoming, Links, RequestError, SendError, State};
+use pelago_node::TaskRequest;
+use pelago_wire::client::{self as wire, answer::Answer, ended::How, kind};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::task::AbortOnDropHandle;
+
+pub use error::Error;
+pub use pelago_node::handle::{AskOptions, Enqueued};
+
+/// How long a message or a task may take to become durable.
+const DURABLE_MAX: Duration = Duration::from_secs(30);
+/// The longest pause between two dials.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// What the node may send in each lane before any of it is consumed, in bytes.
+const LANE_BYTES: u32 = 4 * LANE_BYTES_MIN;
+
+/// A mesh, by a link with one of its nodes: any of them answers for all. Cheap to clone; clones share the link, which
+/// ends with the last of them.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use pelago::{Mesh, TaskRequest};
+///
+/// # async fn example() -> Result<(), pelago::mesh::Error> {
+/// let mesh = Mesh::connect("127.0.0.1:50051").await?;
+/// let count = mesh.ask("counter:alice", "1", Duration::from_secs(5)).await?;
+/// mesh.send("counter:alice", "2", None).await?;
+/// let task = mesh.enqueue("echo", r#"{"text": "hello"}"#, TaskRequest::default()).await?.task;
+/// let result = mesh.result(task, Duration::from_secs(60)).await?;
+/// # drop((count, result));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Mesh {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    address: String,
+    dialled: watch::Receiver<State>,
+    _dial: AbortOnDropHandle<()>,
+}
+
+impl Mesh {
+    /// Makes a link with the node whose mesh address is `address`, as `host:port`.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`] if there is none at the first try.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is done, there is no link.
+    pub async fn connect(address: &str) -> Result<Self, Error> {
+        let unreachable = |why: String| Error::Unreachable { address: address.to_owned(), why };
+        let found = tokio::net::lookup_host(address).await.map_err(|error| unreachable(error.to_string()))?;
+        // `localhost` has two addresses, and nodes listen on the older one.
+        let at = found.min_by_key(|at| at.is_ipv6()).ok_or_else(|| unreachable("the name has no address".into()))?;
+        let mut config = Config::default();
+        config.pauses = Pauses { max: PAUSE_MAX, ..config.pauses };
+        let links = Links::new(config, hello(), |_| Box::new(Nobody));
+        let (dial, mut dialled) = Dial::new(&links, at, Role::Client);
+        let _dial = AbortOnDropHandle::new(tokio::spawn(dial.run()));
+        // The sender lives in the dial, which goes on as long as its handle is kept.
+        let first = dialled.wait_for(|state| !matches!(state, State::Dialling)).await.map(|state| state.clone());
+        let mesh = Self { shared: Arc::new(Shared { address: address.to_owned(), dialled, _dial }) };
+        match first {
+            Ok(State::Up(_)) => Ok(mesh),
+            Ok(State::Dialling | State::Unreachable(_) | State::Ended(_)) | Err(_) => Err(mesh.unreachable()),
+        }
+    }
+
+    /// Asks an agent and waits for its reply: `name`, `name:key`, or `node/name[:key]` to pin it to a node. How long
+    /// to wait, or [`AskOptions`] with an idempotency key too.
+    ///
+    /// # Errors
+    /// [`Error`] says what became of the question.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the reply up; the turn may still happen.
+    pub async fn ask(
+        &self,
+        to: &str,
+        payload: impl Into<Bytes>,
+        options: impl Into<AskOptions>,
+    ) -> Result<Bytes, Error> {
+        let AskOptions { wait, idempotency_key } = options.into();
+        let ask = wire::Ask { to: to.to_owned(), payload: payload.into(), idempotency: idempotency_key };
+        match self.request(kind::ASK, &wire::encode(&ask), wait).await? {
+            Answer::Reply(reply) => Ok(reply),
+            Answer::Sent(_) | Answer::Enqueued(_) | Answer::Ended(_) | Answer::Failed(_) => Err(Error::BadAnswer),
+        }
+    }
+
+    /// Sends a durable message to a keyed agent. Says whether an earlier one had the same key, and so was this one.
+    ///
+    /// # Errors
+    /// [`Error`] says what became of the message.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the message in doubt.
+    pub async fn send(
+        &self,
+        to: &str,
+        payload: impl Into<Bytes>,
+        idempotency_key: Option<String>,
+    ) -> Result<bool, Error> {
+        let send = wire::Send { to: to.to_owned(), payload: payload.into(), idempotency: idempotency_key };
+        match self.request(kind::SEND, &wire::encode(&send), DURABLE_MAX).await? {
+            Answer::Sent(wire::Sent { duplicate }) => Ok(duplicate),
+            Answer::Reply(_) | Answer::Enqueued(_) | Answer::Ended(_) | Answer::Failed(_) => Err(Error::BadAnswer),
+        }
+    }
+
+    /// Enqueues a task.
+    ///
+    /// # Errors
+    /// [`Error`] says what became of it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the task in doubt; with an idempotency key it can be enqueued again.
+    pub async fn enqueue(&self, to: &str, input: impl Into<Bytes>, request: TaskRequest) -> Result<Enqueued, Error> {
+        let enqueue = task(to, input.into(), request);
+        match self.request(kind::ENQUEUE, &wire::encode(&enqueue), DURABLE_MAX).await? {
+            Answer::Enqueued(wire::Enqueued { task, existing }) => {
+                Ok(Enqueued { task: wire::task_of(&task).ok_or(Error::BadAnswer)?, existing })
+            }
+            Answer::Reply(_) | Answer::Sent(_) | Answer::Ended(_) | Answer::Failed(_) => Err(Error::BadAnswer),
+        }
+    }
+
+    /// Waits for the end of a task, and gives its result.
+    ///
+    /// # Errors
+    /// [`Error::Dead`] and [`Error::Cancelled`] when it ended without one; [`Error::Timeout`] when it goes on.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn result(&self, task: TaskId, wait: Duration) -> Result<Bytes, Error> {
+        let question = wire::TaskResult { task: wire::task_bytes(task) };
+        ended(self.request(kind::RESULT, &wire::encode(&question), wait).await?)
+    }
+
+    /// Enqueues a task and waits for its result: one request, and one answer.
+    ///
+    /// # Errors
+    /// Like [`Self::enqueue`] and [`Self::result`]. After [`Error::Timeout`] or [`Error::Unknown`] the task may go on: with
+    /// an idempotency key the same call waits for the same task.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the task in doubt.
+    pub async fn run(
+        &self,
+        to: &str,
+        input: impl Into<Bytes>,
+        request: TaskRequest,
+        wait: Duration,
+    ) -> Result<Bytes, Error> {
+        let enqueue = task(to, input.into(), request);
+        ended(self.request(kind::RUN, &wire::encode(&enqueue), wait).await?)
+    }
+
+    /// Sends a request over the link that is there within `wait`, and waits for the answer for the rest of it.
+    async fn request(&self, kind: u16, payload: &[u8], wait: Duration) -> Result<Answer, Error> {
+        let deadline = Instant::now() + wait;
+        loop {
+            let link = self.link(deadline).await?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            return match link.request(Lane::Requests, kind, payload, left).await {
+                Ok(answer) => read(answer),
+                // The link had ended by then: nothing was sent, and there may be another.
+                Err(RequestError::NotSent(SendError::Down)) => continue,
+                Err(RequestError::NotSent(SendError::Busy)) | Err(RequestError::NoReply(NoReply::Busy)) => {
+                    Err(Error::Busy)
+                }
+                Err(RequestError::NotSent(SendError::TooLarge { bytes })) => Err(Error::TooLarge { bytes }),
+                Err(RequestError::Deadline) => Err(Error::Timeout { waited_ms: millis(wait) }),
+                Err(RequestError::Unknown | RequestError::NoReply(NoReply::Dropped)) => Err(Error::Unknown),
+                Err(RequestError::NoReply(NoReply::UnknownKind)) => Err(Error::BadAnswer),
+            };
+        }
+    }
+
+    /// The link, once there is one.
+    async fn link(&self, deadline: Instant) -> Result<Handle, Error> {
+        let is_up = |state: &State| state.up().is_some_and(|link| link.has_ended().is_none());
+        let mut dialled = self.shared.dialled.clone();
+        match tokio::time::timeout_at(deadline, dialled.wait_for(is_up)).await {
+            Ok(Ok(state)) => state.up().cloned().ok_or(Error::Unknown),
+            Ok(Err(_)) | Err(_) => Err(self.unreachable()),
+        }
+    }
+
+    fn unreachable(&self) -> Error {
+        let why = match &*self.shared.dialled.borrow() {
+            State::Dialling | State::Up(_) => "the link has just been lost".to_owned(),
+            State::Unreachable(error) => error.to_string(),
+            State::Ended(ended) => ended.to_string(),
+        };
+        Error::Unreachable { address: self.shared.address.clone(), why }
+    }
+}
+
+/// How a client introduces itself. It needs a name of its own, which nobody will ever use.
+fn hello() -> Hello {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).expect("the operating system gives randomness");
+    let boot = BootId(u128::from_le_bytes(random));
+    Hello {
+        versions: Versions::HERE,
+        mesh: None,
+        mesh_name: Name::new("client").expect("made of letters"),
+        node_name: Name::new(&format!("client-{boot}")).expect("made of letters and digits"),
+        node: NodeId(0),
+        boot,
+        incarnation: Incarnation(0),
+        role: Role::Client,
+        features: 0,
+        credit: PerLane::all(LANE_BYTES),
+        // Nodes ask clients nothing; a link needs to grant one all the same.
+        requests_max: 1,
+    }
+}
+
+/// Nodes only answer: what comes besides is dropped, and who asks is told.
+struct Nobody;
+
+impl Deliver for Nobody {
+    fn deliver(&mut self, _lane: Lane, batch: &mut Vec<Incoming>, _credit: Credit) {
+        for ask in batch.drain(..).filter_map(|incoming| incoming.ask) {
+            ask.refuse(NoReply::UnknownKind);
+        }
+    }
+
+    fn called_off(&mut self, _lane: Lane, _request: RequestId) {}
+}
+
+fn task(to: &str, input: Bytes, request: TaskRequest) -> wire::Enqueue {
+    let TaskRequest { priority, delay, attempts_max, attempt_max, backoff, idempotency_key } = request;
+    wire::Enqueue {
+        to: to.to_owned(),
+        input,
+        priority: priority.map(u32::from),
+        delay_ms: millis(delay),
+        attempts_max,
+        attempt_ms_max: attempt_max.map(millis),
+        backoff_ms: backoff.map(millis),
+        idempotency: idempotency_key,
+    }
+}
+
+/// The result of a task, if it has one.
+fn ended(answer: Answer) -> Result<Bytes, Error> {
+    let ended = match answer {
+        Answer::Ended(ended) => ended,
+        Answer::Reply(_) | Answer::Sent(_) | Answer::Enqueued(_) | Answer::Failed(_) => return Err(Error::BadAnswer),
+    };
+    match ended.how.ok_or(Error::BadAnswer)? {
+        How::Done(result) => Ok(result),
+        How::Dead(reason) => Err(Error::Dead { reason }),
+        How::Cancelled(reason) => Err(Error::Cancelled { reason }),
+    }
+}
+
+fn read(answer: Bytes) -> Result<Answer, Error> {
+    let read = wire::decode::<wire::Answer>("answer", answer).map_err(|_| Error::BadAnswer)?;
+    match read.answer.ok_or(Error::BadAnswer)? {
+        Answer::Failed(failed) => Err(Error::of(failed)),
+        answer @ (Answer::Reply(_) | Answer::Sent(_) | Answer::Enqueued(_) | Answer::Ended(_)) => Ok(answer),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
