@@ -221,6 +221,12 @@ impl Scheduler {
             *running.entry(placed.name.clone()).or_default() += 1;
         }
         self.seats.insert(holder, Seat { offers, running });
+        // A node has one run: those before it take nothing any more.
+        let earlier = |known: &Holder| known.node == holder.node && *known != holder;
+        let over: Vec<Holder> = self.seats.keys().copied().filter(earlier).collect();
+        for holder in over {
+            self.node_gone(holder, effects);
+        }
         for name in names {
             self.place_ready(&name, effects);
         }

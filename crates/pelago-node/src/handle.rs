@@ -142,7 +142,7 @@ pub struct Status {
     pub node: Name,
     /// This run of it.
     pub holder: Holder,
-    /// The node that leads, as far as this one knows.
+    /// The node that leads, while a majority answers this one.
     pub leader: Option<Name>,
     /// Raft's term.
     pub term: u64,
@@ -395,7 +395,8 @@ impl Handle {
             mesh_name: parts.mesh_name.clone(),
             node: parts.name.clone(),
             holder: parts.holder,
-            leader: standing.leader.as_deref().and_then(|name| Name::new(name).ok()),
+            // Who led before is not who leads.
+            leader: standing.leader.as_deref().filter(|_| self.has_quorum()).and_then(|name| Name::new(name).ok()),
             term: standing.term,
             quorum: self.has_quorum(),
             nodes,

@@ -11,7 +11,7 @@ use std::{
 use pelago_core::{
     agent,
     id::{BootId, DirectoryId, Holder, Incarnation, MeshId, Name, NodeId},
-    link::{Goodbye, Hello, LANE_BYTES_MIN, PerLane, Role, Versions},
+    link::{Ended, Goodbye, Hello, LANE_BYTES_MIN, PerLane, Role, Versions},
     record::{self, Expire, Offer, Op, Outcome, Refusal, Register, RetryPolicy},
     task,
 };
@@ -21,7 +21,7 @@ use pelago_store::{
     directory::{self, Directory, Identity},
     sqlite,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     agents::{Agents, Context},
@@ -145,6 +145,7 @@ pub struct Node {
     agents: Arc<Agents>,
     consensus: Arc<Consensus>,
     links: Links,
+    receivers: (Receiver, raft::Receiver),
     lease: Held,
     committer: committer::Handle,
     loops: Loops,
@@ -176,14 +177,14 @@ impl Node {
         let mesh_address = listener.address();
         let (mut view_writer, view) = view::new();
         let mut loops = Loops::default();
-        let dials =
+        let (dials, refused) =
             Dials::new(links.clone(), config.known.clone(), mesh_address, view.clone(), runtime.handle().clone());
         loops.start("listener", listener.run());
         loops.start("dials", dials.run());
 
         let mut directory = match opened {
             Some(directory) => directory,
-            None => make_directory(&config, &links, name.clone()).await?,
+            None => make_directory(&config, &links, &refused, name.clone()).await?,
         };
         let mesh = directory.identity().mesh;
         links.introduce(|me| me.mesh = Some(mesh));
@@ -206,7 +207,7 @@ impl Node {
             timing: config.timing,
             feed,
             runtime,
-            receiver: voice,
+            receiver: voice.clone(),
             links: links.clone(),
         };
         let consensus = Arc::new(Consensus::start(start).await?);
@@ -339,6 +340,7 @@ impl Node {
             agents,
             consensus,
             links,
+            receivers: (receiver, voice),
             lease,
             committer: committing,
             loops,
@@ -399,6 +401,8 @@ impl Node {
             }
         }
         self.links.close(Goodbye::Stopping).await;
+        self.receivers.0.shut();
+        self.receivers.1.shut();
         self.loops.stop().await;
         self.consensus.stop().await;
     }
@@ -432,9 +436,14 @@ fn links(
 }
 
 /// Makes the data directory of a new node: of the mesh that is met, or of a new one if it may found one.
-async fn make_directory(config: &Config, links: &Links, node: Name) -> Result<Directory, Error> {
+async fn make_directory(
+    config: &Config,
+    links: &Links,
+    refused: &watch::Receiver<Option<Ended>>,
+    node: Name,
+) -> Result<Directory, Error> {
     let wait = if config.found { MEET_MAX } else { LEADER_MAX };
-    let met = if config.known.is_empty() { None } else { mesh::mesh_of(links, wait).await };
+    let met = if config.known.is_empty() { None } else { mesh::mesh_of(links, refused, wait).await? };
     let (mesh, raft_id) = match met {
         Some(mesh) => (mesh, None),
         None if config.found => (MeshId(ids::random()), Some(raft::FOUNDER)),

@@ -10,7 +10,8 @@ use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use pelago_core::{
     id::{AgentId, FencingToken, Holder, Name, TaskId},
     record::{
-        Assign, Enqueue, NewTask, Node, NodeState, Offer, Op, Outcome, Phase, Placement, Task, TaskState, TimeOut,
+        Assign, Enqueue, NewTask, Node, NodeState, Offer, Op, Outcome, Phase, Placement, Refusal, Task, TaskState,
+        TimeOut,
     },
     task::{Config, Effect, Input, Scheduler, Waiting},
     time::LogTime,
@@ -72,8 +73,8 @@ enum Decided {
     HeldFor(Box<Request>, Option<Holder>),
     /// An enqueue that did not make a task.
     NotEnqueued(TaskId),
-    /// The row of a task whose assignment or time-out was refused.
-    Refused(TaskId, Option<Box<Task>>),
+    /// The row of a task whose assignment or time-out was refused, and the run that is over if that was why.
+    Refused(TaskId, Option<Box<Task>>, Option<Holder>),
     /// The row will tell.
     Known,
 }
@@ -292,7 +293,11 @@ impl Loop {
             Decided::Held(waiting) if self.leads => self.core.handle(now, Input::Queued(*waiting), &mut self.effects),
             Decided::HeldFor(request, held_by) => self.enqueue(*request, held_by),
             Decided::NotEnqueued(id) => self.core.handle(now, Input::Refused(id), &mut self.effects),
-            Decided::Refused(id, row) => {
+            Decided::Refused(id, row, gone) => {
+                // First, or the task would be given to that run again.
+                if let Some(holder) = gone {
+                    self.core.handle(now, Input::NodeGone(holder), &mut self.effects);
+                }
                 self.core.handle(now, Input::Refused(id), &mut self.effects);
                 if let Some(task) = row {
                     self.row(now, Row::Task(task));
@@ -320,19 +325,20 @@ impl Loop {
     fn propose(&mut self, id: TaskId, op: Op) {
         let (committer, reader) = (self.committer.clone(), Arc::clone(&self.reader));
         self.pending.push(Box::pin(async move {
-            loop {
+            let gone = loop {
                 match committer.propose(op.clone()).await {
                     Ok(outcome) if outcome.is_success() => return Decided::Known,
-                    Ok(_) => break,
+                    Ok(Outcome::Refused(Refusal::HolderGone(holder))) => break Some(holder),
+                    Ok(_) => break None,
                     Err(ProposeError::Stopped | ProposeError::Malformed { .. }) => return Decided::Known,
                     Err(ProposeError::NotLeader { .. } | ProposeError::Unknown | ProposeError::DiskFull) => {
                         tokio::time::sleep(PROPOSE_AGAIN).await;
                     }
                 }
-            }
+            };
             let read = tokio::task::spawn_blocking(move || reader.view(|view| view.task(id))).await;
             // A row that cannot be read is told when it changes next.
-            Decided::Refused(id, read.ok().and_then(Result::ok).flatten().map(|whole| Box::new(whole.task)))
+            Decided::Refused(id, read.ok().and_then(Result::ok).flatten().map(|whole| Box::new(whole.task)), gone)
         }));
     }
 }

@@ -54,8 +54,12 @@ impl NodeServices {
             (Placement::Keyed, Some(_)) | (Placement::Pool | Placement::Resident, None) => {}
         }
         match &address.node {
-            Some(node) if view.named(node).is_none() => Err(Error::UnknownNode(node.clone())),
-            Some(_) | None => Ok((address, placement)),
+            Some(node) => match view.named(node) {
+                None => Err(Error::UnknownNode(node.clone())),
+                Some(row) if !row.is_live(row.incarnation) => Err(Error::WrongState(format!("node {node} is down"))),
+                Some(_) => Ok((address, placement)),
+            },
+            None => Ok((address, placement)),
         }
     }
 

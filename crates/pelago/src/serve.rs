@@ -171,7 +171,11 @@ async fn live(args: &ServeArgs, config: Config, kinds: Vec<Kind>) -> Result<Exit
     let mut node_config = node_config(&config, http.as_deref());
     let mut announced = false;
     loop {
-        let node = Node::start(node_config.clone(), kinds.clone()).await.map_err(Error::Start)?;
+        let node = tokio::select! {
+            node = Node::start(node_config.clone(), kinds.clone()) => node.map_err(Error::Start)?,
+            // Nothing was begun that has to be ended.
+            () = signals.next() => return Ok(ExitCode::SUCCESS),
+        };
         // Where others know it from its first life.
         node_config.mesh_listen = node.mesh_address();
         if !std::mem::replace(&mut announced, true) {

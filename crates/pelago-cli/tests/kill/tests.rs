@@ -96,6 +96,28 @@ async fn every_task_has_its_effect_once_although_nodes_are_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn tasks_of_a_node_that_is_back_before_it_was_missed_are_done() {
+    let mut mesh = Mesh::start(3).await;
+    let leader = mesh.leader().await;
+    let client = mesh.nodes[leader].client();
+    let mut tasks = Vec::new();
+    for _ in 0..12 {
+        let input = serde_json::value::to_raw_value(&2_000).expect("JSON");
+        let task = NewTask { agent: "sleeper".into(), input: Some(&input), ..NewTask::default() };
+        tasks.push(client.enqueue(&task, None).await.expect("the task is taken").id);
+    }
+    let victim = (leader + 1) % 3;
+    mesh.kill(victim);
+    mesh.start_again(&[victim]);
+    for task in tasks {
+        until_done(&client, task).await;
+    }
+    // A leader that gives tasks to a run that is over fills the log with refusals.
+    let status = client.status().await.expect("the leader answers");
+    assert!(status.last_index < 500, "{} entries for twelve tasks", status.last_index);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_slept_past_its_lease_is_refused_and_joins_again() {
     let mesh = Mesh::start(3).await;
     let leader = mesh.leader().await;

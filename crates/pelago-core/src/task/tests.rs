@@ -99,6 +99,18 @@ fn where_a_task_runs_is_what_the_store_says() {
 }
 
 #[test]
+fn nothing_is_given_to_a_run_after_a_later_one_of_its_node() {
+    let mut mesh = Mesh::new();
+    let again = Holder { incarnation: Incarnation(9), ..A };
+    mesh.tell(up(A, 1));
+    mesh.tell(assigned(1, A));
+    // Its task waits again, as it does when the store frees it.
+    mesh.tell(up(again, 1));
+    assert_eq!(mesh.tell(Input::Queued(pool(1))), [assign(1, again)]);
+    assert_eq!(mesh.tell(Input::Queued(pool(2))), []);
+}
+
+#[test]
 fn an_attempt_past_its_limit_is_ended_once() {
     let mut mesh = Mesh::new();
     mesh.tell(up(A, 1));

@@ -27,6 +27,7 @@ pub(crate) struct Dials {
     here: SocketAddr,
     view: view::Reader,
     consensus: runtime::Handle,
+    refused: watch::Sender<Option<Ended>>,
     resolved: BTreeMap<String, SocketAddr>,
     running: BTreeMap<SocketAddr, [Running; 2]>,
 }
@@ -41,14 +42,17 @@ impl Drop for Running {
 }
 
 impl Dials {
+    /// The dials, and where the last refusal is seen that dialling on will not mend.
     pub(crate) fn new(
         links: Links,
         known: Vec<String>,
         here: SocketAddr,
         view: view::Reader,
         consensus: runtime::Handle,
-    ) -> Self {
-        Self { links, known, here, view, consensus, resolved: BTreeMap::new(), running: BTreeMap::new() }
+    ) -> (Self, watch::Receiver<Option<Ended>>) {
+        let (refused, seen) = watch::channel(None);
+        let (resolved, running) = Default::default();
+        (Self { links, known, here, view, consensus, refused, resolved, running }, seen)
     }
 
     /// Runs until it is dropped, and the dials with it.
@@ -104,14 +108,14 @@ impl Dials {
         };
         if role == Role::Main {
             // Ends with its dial.
-            tokio::spawn(tell(address, state));
+            tokio::spawn(tell(address, state, self.refused.clone()));
         }
         Running(running.abort_handle())
     }
 }
 
 /// Tells people what becomes of a dial, each thing once.
-async fn tell(address: SocketAddr, mut state: watch::Receiver<State>) {
+async fn tell(address: SocketAddr, mut state: watch::Receiver<State>, refused: watch::Sender<Option<Ended>>) {
     let mut told = String::new();
     while state.changed().await.is_ok() {
         let state = state.borrow_and_update().clone();
@@ -124,7 +128,12 @@ async fn tell(address: SocketAddr, mut state: watch::Receiver<State>) {
             }
             State::Unreachable(error) => error.to_string(),
             State::Ended(ended) if is_doubled(ended) => continue,
-            State::Ended(ended) => ended.to_string(),
+            State::Ended(ended) => {
+                if is_for_good(ended) {
+                    refused.send_replace(Some(ended.clone()));
+                }
+                ended.to_string()
+            }
         };
         if text != told {
             tracing::warn!(%address, "no link: {text}; dialling on");
@@ -142,4 +151,19 @@ fn is_doubled(ended: &Ended) -> bool {
             | Ended::ClosedHere(Goodbye::Replaced)
             | Ended::ClosedThere(Goodbye::Replaced)
     )
+}
+
+/// Whether it would be refused again: another mesh, a name that is taken, or no node at all.
+fn is_for_good(ended: &Ended) -> bool {
+    match ended {
+        Ended::RefusedHere(refusal) | Ended::RefusedThere(refusal) => matches!(
+            refusal,
+            Refusal::OtherMesh { .. }
+                | Refusal::NameTaken { .. }
+                | Refusal::UnknownVersion { .. }
+                | Refusal::NotTheProtocol
+        ),
+        Ended::Broken(_) => true,
+        Ended::ClosedHere(_) | Ended::ClosedThere(_) | Ended::NoHandshake | Ended::Silent | Ended::Lost => false,
+    }
 }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use pelago_core::{
     id::{Holder, MeshId, Name},
-    link::{Lane, Role},
+    link::{Ended, Lane, Role},
     record::{Op, Outcome, Refusal, Register},
 };
 use pelago_net::{Handle, Links};
 use pelago_store::ProposeError;
 use pelago_wire::{mesh::kind, record};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 
 use super::answer;
 
@@ -35,6 +35,9 @@ pub enum Error {
         /// For how long.
         after: Duration,
     },
+    /// Whoever answered wants no link with this node.
+    #[error("{0}")]
+    NoLink(Ended),
     /// A node answered, but the mesh could not decide.
     #[error("the mesh was met but admits nobody now: {0}")]
     NotNow(ProposeError),
@@ -44,12 +47,22 @@ pub enum Error {
 }
 
 /// Waits until a node is met that belongs to a mesh. `None` if none is within `max`.
-pub(crate) async fn mesh_of(links: &Links, max: Duration) -> Option<MeshId> {
+///
+/// # Errors
+/// [`Error::NoLink`] when those who answer want no link, and will not.
+pub(crate) async fn mesh_of(
+    links: &Links,
+    refused: &watch::Receiver<Option<Ended>>,
+    max: Duration,
+) -> Result<Option<MeshId>, Error> {
     let deadline = Instant::now() + max;
     loop {
         let met = links.all().iter().find_map(|link| link.terms().other.mesh);
         if met.is_some() || Instant::now() >= deadline {
-            return met;
+            return Ok(met);
+        }
+        if let Some(ended) = refused.borrow().clone() {
+            return Err(Error::NoLink(ended));
         }
         tokio::time::sleep(ASK_AGAIN).await;
     }

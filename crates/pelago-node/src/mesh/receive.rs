@@ -1,6 +1,6 @@
 //! What other nodes and clients ask of this one, over their links.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -29,7 +29,8 @@ use crate::{Handle as NodeHandle, agents::Agents, raft::Consensus};
 /// Answers requests, once the node is put together.
 #[derive(Clone, Default)]
 pub(crate) struct Receiver {
-    node: Arc<OnceLock<Answers>>,
+    /// A short-lived lock: nothing is awaited under it.
+    node: Arc<Mutex<Option<Answers>>>,
     loops: TaskTracker,
 }
 
@@ -53,7 +54,17 @@ struct FromNode {
 impl Receiver {
     /// From here on requests are answered. Before, they are refused as if the node were busy.
     pub(crate) fn open(&self, answers: Answers) {
-        assert!(self.node.set(answers).is_ok(), "a node is put together once");
+        *self.lock() = Some(answers);
+    }
+
+    /// From here on they are refused. What answered them reaches back to the links, and is let go of.
+    pub(crate) fn shut(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Answers>> {
+        // Every change under the lock is a single one, so a panic leaves it whole.
+        self.node.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whom the frames of a link go to.
@@ -69,7 +80,7 @@ impl Deliver for FromNode {
         for Incoming { kind, payload, ask } in batch.drain(..) {
             // Nothing is told one way yet.
             let Some(ask) = ask else { continue };
-            match self.receiver.node.get().cloned() {
+            match self.receiver.lock().clone() {
                 Some(node) => {
                     let credit = Arc::clone(&credit);
                     let answer = match self.is_node {

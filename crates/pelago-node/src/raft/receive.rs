@@ -6,7 +6,7 @@
 
 use std::{
     fmt, io,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -31,7 +31,8 @@ use super::{
 #[derive(Clone)]
 pub(crate) struct Receiver {
     runtime: runtime::Handle,
-    part: Arc<OnceLock<Part>>,
+    /// A short-lived lock: nothing is awaited under it.
+    part: Arc<Mutex<Option<Arc<Part>>>>,
 }
 
 /// This node's part in the control log, as others reach it.
@@ -52,7 +53,17 @@ impl Receiver {
 
     /// From here on requests are answered.
     pub(super) fn begin(&self, part: Part) {
-        assert!(self.part.set(part).is_ok(), "consensus starts once");
+        *self.lock() = Some(Arc::new(part));
+    }
+
+    /// From here on they are refused. What answered them reaches back to the links, and is let go of.
+    pub(crate) fn shut(&self) {
+        *self.lock() = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Part>>> {
+        // Every change under the lock is a single one, so a panic leaves it whole.
+        self.part.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -74,10 +85,10 @@ impl Deliver for OverLink {
                 ask.refuse(NoReply::UnknownKind);
                 continue;
             };
-            let (part, from, credit) = (Arc::clone(&self.receiver.part), self.from.clone(), Arc::clone(&credit));
+            let (part, from, credit) = (self.receiver.lock().clone(), self.from.clone(), Arc::clone(&credit));
             self.receiver.runtime.spawn(async move {
                 // Dropped unanswered, the ask says so itself.
-                if let Some(part) = part.get() {
+                if let Some(part) = part {
                     part.answer(kind, &from, payload, ask).await;
                 }
                 drop(credit);

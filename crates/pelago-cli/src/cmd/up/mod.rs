@@ -70,7 +70,6 @@ pub(crate) async fn run(args: UpArgs, output: Output) -> Result<Exit, Error> {
     let mut child_ended = signal(SignalKind::child()).map_err(unable)?;
     let folder = Folder::open(&args.dir)?;
     let places = choose(&args, folder.remembered(), output)?;
-    folder.remember(&places)?;
     let mut nodes = Nodes::new(&folder);
     let is_up = tokio::select! {
         // First, so that somebody who has lost patience is not kept waiting by what is ready too.
@@ -79,6 +78,8 @@ pub(crate) async fn run(args: UpArgs, output: Output) -> Result<Exit, Error> {
         started = start(&mut nodes, &places, output) => started.map(|()| true)?,
     };
     if is_up {
+        // What did not start is not kept: it would fail again.
+        folder.remember(&places)?;
         tell(&folder, &nodes, output)?;
         watch_over(&mut nodes, &mut child_ended, &mut signals, output).await?;
     }
