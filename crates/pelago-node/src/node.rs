@@ -224,7 +224,13 @@ impl Node {
             let is_known = consensus.applied(holder.incarnation.0, LEADER_MAX).await;
             if is_known { Ok(holder) } else { Err(Error::NoLeader) }
         };
-        let holder = while_discarding(&mut told, registering).await?;
+        let holder = tokio::select! {
+            holder = while_discarding(&mut told, registering) => holder?,
+            reason = consensus.failed() => return Err(Error::ConsensusStopped(reason)),
+        };
+        if !directory.identity().log_begun {
+            directory.begin_log()?;
+        }
         links.introduce(|me| (me.node, me.incarnation) = (holder.node, holder.incarnation));
 
         let (nodes, running) = read_standing(&reader).await?;
@@ -453,7 +459,8 @@ async fn make_directory(
             return Err(mesh::JoinError::NobodyMet { mesh, addresses, after: wait }.into());
         }
     };
-    let identity = Identity { mesh, directory: DirectoryId(ids::random()), node, raft_id };
+    let directory = DirectoryId(ids::random());
+    let identity = Identity { mesh, directory, node, raft_id, log_begun: false };
     Ok(Directory::create(&config.directory, identity)?)
 }
 

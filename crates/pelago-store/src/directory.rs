@@ -1,7 +1,7 @@
 //! A node's data directory: whose it is, and that only one process uses it.
 //!
 //! ```text
-//!   node          mesh id, directory id, node name, id in the control log, format version
+//!   node          mesh id, directory id, node name, id in the control log and whether the log has begun, format version
 //!   lock          held by the process that runs the node
 //!   log/          segments of the control log
 //!   state.db      the state machine's rows
@@ -40,6 +40,8 @@ pub struct Identity {
     pub node: Name,
     /// Its id among those that take part in the control log; none until it was admitted.
     pub raft_id: Option<u64>,
+    /// Whether its log has begun: an empty one is a lost one from then on.
+    pub log_begun: bool,
 }
 
 /// Why a data directory cannot be used. Nothing in it was changed.
@@ -135,6 +137,19 @@ impl Directory {
     /// [`Error::Io`]. The directory is as before, or as after.
     pub fn admit(&mut self, raft_id: u64) -> Result<(), Error> {
         self.identity.raft_id = Some(raft_id);
+        self.rewrite()
+    }
+
+    /// Writes down that the log has begun.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. The directory is as before, or as after.
+    pub fn begin_log(&mut self) -> Result<(), Error> {
+        self.identity.log_begun = true;
+        self.rewrite()
+    }
+
+    fn rewrite(&self) -> Result<(), Error> {
         let file = self.path.join(IDENTITY);
         write(&self.path, &file, &self.identity).map_err(|source| Error::Io { what: "write", path: file, source })
     }
@@ -191,6 +206,7 @@ fn read(path: &Path, file: &Path, text: &str) -> Result<Identity, Error> {
         value("raft").ok().map(|raft_id| raft_id.parse().map_err(|_| bad("its raft id is not a number".into())));
     Ok(Identity {
         raft_id: raft_id.transpose()?,
+        log_begun: value("log").is_ok(),
         mesh: value("mesh").map_err(bad)?.parse().map_err(invalid)?,
         directory: value("directory").map_err(bad)?.parse().map_err(invalid)?,
         node: value("node").map_err(bad)?.parse().map_err(invalid)?,
@@ -199,12 +215,15 @@ fn read(path: &Path, file: &Path, text: &str) -> Result<Identity, Error> {
 
 /// Writes beside, then renames, so that a half-written identity is never seen.
 fn write(path: &Path, file: &Path, identity: &Identity) -> io::Result<()> {
-    let Identity { mesh, directory, node, raft_id } = identity;
+    let Identity { mesh, directory, node, raft_id, log_begun } = identity;
     let beside = file.with_extension("new");
     let mut out = File::create(&beside)?;
     write!(out, "format {FORMAT}\nmesh {mesh}\ndirectory {directory}\nnode {node}\n")?;
     if let Some(raft_id) = raft_id {
         writeln!(out, "raft {raft_id}")?;
+    }
+    if *log_begun {
+        writeln!(out, "log begun")?;
     }
     out.sync_all()?;
     fs::rename(&beside, file)?;
@@ -216,7 +235,13 @@ mod tests {
     use super::*;
 
     fn identity(node: &str) -> Identity {
-        Identity { mesh: MeshId(1), directory: DirectoryId(2), node: Name::new(node).expect("valid"), raft_id: None }
+        Identity {
+            mesh: MeshId(1),
+            directory: DirectoryId(2),
+            node: Name::new(node).expect("valid"),
+            raft_id: None,
+            log_begun: false,
+        }
     }
 
     #[test]
@@ -228,9 +253,10 @@ mod tests {
         let mut open = Directory::open(&path, None).expect("opens").expect("exists");
         assert_eq!(open.identity(), &identity("n1"));
         open.admit(7).expect("written");
+        open.begin_log().expect("written");
         drop(open);
         let open = Directory::open(&path, None).expect("opens").expect("exists");
-        assert_eq!(open.identity(), &Identity { raft_id: Some(7), ..identity("n1") });
+        assert_eq!(open.identity(), &Identity { raft_id: Some(7), log_begun: true, ..identity("n1") });
     }
 
     #[test]

@@ -142,6 +142,15 @@ pub enum Error {
     /// The database.
     #[error("failed to open the state machine's database")]
     Database(#[from] sqlite::Error),
+    /// The log is empty, and it was not.
+    #[error(
+        "the control log in {} is gone: this node may have acknowledged what was in it, and would vote as if it had not. \
+         Bring the files back, or start a node of another name in a new data directory", path.display()
+    )]
+    LogGone {
+        /// Where it was.
+        path: std::path::PathBuf,
+    },
     /// Raft did not start.
     #[error("failed to start consensus")]
     Raft(#[source] io::Error),
@@ -214,6 +223,11 @@ impl Consensus {
         let mesh = directory.identity().mesh;
         let files = files::OsDirectory::open(directory.log()).map_err(Error::Files)?;
         let log = Log::open(Arc::new(files), pelago_store::log::Config::new(mesh.0))?;
+        let reader = log.reader();
+        let is_empty = reader.range()?.is_empty() && reader.purged()?.is_none();
+        if is_empty && directory.identity().log_begun {
+            return Err(Error::LogGone { path: directory.log() });
+        }
         let flushes = log.counters();
         let progress = Arc::new(Progress::default());
         let path = directory.database();

@@ -97,6 +97,18 @@ async fn a_new_directory_under_a_known_name_is_refused() {
     stop_all(nodes).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_whose_log_was_deleted_does_not_vote_again() {
+    let (homes, mut nodes) = three().await;
+    stop(nodes.remove(2)).await;
+    let log = homes[2].path().join("node/log");
+    std::fs::remove_dir_all(&log).expect("it is there");
+    std::fs::create_dir(&log).expect("a directory can be made");
+    let refused = Node::start(member(homes[2].path(), 2, Some(&nodes[0])), kinds()).await.err().expect("refused");
+    assert!(matches!(refused, pelago_node::Error::Log(_)), "{refused}");
+    stop_all(nodes).await;
+}
+
 /// Three nodes that have met: n0, which founded their mesh, n1 and n2.
 async fn three() -> (Vec<TempDir>, Vec<Node>) {
     let homes: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a temporary directory can be made")).collect();
