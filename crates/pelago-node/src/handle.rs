@@ -277,7 +277,7 @@ impl Error {
 impl From<ProposeError> for Error {
     fn from(error: ProposeError) -> Self {
         match error {
-            ProposeError::NotLeader { .. } | ProposeError::Unknown => Self::NoQuorum,
+            ProposeError::NotLeader | ProposeError::Unknown => Self::NoQuorum,
             ProposeError::DiskFull => Self::DiskFull,
             ProposeError::Malformed { .. } => Self::WrongState(error.to_string()),
             ProposeError::Stopped => Self::Stopping,

@@ -331,7 +331,7 @@ impl Loop {
                     Ok(Outcome::Refused(Refusal::HolderGone(holder))) => break Some(holder),
                     Ok(_) => break None,
                     Err(ProposeError::Stopped | ProposeError::Malformed { .. }) => return Decided::Known,
-                    Err(ProposeError::NotLeader { .. } | ProposeError::Unknown | ProposeError::DiskFull) => {
+                    Err(ProposeError::NotLeader | ProposeError::Unknown | ProposeError::DiskFull) => {
                         tokio::time::sleep(PROPOSE_AGAIN).await;
                     }
                 }

@@ -2,10 +2,7 @@
 
 use std::future::Future;
 
-use pelago_core::{
-    id::NodeId,
-    record::{Op, Outcome},
-};
+use pelago_core::record::{Op, Outcome};
 
 /// Orders batches of ops, makes them durable and applies them.
 pub trait Propose: Send + Sync + 'static {
@@ -22,12 +19,9 @@ pub trait Propose: Send + Sync + 'static {
 /// Why a batch has no outcomes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
-    /// It was never appended: propose it at `leader`.
+    /// It was never appended: propose it where the mesh is led.
     #[error("this node does not lead the mesh")]
-    NotLeader {
-        /// The present leader, if it is known.
-        leader: Option<NodeId>,
-    },
+    NotLeader,
     /// It may or may not take effect, now or later. Propose identical bytes again until there is an answer.
     #[error("the control log did not answer; whether the write happened is not known")]
     Unknown,

@@ -170,7 +170,7 @@ impl Attempt {
             match self.agents.context.committer.propose(Op::Finish(finish.clone())).await {
                 Ok(outcome) => return Some(outcome),
                 Err(ProposeError::Stopped | ProposeError::Malformed { .. }) => return None,
-                Err(ProposeError::NotLeader { .. } | ProposeError::Unknown | ProposeError::DiskFull) => {
+                Err(ProposeError::NotLeader | ProposeError::Unknown | ProposeError::DiskFull) => {
                     tokio::time::sleep(PROPOSE_AGAIN).await;
                 }
             }

@@ -27,15 +27,13 @@ pub(super) struct Question {
     pub(super) remember: Option<(IdempotencyKey, BodyHash)>,
 }
 
-/// Encodes what became of a batch. `leader` is named when this node does not lead.
-pub(super) fn encode_proposed(result: Result<Applied, ProposeError>, leader: Option<&Name>) -> Bytes {
+/// Encodes what became of a batch.
+pub(super) fn encode_proposed(result: Result<Applied, ProposeError>) -> Bytes {
     let answer = match result {
         Ok(Applied { outcomes, index }) => {
             proposed::Answer::Applied(wire::Applied { outcomes: record::encode_outcomes(&outcomes), index })
         }
-        Err(ProposeError::NotLeader { .. }) => {
-            proposed::Answer::NotLeader(leader.map(ToString::to_string).unwrap_or_default())
-        }
+        Err(ProposeError::NotLeader) => proposed::Answer::NotLeader(Nothing {}),
         Err(ProposeError::Unknown) => proposed::Answer::Unknown(Nothing {}),
         Err(ProposeError::DiskFull) => proposed::Answer::DiskFull(Nothing {}),
         Err(ProposeError::Malformed { why }) => proposed::Answer::Malformed(why),
@@ -55,7 +53,7 @@ pub(super) fn decode_proposed(bytes: Bytes) -> Result<Applied, ProposeError> {
                 Err(ProposeError::Unknown)
             }
         },
-        Some(proposed::Answer::NotLeader(_)) => Err(ProposeError::NotLeader { leader: None }),
+        Some(proposed::Answer::NotLeader(_)) => Err(ProposeError::NotLeader),
         Some(proposed::Answer::DiskFull(_)) => Err(ProposeError::DiskFull),
         Some(proposed::Answer::Malformed(why)) => Err(ProposeError::Malformed { why }),
         // The leader stops, this node does not: another leader will know.
@@ -179,14 +177,14 @@ mod tests {
     #[test]
     fn what_became_of_a_batch_arrives_as_it_was() {
         let applied = Applied { outcomes: vec![Outcome::Committed], index: 9 };
-        assert_eq!(decode_proposed(encode_proposed(Ok(applied.clone()), None)), Ok(applied));
+        assert_eq!(decode_proposed(encode_proposed(Ok(applied.clone()))), Ok(applied));
         for error in [
-            ProposeError::NotLeader { leader: None },
+            ProposeError::NotLeader,
             ProposeError::Unknown,
             ProposeError::DiskFull,
             ProposeError::Malformed { why: "it is".into() },
         ] {
-            assert_eq!(decode_proposed(encode_proposed(Err(error.clone()), None)), Err(error));
+            assert_eq!(decode_proposed(encode_proposed(Err(error.clone()))), Err(error));
         }
         assert_eq!(decode_proposed(Bytes::from_static(b"\xff")), Err(ProposeError::Unknown));
     }

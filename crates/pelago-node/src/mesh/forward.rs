@@ -67,7 +67,7 @@ impl Forward {
                     return if is_seen { Ok(outcomes) } else { Err(ProposeError::Unknown) };
                 }
                 // It was never appended.
-                Err(ProposeError::NotLeader { .. }) if Instant::now() < deadline => {
+                Err(ProposeError::NotLeader) if Instant::now() < deadline => {
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
                 Err(error) => return Err(error),
@@ -78,14 +78,14 @@ impl Forward {
     async fn attempt(&self, wanted: &mut Wanted) -> Result<Applied, ProposeError> {
         match wanted {
             Wanted::Outcomes { batch, encoded } => match self.consensus.propose_here(batch).await {
-                Err(ProposeError::NotLeader { .. }) => {
+                Err(ProposeError::NotLeader) => {
                     let encoded = encoded.get_or_insert_with(|| record::encode_batch(batch));
                     self.at_leader(kind::PROPOSE, encoded).await
                 }
                 here => here.map(|outcomes| Applied { outcomes, index: 0 }),
             },
             Wanted::ReadIndex => match self.consensus.read_index().await {
-                Err(ProposeError::NotLeader { .. }) => self.at_leader(kind::READ_INDEX, &Bytes::new()).await,
+                Err(ProposeError::NotLeader) => self.at_leader(kind::READ_INDEX, &Bytes::new()).await,
                 here => here.map(|index| Applied { outcomes: Vec::new(), index }),
             },
         }
@@ -93,12 +93,12 @@ impl Forward {
 
     /// Sends the leader a request about which this node cannot decide.
     pub(super) async fn at_leader(&self, kind: u16, payload: &Bytes) -> Result<Applied, ProposeError> {
-        let leader = self.consensus.leader_name().ok_or(ProposeError::NotLeader { leader: None })?;
+        let leader = self.consensus.leader_name().ok_or(ProposeError::NotLeader)?;
         self.at(&leader, kind, payload).await
     }
 
     async fn at(&self, leader: &Name, kind: u16, payload: &Bytes) -> Result<Applied, ProposeError> {
-        let not_sent = ProposeError::NotLeader { leader: None };
+        let not_sent = ProposeError::NotLeader;
         let link = self.links.get(leader, Role::Main).ok_or(not_sent.clone())?;
         match link.request(Lane::Requests, kind, payload, ANSWER_MAX).await {
             Ok(reply) => answer::decode_proposed(reply),

@@ -234,7 +234,7 @@ async fn expire(committer: &committer::Handle, holder: Holder) {
     loop {
         match committer.propose(Op::Expire(Expire { holder })).await {
             Ok(_) | Err(ProposeError::Stopped | ProposeError::Malformed { .. }) => return,
-            Err(ProposeError::NotLeader { .. } | ProposeError::Unknown | ProposeError::DiskFull) => {
+            Err(ProposeError::NotLeader | ProposeError::Unknown | ProposeError::DiskFull) => {
                 tokio::time::sleep(PROPOSE_AGAIN).await;
             }
         }

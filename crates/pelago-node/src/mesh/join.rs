@@ -75,7 +75,7 @@ pub(crate) async fn mesh_of(
 pub(crate) async fn join(links: &Links, registration: &Register, max: Duration) -> Result<Holder, Error> {
     let deadline = Instant::now() + max;
     let batch = record::encode_batch(&[Op::Register(registration.clone())]);
-    let mut last = ProposeError::NotLeader { leader: None };
+    let mut last = ProposeError::NotLeader;
     loop {
         for link in links.all().iter().filter(|link| link.terms().other.role == Role::Main) {
             match ask(link, &batch).await {

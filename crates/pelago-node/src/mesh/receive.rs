@@ -128,7 +128,7 @@ impl Answers {
             Ok(batch) => self.propose_here(&batch).await,
             Err(error) => Err(error),
         };
-        answer::encode_proposed(proposed, self.consensus.leader_name().as_ref())
+        answer::encode_proposed(proposed)
     }
 
     async fn propose_here(&self, batch: &[Op]) -> Result<Applied, ProposeError> {
@@ -139,16 +139,16 @@ impl Answers {
     async fn read_index(self) -> Bytes {
         let index = self.consensus.read_index().await;
         let applied = index.map(|index| Applied { outcomes: Vec::new(), index });
-        answer::encode_proposed(applied, self.consensus.leader_name().as_ref())
+        answer::encode_proposed(applied)
     }
 
     /// Admits a node: registers it and lets it follow the log. Any node is asked; the leader decides.
     async fn join(self, payload: Bytes) -> Bytes {
         let admitted = match self.admit(payload.clone()).await {
-            Err(ProposeError::NotLeader { .. }) => self.forward.at_leader(kind::JOIN, &payload).await,
+            Err(ProposeError::NotLeader) => self.forward.at_leader(kind::JOIN, &payload).await,
             here => here,
         };
-        answer::encode_proposed(admitted, self.consensus.leader_name().as_ref())
+        answer::encode_proposed(admitted)
     }
 
     async fn admit(&self, payload: Bytes) -> Result<Applied, ProposeError> {

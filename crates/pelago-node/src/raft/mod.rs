@@ -324,9 +324,7 @@ impl Consensus {
         // Never by lease: its clock stops while the machine sleeps.
         match self.raft.get_read_log_id(ReadPolicy::ReadIndex).await {
             Ok((read, _applied)) => Ok(read.index()),
-            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => {
-                Err(ProposeError::NotLeader { leader: None })
-            }
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(_))) => Err(ProposeError::NotLeader),
             Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Err(ProposeError::Unknown),
             Err(RaftError::Fatal(_)) => Err(ProposeError::Stopped),
         }
@@ -409,7 +407,7 @@ impl Consensus {
 
     /// The log's time for an entry that this node appends.
     fn stamp(&self) -> Result<LogTime, ProposeError> {
-        let leading = self.raft.as_leader().map_err(|_| ProposeError::NotLeader { leader: None })?;
+        let leading = self.raft.as_leader().map_err(|_| ProposeError::NotLeader)?;
         let term = leading.to_committed_leader_id().term;
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         match *clock {
@@ -451,9 +449,7 @@ impl Consensus {
         match done {
             None => Err(ProposeError::Unknown),
             Some(Ok(())) => Ok(()),
-            Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => {
-                Err(ProposeError::NotLeader { leader: None })
-            }
+            Some(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) => Err(ProposeError::NotLeader),
             Some(Err(RaftError::APIError(ClientWriteError::LogEntryDiscarded(_)))) => Err(ProposeError::Unknown),
             // Another change of the membership is under way, say.
             Some(Err(RaftError::APIError(

@@ -139,13 +139,13 @@ async fn a_leader_hands_over() {
     let mesh = Mesh::of_three(Timing::Slow).await;
     let before = mesh.leader().await;
     let others = mesh.nodes.iter().find(|node| node.name != before.name).expect("there are three");
-    assert_eq!(others.consensus.read_index().await, Err(ProposeError::NotLeader { leader: None }));
+    assert_eq!(others.consensus.read_index().await, Err(ProposeError::NotLeader));
     assert!(before.consensus.hand_over().await);
     let after = mesh.leader().await;
     assert_ne!(after.name, before.name);
     nothing(&after.consensus, 1).await;
     let refused = before.consensus.propose(vec![nothing_op()]).await;
-    assert_eq!(refused, Err(ProposeError::NotLeader { leader: None }));
+    assert_eq!(refused, Err(ProposeError::NotLeader));
     mesh.stop().await;
 }
 
