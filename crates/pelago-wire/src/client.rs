@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use pelago_core::id::TaskId;
 
-pub use crate::mesh::{Malformed, decode, encode};
+pub use crate::message::{Malformed, decode, encode};
 pub use proto::{Answer, Ask, Ended, Enqueue, Enqueued, Failed, Result as TaskResult, Send, Sent, Why, answer, ended};
 
 mod proto {

@@ -9,6 +9,7 @@ pub mod client;
 pub mod dump;
 pub mod frame;
 pub mod mesh;
+mod message;
 pub mod raft;
 pub mod record;
 pub mod segment;

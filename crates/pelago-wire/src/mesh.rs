@@ -2,9 +2,7 @@
 //!
 //! The types are those generated from `proto/pelago/mesh/v1/mesh.proto`; `node::mesh` turns them into core's.
 
-use bytes::Bytes;
-use prost::Message;
-
+pub use crate::message::{Malformed, decode, encode};
 pub use proto::{Applied, Ask, Asked, Granted, Heartbeat, Nothing, Proposed, Run, Verdict, asked, proposed};
 
 mod proto {
@@ -25,33 +23,10 @@ pub mod kind {
     pub const HEARTBEAT: u16 = 5;
 }
 
-/// Bytes that are not what they should be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the bytes are not a {what}")]
-pub struct Malformed {
-    /// What they should be.
-    pub what: &'static str,
-    /// Why they are not.
-    #[source]
-    pub cause: prost::DecodeError,
-}
-
-/// Encodes one of this module's types.
-#[must_use]
-pub fn encode(message: &impl Message) -> Bytes {
-    Bytes::from(message.encode_to_vec())
-}
-
-/// Decodes one of this module's types; `what` names it in an error.
-///
-/// # Errors
-/// [`Malformed`] if the bytes are something else.
-pub fn decode<M: Message + Default>(what: &'static str, bytes: Bytes) -> Result<M, Malformed> {
-    M::decode(bytes).map_err(|cause| Malformed { what, cause })
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     /// Bytes written by the first release. They must decode for ever.

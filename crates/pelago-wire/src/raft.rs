@@ -2,9 +2,7 @@
 //!
 //! The types are those generated from `proto/pelago/raft/v1/raft.proto`; `node::raft` turns them into its library's.
 
-use bytes::Bytes;
-use prost::Message;
-
+pub use crate::message::{Malformed, decode, encode};
 pub use proto::{
     AppendReply, AppendRequest, Config, Conflict, DumpPart, DumpReply, Entry, HandOver, HandOverReply, LastEntry,
     LogId, Member, Membership, StoredMembership, Vote, VoteReply, VoteRequest, append_reply, entry, hand_over_reply,
@@ -50,33 +48,10 @@ impl Kind {
     }
 }
 
-/// Bytes that are not what they should be.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the bytes are not a {what} of the control log")]
-pub struct Malformed {
-    /// What they should be.
-    pub what: &'static str,
-    /// Why they are not.
-    #[source]
-    pub cause: prost::DecodeError,
-}
-
-/// Encodes one of this module's types.
-#[must_use]
-pub fn encode(message: &impl Message) -> Bytes {
-    Bytes::from(message.encode_to_vec())
-}
-
-/// Decodes one of this module's types; `what` names it in an error.
-///
-/// # Errors
-/// [`Malformed`] if the bytes are something else.
-pub fn decode<M: Message + Default>(what: &'static str, bytes: Bytes) -> Result<M, Malformed> {
-    M::decode(bytes).map_err(|cause| Malformed { what, cause })
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     /// Bytes written by the first release. They must decode for ever.
@@ -95,7 +70,7 @@ mod tests {
 
     #[test]
     fn the_requests_of_the_first_release_are_read_and_written_alike() {
-        fn check<M: Message + Default + PartialEq + std::fmt::Debug>(message: &M, golden: &[u8]) {
+        fn check<M: prost::Message + Default + PartialEq + std::fmt::Debug>(message: &M, golden: &[u8]) {
             assert_eq!(encode(message)[..], *golden);
             assert_eq!(decode::<M>("message", Bytes::copy_from_slice(golden)).as_ref(), Ok(message));
         }
