@@ -45,7 +45,7 @@ impl Feed {
 
     /// Nobody told what led to the rows as they are now: whoever goes by them looks again.
     async fn begin_anew(&mut self) {
-        match self.read().await {
+        match read_standing(&self.reader).await {
             Ok((nodes, running)) => {
                 self.view.replace(nodes);
                 self.agents.only_these_run(&running);
@@ -53,12 +53,6 @@ impl Feed {
             Err(error) => tracing::error!(%error, "the rows that came from another node cannot be read"),
         }
         self.waiters.wake_all();
-    }
-
-    async fn read(&self) -> Result<(Vec<Node>, Vec<Task>), sqlite::Error> {
-        let reader = Arc::clone(&self.reader);
-        let read = move || reader.view(|view| Ok((view.nodes()?, view.running_tasks()?)));
-        tokio::task::spawn_blocking(read).await.expect("a query does not panic, and the runtime outlives it")
     }
 
     async fn tell(&mut self, write: Write) {
@@ -92,4 +86,11 @@ impl Feed {
             | Write::TaskGone(_) => {}
         }
     }
+}
+
+/// Reads what a node goes by from the start, and again when all rows were replaced: the nodes, and the tasks that run.
+pub(crate) async fn read_standing(reader: &Arc<Reader>) -> Result<(Vec<Node>, Vec<Task>), sqlite::Error> {
+    let reader = Arc::clone(reader);
+    let read = move || reader.view(|view| Ok((view.nodes()?, view.running_tasks()?)));
+    tokio::task::spawn_blocking(read).await.expect("a query does not panic, and the runtime outlives it")
 }

@@ -9,8 +9,10 @@ use crate::{agents::Agents, handle::Handle, mesh::Homes, view};
 
 /// How often inboxes that nobody was told of are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// How many of them are woken at a time.
-const INBOXES_MAX: u32 = 1_000;
+/// About how many of them are woken at a time.
+const INBOXES_MAX: usize = 1_000;
+/// How many of the mesh's are read at a time, to find those that belong here.
+const INBOXES_READ: u32 = 1_000;
 /// Old rows are forgotten once in so many looks: once a minute.
 const LOOKS_PER_SWEEP: u32 = 12;
 /// How long an ended task is kept, in milliseconds: an hour, or seven days with an idempotency key.
@@ -61,11 +63,18 @@ impl Keeper {
         let homes = self.homes.clone();
         let read = move || {
             reader.view(|view| {
-                let mut here = Vec::new();
-                for (agent, _) in view.agents_with_inbox(None, INBOXES_MAX)?.rows {
-                    let row = view.agent(&agent)?.map(|whole| whole.agent);
-                    if homes.place(&agent, row.as_ref()) == Some(homes.me()) {
-                        here.push(agent);
+                let (mut here, mut after) = (Vec::new(), None);
+                while here.len() < INBOXES_MAX {
+                    let page = view.agents_with_inbox(after.as_ref(), INBOXES_READ)?;
+                    for (agent, _) in page.rows {
+                        let row = view.agent(&agent)?.map(|whole| whole.agent);
+                        if homes.place(&agent, row.as_ref()) == Some(homes.me()) {
+                            here.push(agent);
+                        }
+                    }
+                    after = page.next;
+                    if after.is_none() {
+                        break;
                     }
                 }
                 Ok(here)

@@ -213,7 +213,7 @@ impl Node {
         let consensus = Arc::new(Consensus::start(start).await?);
         let reader = Arc::clone(consensus.reader());
         // Whom it knew before is dialled now, so that nodes that were all stopped find each other.
-        let (nodes, _) = read_standing(&reader).await?;
+        let (nodes, _) = feed::read_standing(&reader).await?;
         view_writer.replace(nodes);
         let forward = Forward::new(Arc::clone(&consensus), links.clone());
         let (committer, committing) = Committer::new(Arc::new(forward.clone()), Arc::clone(&metrics));
@@ -233,7 +233,7 @@ impl Node {
         }
         links.introduce(|me| (me.node, me.incarnation) = (holder.node, holder.incarnation));
 
-        let (nodes, running) = read_standing(&reader).await?;
+        let (nodes, running) = feed::read_standing(&reader).await?;
         view_writer.replace(nodes);
         let waiters = Arc::new(TaskWaiters::default());
         let (homes, lease) = (Homes::new(holder, view.clone()), Held::default());
@@ -534,12 +534,4 @@ async fn while_discarding<T>(told: &mut mpsc::Receiver<raft::Told>, future: impl
             Some(_told_by_the_rows) = told.recv() => {}
         }
     }
-}
-
-/// Reads what the loops begin with: the nodes, and the tasks that run.
-async fn read_standing(reader: &Arc<sqlite::Reader>) -> Result<(Vec<record::Node>, Vec<record::Task>), Error> {
-    let reader = Arc::clone(reader);
-    let read = move || reader.view(|view| Ok((view.nodes()?, view.running_tasks()?)));
-    let read = tokio::task::spawn_blocking(read).await.expect("a query does not panic, and the runtime outlives it");
-    Ok(read?)
 }
