@@ -73,7 +73,7 @@ impl Dial {
                 None => self.dial(&mut node, || dialer.up(now())).await,
             };
             self.state.send_replace(state);
-            let pause = dialer.down(now(), jitter());
+            let pause = dialer.down(now(), rand::random());
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = sleep(pause) => {}
@@ -117,8 +117,4 @@ async fn connect(address: SocketAddr, max: Duration) -> io::Result<TcpStream> {
         Ok(connected) => connected,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
-}
-
-fn jitter() -> u32 {
-    getrandom::u32().expect("the operating system gives randomness")
 }

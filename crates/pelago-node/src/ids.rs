@@ -2,14 +2,10 @@
 
 use pelago_core::{id::TaskId, time::LogTime};
 
-/// 128 random bits.
-///
-/// # Panics
-/// When the operating system has no randomness: nothing would be safe then.
+/// 128 random bits, unpredictable and the operating system's at root; a task needs one, so they come without a system
+/// call each.
 pub(crate) fn random() -> u128 {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).expect("the operating system gives randomness");
-    u128::from_le_bytes(bytes)
+    rand::random()
 }
 
 /// A new task's id: 48 bits of time, then 80 random ones, so that tasks made later sort later.

@@ -218,9 +218,7 @@ impl Mesh {
 
 /// How a client introduces itself. It needs a name of its own, which nobody will ever use.
 fn hello() -> Hello {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random).expect("the operating system gives randomness");
-    let boot = BootId(u128::from_le_bytes(random));
+    let boot = BootId(rand::random());
     Hello {
         versions: Versions::HERE,
         mesh: None,

@@ -146,7 +146,6 @@ impl Attempt {
     }
 
     fn verdict(&self, ended: Result<(Bytes, Effects), Failure>) -> Option<(Verdict, Effects)> {
-        let retry_after_ms = self.retry_after_ms();
         let verdict = match ended {
             Ok((result, effects)) => return Some((Verdict::Done(result), effects)),
             Err(Failure::Refused(Refusal::StaleToken { .. })) => return None,
@@ -155,7 +154,7 @@ impl Attempt {
             // If its turn was committed the attempt is over, and this is refused.
             Err(Failure::Unknown) => Verdict::Returned,
             Err(failure @ (Failure::Failed(_) | Failure::Busy | Failure::TimedOut { .. } | Failure::Refused(_))) => {
-                Verdict::Failed { reason: failure.to_string(), retry_after_ms }
+                Verdict::Failed { reason: failure.to_string(), retry_after_ms: self.retry_after_ms() }
             }
         };
         Some((verdict, Effects::default()))
