@@ -12,9 +12,10 @@ impl Consensus {
     /// # Cancel safety
     /// Dropping the future loses nothing.
     pub(crate) async fn until_leading(&self, leads: bool) {
-        let mut metrics = self.raft.metrics();
+        // Not all of the metrics: those change with every commit.
+        let mut metrics = self.raft.server_metrics();
         loop {
-            if self.raft.is_leader() == leads {
+            if metrics.borrow_watched().state.is_leader() == leads {
                 return;
             }
             if metrics.changed().await.is_err() {

@@ -370,14 +370,12 @@ impl Consensus {
 
     /// Resolves, with the reason, when openraft has stopped by itself.
     pub(crate) async fn failed(&self) -> String {
-        let mut metrics = self.raft.metrics();
-        loop {
-            if let Err(fatal) = &metrics.borrow_watched().running_state {
-                return fatal.to_string();
-            }
-            if metrics.changed().await.is_err() {
-                return "its loop has ended".into();
-            }
+        // They change rarely, and their sender goes with openraft's main loop, which says why it ends just before.
+        let mut metrics = self.raft.server_metrics();
+        while metrics.changed().await.is_ok() {}
+        match &self.raft.metrics().borrow_watched().running_state {
+            Err(fatal) => fatal.to_string(),
+            Ok(()) => "its loop has ended".into(),
         }
     }
 
