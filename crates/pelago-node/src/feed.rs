@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 use crate::{
     agents::Agents,
     raft::Told,
-    scheduler, view,
+    scheduler::{self, Row},
+    view,
     waiters::{End, TaskWaiters},
 };
 
@@ -34,9 +35,11 @@ impl Feed {
         while let Some(told) = self.told.recv().await {
             match told {
                 Told::Writes(writes) => {
+                    let mut rows = Vec::new();
                     for write in writes {
-                        self.tell(write).await;
+                        self.tell(write, &mut rows);
                     }
+                    self.scheduler.tell(rows).await;
                 }
                 Told::Replaced => self.begin_anew().await,
             }
@@ -55,11 +58,12 @@ impl Feed {
         self.waiters.wake_all();
     }
 
-    async fn tell(&mut self, write: Write) {
+    /// Tells everybody but the scheduler, for whom it leaves `rows`.
+    fn tell(&mut self, write: Write, rows: &mut Vec<Row>) {
         match write {
             Write::NewTask { task, input } => {
                 self.agents.task_changed(&task, Some(input));
-                self.scheduler.task(task).await;
+                rows.push(Row::Task(Box::new(task)));
             }
             Write::Task { task, result } => {
                 self.agents.task_changed(&task, None);
@@ -67,14 +71,14 @@ impl Feed {
                 if end.is_some() {
                     self.waiters.ended.wake(task.id, &end);
                 }
-                self.scheduler.task(task).await;
+                rows.push(Row::Task(Box::new(task)));
             }
             Write::Event(event) => self.waiters.told.wake(event.task, &()),
             Write::Message(message) if message.buried.is_none() => self.agents.wake(&message.to),
             Write::Node(node) => {
                 match node.state {
-                    NodeState::Up => self.scheduler.node_up(node.holder(), node.offers.clone()).await,
-                    NodeState::Expired => self.scheduler.node_gone(node.holder()).await,
+                    NodeState::Up => rows.push(Row::NodeUp(node.holder(), node.offers.clone())),
+                    NodeState::Expired => rows.push(Row::NodeGone(node.holder())),
                 }
                 self.view.put(node);
             }

@@ -4,9 +4,14 @@
 //! another leads. Enqueues come through here so that a task can be assigned in the commit that creates it. All else the
 //! scheduler learns from committed rows; an assignment that the store refused is looked up and told to it again.
 
-use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
-use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use pelago_core::{
     id::{AgentId, FencingToken, Holder, Name, TaskId},
     record::{
@@ -23,8 +28,8 @@ use crate::{committer, handle::Error, ids, raft::Consensus, view};
 
 /// Requests that wait for the scheduler; whoever asks more waits.
 const REQUESTS_MAX: usize = 1_024;
-/// Rows that wait to be told; the feed waits when they do.
-const ROWS_MAX: usize = 4_096;
+/// Committed batches whose rows wait to be told; the feed waits when they do.
+const TOLD_MAX: usize = 64;
 /// The pause before an assignment is proposed again after the control log did not answer.
 const PROPOSE_AGAIN: Duration = Duration::from_millis(200);
 /// The longest sleep when nothing is due.
@@ -36,7 +41,7 @@ const GRACE_MS: u64 = 2_000;
 #[derive(Clone)]
 pub(crate) struct Handle {
     requests: mpsc::Sender<Request>,
-    rows: mpsc::Sender<Row>,
+    told: mpsc::Sender<Vec<Row>>,
 }
 
 struct Request {
@@ -44,7 +49,8 @@ struct Request {
     answer: oneshot::Sender<Result<Outcome, Error>>,
 }
 
-enum Row {
+/// What a scheduler has to know of what was committed.
+pub(crate) enum Row {
     Task(Box<Task>),
     NodeUp(Holder, BTreeMap<Name, Offer>),
     NodeGone(Holder),
@@ -53,7 +59,7 @@ enum Row {
 pub(crate) struct Loop {
     core: Scheduler,
     requests: mpsc::Receiver<Request>,
-    rows: mpsc::Receiver<Row>,
+    told: mpsc::Receiver<Vec<Row>>,
     committer: committer::Handle,
     consensus: Arc<Consensus>,
     reader: Arc<Reader>,
@@ -90,17 +96,16 @@ impl Handle {
         outcome.await.map_err(|_| Error::Stopping)?
     }
 
-    /// Tells the scheduler a committed row. A scheduler that has ended needs none.
-    pub(crate) async fn task(&self, task: Task) {
-        let _gone = self.rows.send(Row::Task(Box::new(task))).await;
+    /// Tells the scheduler what was committed, in order. One that has ended needs none of it.
+    pub(crate) async fn tell(&self, rows: Vec<Row>) {
+        if !rows.is_empty() {
+            let _gone = self.told.send(rows).await;
+        }
     }
 
-    pub(crate) async fn node_up(&self, holder: Holder, offers: BTreeMap<Name, Offer>) {
-        let _gone = self.rows.send(Row::NodeUp(holder, offers)).await;
-    }
-
+    /// Tells the scheduler that a node takes no more tasks.
     pub(crate) async fn node_gone(&self, holder: Holder) {
-        let _gone = self.rows.send(Row::NodeGone(holder)).await;
+        self.tell(vec![Row::NodeGone(holder)]).await;
     }
 }
 
@@ -113,11 +118,11 @@ impl Loop {
         view: view::Reader,
     ) -> (Self, Handle) {
         let (requests, from_requests) = mpsc::channel(REQUESTS_MAX);
-        let (rows, from_rows) = mpsc::channel(ROWS_MAX);
+        let (told, from_told) = mpsc::channel(TOLD_MAX);
         let this = Self {
             core: Scheduler::new(config),
             requests: from_requests,
-            rows: from_rows,
+            told: from_told,
             committer,
             consensus,
             reader,
@@ -127,32 +132,39 @@ impl Loop {
             pending: FuturesUnordered::new(),
             effects: Vec::new(),
         };
-        (this, Handle { requests, rows })
+        (this, Handle { requests, told })
     }
 
     /// Schedules whenever this node leads. Runs until it is dropped.
     pub(crate) async fn run(mut self) {
         let consensus = Arc::clone(&self.consensus);
-        let (mut rows, mut requests) = (Vec::new(), Vec::new());
+        loop {
+            self.until(pin!(consensus.until_leading(!self.leads))).await;
+            self.turn().await;
+        }
+    }
+
+    /// Takes what comes until `turned` resolves.
+    async fn until(&mut self, mut turned: Pin<&mut impl Future<Output = ()>>) {
+        let (mut told, mut requests) = (Vec::new(), Vec::new());
         loop {
             let wait = self.wait();
-            let (mut decided, mut turned) = (None, false);
+            let mut decided = None;
             tokio::select! {
                 biased;
-                () = consensus.until_leading(!self.leads) => turned = true,
+                () = &mut turned => return,
                 end = self.pending.next(), if !self.pending.is_empty() => decided = end,
-                _ = self.rows.recv_many(&mut rows, ROWS_MAX) => {}
+                _ = self.told.recv_many(&mut told, TOLD_MAX) => {}
                 _ = self.requests.recv_many(&mut requests, REQUESTS_MAX) => {}
                 () = tokio::time::sleep(wait) => {}
             }
-            if turned {
-                self.turn().await;
-            }
             let now = self.consensus.log_time();
-            if let Some(decided) = decided {
-                self.decided(now, decided);
+            while let Some(end) = decided {
+                self.decided(now, end);
+                // A batch's outcomes come together.
+                decided = self.pending.next().now_or_never().flatten();
             }
-            for row in rows.drain(..) {
+            for row in told.drain(..).flatten() {
                 self.row(now, row);
             }
             for request in requests.drain(..) {
@@ -196,7 +208,7 @@ impl Loop {
             tokio::select! {
                 done = &mut caught_up => break done.ok()?,
                 // What was told by then is in the rows; and applying waits while nobody listens.
-                Some(_told_by_the_rows) = self.rows.recv() => {}
+                Some(_told_by_the_rows) = self.told.recv() => {}
             }
         }
         let reader = Arc::clone(&self.reader);
