@@ -35,11 +35,11 @@ enum NoValue {
 /// What this node answers to a request of a client that waits so long. `None` if it knows none of its kind.
 pub(super) fn answer(handle: Handle, kind: u16, payload: Bytes, wait: Duration) -> Option<BoxFuture<'static, Bytes>> {
     Some(match kind {
-        kind::ASK => Box::pin(encoded(async move { ask(&handle, payload, wait).await })),
-        kind::SEND => Box::pin(encoded(async move { within(wait, send(&handle, payload)).await })),
-        kind::ENQUEUE => Box::pin(encoded(async move { within(wait, enqueue(&handle, payload)).await })),
-        kind::RUN => Box::pin(encoded(async move { run(&handle, payload, wait).await })),
-        kind::RESULT => Box::pin(encoded(async move { result(&handle, payload, wait).await })),
+        kind::ASK => Box::pin(async move { encoded(ask(&handle, payload, wait).await) }),
+        kind::SEND => Box::pin(async move { encoded(within(wait, send(&handle, payload)).await) }),
+        kind::ENQUEUE => Box::pin(async move { encoded(within(wait, enqueue(&handle, payload)).await) }),
+        kind::RUN => Box::pin(async move { encoded(run(&handle, payload, wait).await) }),
+        kind::RESULT => Box::pin(async move { encoded(result(&handle, payload, wait).await) }),
         _unknown => return None,
     })
 }
@@ -109,9 +109,8 @@ fn timeout(wait: Duration) -> Error {
     Error::Timeout { waited_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) }
 }
 
-async fn encoded(answer: impl Future<Output = Result<answer::Answer, NoValue>>) -> Bytes {
-    let answer = answer.await.unwrap_or_else(|error| failed(&error));
-    let bytes = encode(answer);
+fn encoded(answer: Result<answer::Answer, NoValue>) -> Bytes {
+    let bytes = encode(answer.unwrap_or_else(|error| failed(&error)));
     if bytes.len() <= PAYLOAD_BYTES_MAX as usize {
         return bytes;
     }

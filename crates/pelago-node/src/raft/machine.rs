@@ -18,7 +18,7 @@ use futures_util::{FutureExt as _, Stream, StreamExt as _};
 use openraft::{
     RaftSnapshotBuilder,
     entry::RaftEntry as _,
-    storage::{ApplyResponder, EntryResponder, RaftStateMachine, SnapshotMeta},
+    storage::{EntryResponder, RaftStateMachine, SnapshotMeta},
     type_config::alias::{SnapshotMetaOf, SnapshotOf},
 };
 use pelago_core::{id::MeshId, time::LogTime};
@@ -158,20 +158,26 @@ impl Machine {
             rows.push(row);
         }
         let (done, is_done) = oneshot::channel();
-        let report = move |result| {
+        let (progress, feed) = (Arc::clone(&self.progress), self.feed.clone());
+        // On the writer's thread: answers need not wait until the thread of consensus has its turn.
+        let report = move |result: Result<Applies, sqlite::Error>| {
+            let told = result.map(|Applies { outcomes, writes }| {
+                progress.applied(last.index, time);
+                for (responder, outcomes) in responders.into_iter().zip(outcomes) {
+                    if let Some(responder) = responder {
+                        responder.send(outcomes);
+                    }
+                }
+                // The node is shutting down if nobody listens.
+                let _gone = feed.blocking_send(Told::Writes(writes));
+            });
             // Raft is shutting down if nobody waits.
-            let _gone = done.send(result);
+            let _gone = done.send(told);
         };
         let writer = self.writer.as_ref().ok_or_else(|| io::Error::other("no database is in place"))?;
         writer.apply(rows, Box::new(report));
-        let Applies { outcomes, writes } = is_done.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
+        is_done.await.map_err(io::Error::other)?.map_err(io::Error::other)?;
         self.applied = Some(last);
-        self.progress.applied(last.index, time);
-        for (responder, outcomes) in responders.into_iter().zip(outcomes) {
-            responder.into_iter().for_each(|responder: ApplyResponder<Types>| responder.send(outcomes.clone()));
-        }
-        // The node is shutting down if nobody listens.
-        let _gone = self.feed.send(Told::Writes(writes)).await;
         Ok(())
     }
 
