@@ -32,7 +32,7 @@ pub(super) fn enqueue<R: Rows>(
     }
     let mut task = match admit(now, &op.task, rows, writes)? {
         Ok(task) => task,
-        Err(known) => return Ok(known),
+        Err(refused) => return Ok(refused),
     };
     let mut events = Vec::new();
     event(now, &mut task, EventKind::Queued, &mut events);
@@ -60,6 +60,9 @@ pub(super) fn enqueue_all<R: Rows>(
         return Ok(Err(refused));
     }
     for new in tasks {
+        if rows.task(new.id)?.is_some() || writes.iter().any(|write| write.is_of_task(new.id)) {
+            continue;
+        }
         match admit(now, new, rows, writes)? {
             Ok(mut task) => {
                 let mut events = Vec::new();
@@ -74,12 +77,10 @@ pub(super) fn enqueue_all<R: Rows>(
     Ok(Ok(()))
 }
 
+/// The row of a task whose id is new, unless its key stands for an earlier one.
 fn admit<R: Rows>(now: Stamp, new: &NewTask, rows: &R, writes: &[Write]) -> Result<Step<Task>, R::Error> {
     if let Err(refused) = agent::fits("the task's input", new.input.len(), PAYLOAD_BYTES_MAX) {
         return Ok(Err(refused));
-    }
-    if rows.task(new.id)?.is_some() || writes.iter().any(|write| write.is_of_task(new.id)) {
-        return Ok(Err(Outcome::Existing { task: new.id }));
     }
     if let Some(key) = &new.idempotency {
         let in_rows = rows.task_keyed(key)?;
