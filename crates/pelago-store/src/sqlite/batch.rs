@@ -53,17 +53,17 @@ pub(super) struct Seen {
 }
 
 impl<'c> Batch<'c> {
-    pub(super) fn begin(connection: &'c Connection, kept: Kept) -> Result<Self, Error> {
-        Ok(Self {
+    pub(super) fn begin(connection: &'c Connection, kept: Kept) -> Self {
+        Self {
             connection,
-            statements: Statements::take(connection)?,
+            statements: Statements::of(connection),
             kept,
             seen: RefCell::default(),
             changes: Changes::default(),
             written: Vec::new(),
             caught_up: 0,
             sender: RefCell::default(),
-        })
+        }
     }
 
     /// Applies the items of one entry, each after the one before.

@@ -96,7 +96,7 @@ impl Machine {
         };
         // Immediate: a transaction that begins by reading could not write once a checkpoint has come between.
         let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
-        let mut batch = Batch::begin(&transaction, kept)?;
+        let mut batch = Batch::begin(&transaction, kept);
         let mut applied = self.applied.clone();
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
@@ -104,7 +104,7 @@ impl Machine {
             outcomes.push(batch.entry(entry.index, applied.time, &entry.ops)?);
         }
         let (kept, writes) = batch.end()?;
-        applied.save(&transaction)?;
+        applied.save(&transaction, &self.applied)?;
         transaction.commit()?;
         self.applied = applied;
         self.kept = Some(kept);
@@ -147,13 +147,19 @@ impl Applied {
         Ok(applied)
     }
 
-    fn save(&self, connection: &Connection) -> Result<(), Error> {
-        let mut put = connection.prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?;
-        put.execute(params!["applied_index", column::number(self.index)])?;
-        put.execute(params!["applied_log_id", self.log_id.as_ref()])?;
-        put.execute(params!["log_time", column::time(self.time)])?;
-        if let Some(membership) = &self.membership {
-            put.execute(params!["membership", membership.as_ref()])?;
+    /// Writes what is not there since `before`.
+    fn save(&self, connection: &Connection, before: &Self) -> Result<(), Error> {
+        let sql = "INSERT OR REPLACE INTO meta (name, value)
+            VALUES ('applied_index', ?1), ('applied_log_id', ?2), ('log_time', ?3)";
+        let log_id = self.log_id.as_ref();
+        connection.prepare_cached(sql)?.execute(params![
+            column::number(self.index),
+            log_id,
+            column::time(self.time)
+        ])?;
+        if let Some(membership) = self.membership.as_ref().filter(|_| self.membership != before.membership) {
+            let sql = "INSERT OR REPLACE INTO meta (name, value) VALUES ('membership', ?1)";
+            connection.prepare_cached(sql)?.execute([membership.as_ref()])?;
         }
         Ok(())
     }

@@ -1,9 +1,9 @@
 //! The SQL of the rules: what [`decide`](pelago_core::record::decide) reads and what its writes become.
 //!
-//! The statements are compiled once a connection and fetched from its cache once a batch, because a look-up by text for
-//! each use costs a fifth of the time of a batch.
+//! The statements are compiled once a connection and fetched from its cache once a batch, when it first needs them: a
+//! look-up by text for each use costs a fifth of the time of a large batch, and one of all of them a tenth of a small one.
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 
 use rusqlite::{CachedStatement, Connection, Params, Row, ToSql};
 
@@ -12,17 +12,22 @@ use super::{
     row::{agent_columns, event_columns, message_columns, reply_columns, task_columns},
 };
 
-/// A compiled statement. `decide` reads through `&self`, and running a statement changes it.
-pub(super) struct Statement<'c>(RefCell<CachedStatement<'c>>);
+/// A statement. `decide` reads through `&self`, and running a statement changes it.
+pub(super) struct Statement<'c> {
+    connection: &'c Connection,
+    sql: &'static str,
+    /// `None` until the batch needs it.
+    compiled: RefCell<Option<CachedStatement<'c>>>,
+}
 
-impl Statement<'_> {
+impl<'c> Statement<'c> {
     /// The first row, if any.
     pub(super) fn first<T>(
         &self,
         params: impl Params,
         map: fn(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, Error> {
-        let mut statement = self.0.borrow_mut();
+        let mut statement = self.compiled()?;
         let mut rows = statement.query(params)?;
         Ok(rows.next()?.map(map).transpose()?)
     }
@@ -33,23 +38,31 @@ impl Statement<'_> {
         params: impl Params,
         map: fn(&Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>, Error> {
-        let mut statement = self.0.borrow_mut();
+        let mut statement = self.compiled()?;
         let rows = statement.query_map(params, map)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Runs it and says how many rows it changed.
     pub(super) fn run(&self, params: impl Params) -> Result<usize, Error> {
-        Ok(self.0.borrow_mut().execute(params)?)
+        Ok(self.compiled()?.execute(params)?)
     }
 
     /// Runs it with the values of several rows, one after the other.
     pub(super) fn run_rows<R>(&self, rows: &[R], values: Values<R>) -> Result<(), Error> {
-        let mut statement = self.0.borrow_mut();
+        let mut statement = self.compiled()?;
         let mut cells = Cells { statement: &mut statement, bound: 0 };
         rows.iter().try_for_each(|row| values(row, &mut cells))?;
         statement.raw_execute()?;
         Ok(())
+    }
+
+    fn compiled(&self) -> Result<RefMut<'_, CachedStatement<'c>>, Error> {
+        let mut compiled = self.compiled.borrow_mut();
+        if compiled.is_none() {
+            *compiled = Some(self.connection.prepare_cached(self.sql)?);
+        }
+        Ok(RefMut::map(compiled, |compiled| compiled.as_mut().expect("it was compiled above")))
     }
 }
 
@@ -84,15 +97,15 @@ macro_rules! sixteen {
 
 macro_rules! statements {
     ($($name:ident = $($sql:expr),+;)*) => {
-        /// Every statement of the rules, compiled.
+        /// Every statement of the rules.
         pub(super) struct Statements<'c> {
             $(pub(super) $name: Statement<'c>,)*
         }
 
         impl<'c> Statements<'c> {
-            /// Takes the statements out of the connection's cache; they go back when this is dropped.
-            pub(super) fn take(connection: &'c Connection) -> Result<Self, Error> {
-                Ok(Self { $($name: Statement(RefCell::new(connection.prepare_cached(concat!($($sql),+))?)),)* })
+            /// Takes the statements from the connection's cache as they are needed; they go back when this is dropped.
+            pub(super) fn of(connection: &'c Connection) -> Self {
+                Self { $($name: Statement { connection, sql: concat!($($sql),+), compiled: RefCell::default() },)* }
             }
         }
 
