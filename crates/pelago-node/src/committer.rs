@@ -1,7 +1,8 @@
-//! Gathers the ops of a whole node into batches.
+//! Gathers ops into batches: those of this node, and, while it leads, those of all others.
 //!
 //! A batch is what gathered while two are in flight; there is no timer. A lone op leaves at once, and under load
-//! batches grow by themselves (group commit).
+//! batches grow by themselves (group commit). What other nodes propose here joins what this one does, so that the log
+//! gets an entry of many items and not one a node: what an entry costs each voter hardly depends on its items.
 
 use std::sync::Arc;
 
@@ -23,11 +24,25 @@ const WAITING_MAX: usize = 4 * ITEMS_MAX;
 
 /// Proposes ops. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Handle(mpsc::Sender<Item>);
+pub(crate) struct Handle(mpsc::Sender<Waiting>);
 
-struct Item {
-    op: Op,
-    answer: oneshot::Sender<Result<Outcome, ProposeError>>,
+/// Ops that go into the same batch, and who waits for their outcomes.
+struct Waiting {
+    ops: Ops,
+    answer: Answer,
+}
+
+#[expect(clippy::large_enum_variant, reason = "nearly all are one op, which should not need an allocation to wait")]
+enum Ops {
+    One(Op),
+    Batch(Vec<Op>),
+}
+
+enum Answer {
+    /// This node's: the op goes to whoever leads.
+    Own(oneshot::Sender<Result<Outcome, ProposeError>>),
+    /// Another node's, which believes that this one leads.
+    Other(oneshot::Sender<Result<Vec<Outcome>, ProposeError>>),
 }
 
 impl Handle {
@@ -37,27 +52,44 @@ impl Handle {
     /// Dropping the future leaves the op in doubt.
     pub(crate) async fn propose(&self, op: Op) -> Result<Outcome, ProposeError> {
         let (answer, outcome) = oneshot::channel();
-        self.0.send(Item { op, answer }).await.map_err(|_| ProposeError::Stopped)?;
+        self.wait(Ops::One(op), Answer::Own(answer)).await?;
         outcome.await.map_err(|_| ProposeError::Stopped)?
+    }
+
+    /// Proposes a batch of another node, if this one leads.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the batch in doubt.
+    pub(crate) async fn propose_for_other(&self, batch: Vec<Op>) -> Result<Vec<Outcome>, ProposeError> {
+        let (answer, outcomes) = oneshot::channel();
+        self.wait(Ops::Batch(batch), Answer::Other(answer)).await?;
+        outcomes.await.map_err(|_| ProposeError::Stopped)?
+    }
+
+    async fn wait(&self, ops: Ops, answer: Answer) -> Result<(), ProposeError> {
+        self.0.send(Waiting { ops, answer }).await.map_err(|_| ProposeError::Stopped)
     }
 }
 
 /// The loop that fills and proposes batches. Ends when every handle is gone.
-pub(crate) struct Committer<P> {
-    proposer: Arc<P>,
-    items: mpsc::Receiver<Item>,
+pub(crate) struct Committer<H, M> {
+    /// Where only a leader proposes.
+    here: Arc<H>,
+    /// Wherever the mesh is led.
+    mesh: Arc<M>,
+    waiting: mpsc::Receiver<Waiting>,
     metrics: Arc<Metrics>,
 }
 
-impl<P: Propose> Committer<P> {
-    pub(crate) fn new(proposer: Arc<P>, metrics: Arc<Metrics>) -> (Self, Handle) {
-        let (sender, items) = mpsc::channel(WAITING_MAX);
-        (Self { proposer, items, metrics }, Handle(sender))
+impl<H: Propose, M: Propose> Committer<H, M> {
+    pub(crate) fn new(here: Arc<H>, mesh: Arc<M>, metrics: Arc<Metrics>) -> (Self, Handle) {
+        let (sender, waiting) = mpsc::channel(WAITING_MAX);
+        (Self { here, mesh, waiting, metrics }, Handle(sender))
     }
 
     pub(crate) async fn run(mut self) {
         let mut in_flight: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
-        let mut waiting: Vec<Item> = Vec::new();
+        let mut waiting: Vec<Waiting> = Vec::new();
         let mut open = true;
         while open || !waiting.is_empty() || !in_flight.is_empty() {
             while in_flight.len() < IN_FLIGHT_MAX && !waiting.is_empty() {
@@ -66,42 +98,114 @@ impl<P: Propose> Committer<P> {
             tokio::select! {
                 biased;
                 Some(()) = in_flight.next() => {}
-                received = self.items.recv_many(&mut waiting, ITEMS_MAX), if open && waiting.len() < ITEMS_MAX => {
+                received = self.waiting.recv_many(&mut waiting, ITEMS_MAX), if open && waiting.len() < ITEMS_MAX => {
                     open = received > 0;
                 }
             }
         }
     }
 
-    fn send(&self, batch: Vec<Item>) -> BoxFuture<'static, ()> {
-        self.metrics.batch(batch.len());
-        let proposer = Arc::clone(&self.proposer);
-        let (ops, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|item| (item.op, item.answer)).unzip();
+    fn send(&self, batch: Vec<Waiting>) -> BoxFuture<'static, ()> {
+        let (here, mesh) = (Arc::clone(&self.here), Arc::clone(&self.mesh));
+        let (mut own, mut others) = (Batch::default(), Batch::default());
+        for Waiting { ops, answer } in batch {
+            match answer {
+                Answer::Own(_) => own.push(ops, answer),
+                Answer::Other(_) => others.push(ops, answer),
+            }
+        }
+        self.metrics.batch(own.ops.len() + others.ops.len());
         Box::pin(async move {
-            let outcomes = match proposer.propose(ops).await {
-                Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
-                Err(error) => vec![Err(error); answers.len()],
-            };
-            assert_eq!(outcomes.len(), answers.len(), "every item of a batch has one outcome");
-            for (answer, outcome) in answers.into_iter().zip(outcomes) {
-                // Whoever waited may have gone; the op counts all the same.
-                let _gone = answer.send(outcome);
+            if others.ops.is_empty() {
+                return own.propose(&*mesh).await;
+            }
+            let n = own.ops.len();
+            own.ops.append(&mut others.ops);
+            match here.propose(&own.ops).await {
+                // It was never appended. The others look for the leader themselves.
+                Err(ProposeError::NotLeader) => {
+                    others.answer(Err(ProposeError::NotLeader));
+                    own.ops.truncate(n);
+                    own.propose(&*mesh).await;
+                }
+                outcomes => {
+                    own.answers.append(&mut others.answers);
+                    own.answer(outcomes);
+                }
             }
         })
     }
 }
 
+/// Ops of one batch, and who waits for how many of them, in order.
+#[derive(Default)]
+struct Batch {
+    ops: Vec<Op>,
+    answers: Vec<(usize, Answer)>,
+}
+
+impl Batch {
+    fn push(&mut self, ops: Ops, answer: Answer) {
+        let before = self.ops.len();
+        match ops {
+            Ops::One(op) => self.ops.push(op),
+            Ops::Batch(mut batch) => self.ops.append(&mut batch),
+        }
+        self.answers.push((self.ops.len() - before, answer));
+    }
+
+    async fn propose(self, proposer: &impl Propose) {
+        if !self.ops.is_empty() {
+            let outcomes = proposer.propose(&self.ops).await;
+            self.answer(outcomes);
+        }
+    }
+
+    /// Whoever waited may have gone; the ops count all the same.
+    fn answer(self, outcomes: Result<Vec<Outcome>, ProposeError>) {
+        let mut outcomes = match outcomes {
+            Ok(outcomes) => {
+                assert_eq!(outcomes.len(), self.ops.len(), "every item of a batch has one outcome");
+                Ok(outcomes.into_iter())
+            }
+            Err(error) => Err(error),
+        };
+        for (n, answer) in self.answers {
+            let part = outcomes.as_mut().map(|outcomes| outcomes.take(n).collect::<Vec<_>>()).map_err(|e| e.clone());
+            match answer {
+                Answer::Own(one) => {
+                    let one_outcome = part.map(|mut part| part.pop().expect("an own op is one item"));
+                    let _gone = one.send(one_outcome);
+                }
+                Answer::Other(batch) => {
+                    let _gone = batch.send(part);
+                }
+            }
+        }
+    }
+}
+
 /// Takes the next batch off the front of `waiting`.
-fn cut(waiting: &mut Vec<Item>) -> Vec<Item> {
-    let mut bytes = 0;
-    let fits = |(n, item): &(usize, &Item)| {
+fn cut(waiting: &mut Vec<Waiting>) -> Vec<Waiting> {
+    let (mut items, mut bytes) = (0, 0);
+    let fits = |(n, next): &(usize, &Waiting)| {
         // A registration must begin its entry, since the entry's index becomes an id.
-        let begins = matches!(item.op, Op::Register(_)) && *n > 0;
-        bytes += weight(&item.op);
-        *n == 0 || (!begins && *n < ITEMS_MAX && bytes <= BATCH_BYTES)
+        let begins = matches!(next.ops.all(), [Op::Register(_), ..]) && *n > 0;
+        items += next.ops.all().len();
+        bytes += next.ops.all().iter().map(weight).sum::<usize>();
+        *n == 0 || (!begins && items <= ITEMS_MAX && bytes <= BATCH_BYTES)
     };
     let n = waiting.iter().enumerate().take_while(fits).count();
     waiting.drain(..n).collect()
+}
+
+impl Ops {
+    fn all(&self) -> &[Op] {
+        match self {
+            Self::One(op) => std::slice::from_ref(op),
+            Self::Batch(ops) => ops,
+        }
+    }
 }
 
 /// About how many bytes of an entry an op takes. An entry has to fit into a frame of twice [`BATCH_BYTES`].
@@ -157,7 +261,7 @@ mod tests {
     }
 
     impl Propose for Gate {
-        async fn propose(&self, batch: Vec<Op>) -> Result<Vec<Outcome>, ProposeError> {
+        async fn propose(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
             self.batches.lock().expect("no test panics while it holds the lock").push(batch.len());
             self.open.acquire().await.expect("the semaphore stays open").forget();
             Ok(vec![Outcome::Committed; batch.len()])
@@ -167,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn a_batch_is_what_gathered_while_two_are_in_flight() {
         let gate = Arc::new(Gate { batches: Mutex::default(), open: tokio::sync::Semaphore::new(0) });
-        let (committer, handle) = Committer::new(Arc::clone(&gate), Arc::new(Metrics::default()));
+        let (committer, handle) = Committer::new(Arc::clone(&gate), Arc::clone(&gate), Arc::new(Metrics::default()));
         let running = tokio::spawn(committer.run());
         let mut proposals = FuturesUnordered::new();
         for n in 0..100 {
@@ -187,5 +291,41 @@ mod tests {
         let batches = gate.batches.lock().expect("not poisoned").clone();
         assert_eq!(batches.iter().sum::<usize>(), 100);
         assert!(batches.len() <= 4, "gathered into few batches: {batches:?}");
+    }
+
+    /// Leads, or does not.
+    struct Leads(bool);
+
+    impl Propose for Leads {
+        async fn propose(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
+            if self.0 { Ok(vec![Outcome::Committed; batch.len()]) } else { Err(ProposeError::NotLeader) }
+        }
+    }
+
+    fn retry(n: u128) -> Op {
+        Op::Retry(Retry { task: TaskId(n) })
+    }
+
+    /// Proposes one own op and a batch of two of another node. Returns what each gets, and how many batches there were.
+    async fn mixed(leads: bool) -> (Result<Outcome, ProposeError>, Result<Vec<Outcome>, ProposeError>, u64) {
+        let metrics = Arc::new(Metrics::default());
+        let (committer, handle) = Committer::new(Arc::new(Leads(leads)), Arc::new(Leads(true)), Arc::clone(&metrics));
+        let other = handle.clone();
+        // Both wait when the committer begins.
+        let own = tokio::spawn(async move { handle.propose(retry(1)).await });
+        let other = tokio::spawn(async move { other.propose_for_other(vec![retry(2), retry(3)]).await });
+        tokio::task::yield_now().await;
+        committer.run().await;
+        (own.await.expect("does not panic"), other.await.expect("does not panic"), metrics.batches.get())
+    }
+
+    #[tokio::test]
+    async fn what_another_node_proposes_joins_what_this_one_does() {
+        assert_eq!(mixed(true).await, (Ok(Outcome::Committed), Ok(vec![Outcome::Committed; 2]), 1));
+    }
+
+    #[tokio::test]
+    async fn what_another_node_proposes_is_not_forwarded_again() {
+        assert_eq!(mixed(false).await, (Ok(Outcome::Committed), Err(ProposeError::NotLeader), 1));
     }
 }

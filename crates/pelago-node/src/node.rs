@@ -216,7 +216,8 @@ impl Node {
         let (nodes, _) = feed::read_standing(&reader).await?;
         view_writer.replace(nodes);
         let forward = Forward::new(Arc::clone(&consensus), links.clone());
-        let (committer, committing) = Committer::new(Arc::new(forward.clone()), Arc::clone(&metrics));
+        let anywhere = Arc::new(forward.clone());
+        let (committer, committing) = Committer::new(Arc::clone(&consensus), anywhere, Arc::clone(&metrics));
         loops.start("committer", committer.run());
         let registering = async {
             let holder = register(&consensus, &committing, registration).await?;
@@ -325,6 +326,7 @@ impl Node {
         });
         receiver.open(Answers {
             consensus: Arc::clone(&consensus),
+            committer: committing.clone(),
             forward,
             agents: Arc::clone(&agents),
             leases: grants,

@@ -13,7 +13,7 @@ pub trait Propose: Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the batch in doubt, like [`ProposeError::Unknown`].
-    fn propose(&self, batch: Vec<Op>) -> impl Future<Output = Result<Vec<Outcome>, ProposeError>> + Send;
+    fn propose(&self, batch: &[Op]) -> impl Future<Output = Result<Vec<Outcome>, ProposeError>> + Send;
 }
 
 /// Why a batch has no outcomes.

@@ -31,14 +31,14 @@ pub(crate) struct Forward {
 }
 
 /// What the leader is wanted for.
-enum Wanted {
-    Outcomes { batch: Vec<Op>, encoded: Option<Bytes> },
+enum Wanted<'b> {
+    Outcomes { batch: &'b [Op], encoded: Option<Bytes> },
     ReadIndex,
 }
 
 impl Propose for Forward {
     /// Waits while nobody leads. Outcomes come once this node has applied the batch too: what was written is read here.
-    async fn propose(&self, batch: Vec<Op>) -> Result<Vec<Outcome>, ProposeError> {
+    async fn propose(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
         self.get(Wanted::Outcomes { batch, encoded: None }).await
     }
 }
@@ -57,7 +57,7 @@ impl Forward {
     }
 
     /// Tries until somebody leads, and waits until what was decided is applied here.
-    async fn get(&self, mut wanted: Wanted) -> Result<Vec<Outcome>, ProposeError> {
+    async fn get(&self, mut wanted: Wanted<'_>) -> Result<Vec<Outcome>, ProposeError> {
         let deadline = Instant::now() + LEADER_MAX;
         loop {
             match self.attempt(&mut wanted).await {
@@ -75,9 +75,9 @@ impl Forward {
         }
     }
 
-    async fn attempt(&self, wanted: &mut Wanted) -> Result<Applied, ProposeError> {
+    async fn attempt(&self, wanted: &mut Wanted<'_>) -> Result<Applied, ProposeError> {
         match wanted {
-            Wanted::Outcomes { batch, encoded } => match self.consensus.propose_here(batch).await {
+            Wanted::Outcomes { batch, encoded } => match self.consensus.propose(batch).await {
                 Err(ProposeError::NotLeader) => {
                     let encoded = encoded.get_or_insert_with(|| record::encode_batch(batch));
                     self.at_leader(kind::PROPOSE, encoded).await

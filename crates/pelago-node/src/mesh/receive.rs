@@ -11,7 +11,7 @@ use pelago_core::{
     record::{Op, Outcome},
 };
 use pelago_net::{Ask, Credit, Deliver, Handle, Incoming};
-use pelago_store::ProposeError;
+use pelago_store::{Propose as _, ProposeError};
 use pelago_wire::{
     mesh::{self as wire, kind},
     record,
@@ -24,7 +24,7 @@ use super::{
     forward::Forward,
     grants::{self, Heartbeat, Verdict},
 };
-use crate::{Handle as NodeHandle, agents::Agents, raft::Consensus};
+use crate::{Handle as NodeHandle, agents::Agents, committer, raft::Consensus};
 
 /// Answers requests, once the node is put together.
 #[derive(Clone, Default)]
@@ -38,6 +38,7 @@ pub(crate) struct Receiver {
 #[derive(Clone)]
 pub(crate) struct Answers {
     pub(crate) consensus: Arc<Consensus>,
+    pub(crate) committer: committer::Handle,
     pub(crate) forward: Forward,
     pub(crate) agents: Arc<Agents>,
     pub(crate) leases: grants::Handle,
@@ -124,16 +125,16 @@ impl Answers {
     }
 
     async fn propose(self, payload: Bytes) -> Bytes {
-        let proposed = match decode(payload) {
-            Ok(batch) => self.propose_here(&batch).await,
+        let outcomes = match decode(payload) {
+            Ok(batch) => self.committer.propose_for_other(batch).await,
             Err(error) => Err(error),
         };
-        answer::encode_proposed(proposed)
+        answer::encode_proposed(outcomes.map(|outcomes| self.applied(outcomes)))
     }
 
-    async fn propose_here(&self, batch: &[Op]) -> Result<Applied, ProposeError> {
-        let outcomes = self.consensus.propose_here(batch).await?;
-        Ok(Applied { outcomes, index: self.consensus.progress().index() })
+    /// What was decided here is seen by whoever has applied as much as this node has.
+    fn applied(&self, outcomes: Vec<Outcome>) -> Applied {
+        Applied { outcomes, index: self.consensus.progress().index() }
     }
 
     async fn read_index(self) -> Bytes {
@@ -157,11 +158,12 @@ impl Answers {
             return Err(ProposeError::Malformed { why: "a node joins by its registration alone".into() });
         };
         let name = register.name.clone();
-        let applied = self.propose_here(&batch).await?;
-        if let [Outcome::Registered { holder, .. }] = applied.outcomes.as_slice() {
+        // Not among others: the index of its entry becomes the id.
+        let outcomes = self.consensus.propose(&batch).await?;
+        if let [Outcome::Registered { holder, .. }] = outcomes.as_slice() {
             self.consensus.admit(holder.node.0, &name).await?;
         }
-        Ok(applied)
+        Ok(self.applied(outcomes))
     }
 
     async fn ask(self, payload: Bytes) -> Bytes {

@@ -1,7 +1,6 @@
 //! Who leads, for the parts of a node that act only where it does.
 
 use openraft::async_runtime::watch::WatchReceiver as _;
-use pelago_core::record::{Op, Outcome};
 use pelago_store::ProposeError;
 
 use super::{ANSWER_MAX, Consensus};
@@ -32,13 +31,5 @@ impl Consensus {
     pub(crate) async fn catch_up(&self) -> Result<(), ProposeError> {
         let index = self.read_index().await?;
         if self.applied(index, ANSWER_MAX).await { Ok(()) } else { Err(ProposeError::Unknown) }
-    }
-
-    /// Proposes a batch if this node leads.
-    ///
-    /// # Errors
-    /// As `Propose::propose`.
-    pub(crate) async fn propose_here(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
-        self.propose_at(self.stamp()?, batch).await
     }
 }

@@ -420,9 +420,9 @@ impl Consensus {
 }
 
 impl Propose for Consensus {
-    async fn propose(&self, batch: Vec<Op>) -> Result<Vec<Outcome>, ProposeError> {
-        let time = self.stamp()?;
-        self.propose_at(time, &batch).await
+    /// Only where this node leads.
+    async fn propose(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
+        self.propose_at(self.stamp()?, batch).await
     }
 }
 

@@ -81,7 +81,7 @@ async fn what_the_log_cannot_carry_is_refused_before_it_is_appended() {
     let (consensus, _directory) = start(&home).await;
     let never = LogTime::from_millis(u64::MAX);
     let sweep = Op::Sweep(Sweep { ended_before: never, keyed_ended_before: never, rows_max: 1 });
-    let refused = consensus.propose(vec![sweep]).await;
+    let refused = consensus.propose(&[sweep]).await;
     assert!(matches!(refused, Err(ProposeError::Malformed { .. })), "{refused:?}");
     nothing(&consensus, 1).await;
     consensus.stop().await;
@@ -140,5 +140,5 @@ async fn nothing(consensus: &Consensus, n: u64) {
 
 async fn propose(consensus: &Consensus, op: Op) -> Outcome {
     // Under load a leader may be without its lease for a moment, and then appends nothing.
-    mesh::until_ok(|| consensus.propose(vec![op.clone()])).await.remove(0)
+    mesh::until_ok(|| consensus.propose(std::slice::from_ref(&op))).await.remove(0)
 }

@@ -109,12 +109,12 @@ async fn without_a_quorum_nothing_is_acknowledged() {
     let leader = mesh.leader().await.name.clone();
     mesh.cut_all().await;
     let consensus = &mesh.node(&leader).consensus;
-    let alone = timeout(Duration::from_secs(2), consensus.propose(vec![nothing_op()])).await;
+    let alone = timeout(Duration::from_secs(2), consensus.propose(&[nothing_op()])).await;
     assert!(!matches!(alone, Ok(Ok(_))), "one of three acknowledged: {alone:?}");
     assert!(!matches!(timeout(Duration::from_secs(2), consensus.read_index()).await, Ok(Ok(_))));
     mesh.link_all();
     // Whoever leads first may not for long: an election may have been on its way.
-    let outcomes = until_ok(async || mesh.leader().await.consensus.propose(vec![nothing_op()]).await).await;
+    let outcomes = until_ok(async || mesh.leader().await.consensus.propose(&[nothing_op()]).await).await;
     assert_eq!(outcomes.len(), 1);
     mesh.agree().await;
     mesh.stop().await;
@@ -144,7 +144,7 @@ async fn a_leader_hands_over() {
     let after = mesh.leader().await;
     assert_ne!(after.name, before.name);
     nothing(&after.consensus, 1).await;
-    let refused = before.consensus.propose(vec![nothing_op()]).await;
+    let refused = before.consensus.propose(&[nothing_op()]).await;
     assert_eq!(refused, Err(ProposeError::NotLeader));
     mesh.stop().await;
 }
@@ -157,9 +157,9 @@ async fn a_batch_too_large_for_a_frame_is_refused_and_a_large_one_replicated() {
         let reason = "x".repeat(bytes);
         vec![Op::Cancel(pelago_core::record::Cancel { task: pelago_core::id::TaskId(1), reason })]
     };
-    let refused = leader.consensus.propose(large(1 << 20)).await;
+    let refused = leader.consensus.propose(&large(1 << 20)).await;
     assert!(matches!(refused, Err(ProposeError::Malformed { .. })), "{refused:?}");
-    until_ok(|| leader.consensus.propose(large(1_000 << 10))).await;
+    until_ok(async || leader.consensus.propose(&large(1_000 << 10)).await).await;
     mesh.agree().await;
     mesh.stop().await;
 }
