@@ -3,9 +3,9 @@
 use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use pelago_core::{
-    id::{BootId, DirectoryId, Incarnation, MeshId, Name, NodeId},
+    id::{AgentId, BootId, DirectoryId, Incarnation, MeshId, Name, NodeId},
     link::{Goodbye, Hello, LANE_BYTES_MIN, Pauses, PerLane, Role, Versions},
-    record::Op,
+    record::{MessageBody, Op, Outcome, Send},
 };
 use pelago_net::{Config, Dial, Links, Listener};
 use pelago_store::{
@@ -81,17 +81,10 @@ async fn another_leads_when_the_leader_stops_and_nothing_acknowledged_is_lost() 
 #[tokio::test]
 async fn a_member_that_lacks_purged_entries_gets_the_database_and_then_the_log() {
     let mut mesh = Mesh::begin(Timing::Slow).await;
-    let founder = &mesh.nodes[0].consensus;
-    register(founder).await;
-    for n in 0..ENTRIES_KEPT + 500 {
-        nothing(founder, n).await;
-    }
-    founder.raft.trigger().snapshot().await.expect("a checkpoint can be made");
-    let purged = |metrics: &openraft::RaftMetrics<_>| metrics.purged.is_some_and(|id| id.index >= 400);
-    founder.raft.wait(Some(SOON)).metrics(purged, "the log is purged").await.expect("the log is purged");
+    mesh.purge().await;
     // Entries that only a dump made later than the handle holds.
     for n in 0..10 {
-        nothing(founder, n).await;
+        nothing(&mesh.nodes[0].consensus, n).await;
     }
     let told = mesh.join().await;
     mesh.agree().await;
@@ -99,6 +92,35 @@ async fn a_member_that_lacks_purged_entries_gets_the_database_and_then_the_log()
     mesh.agree().await;
     let told = told.await.expect("whoever listens does not panic");
     assert!(matches!(told, Told::Replaced), "first of all {told:?}");
+    assert!(mesh.nodes[0].dump() == mesh.nodes[1].dump(), "both have the same rows");
+    mesh.stop().await;
+}
+
+#[tokio::test]
+async fn a_dump_that_breaks_off_halfway_is_begun_anew() {
+    let mut mesh = Mesh::begin(Timing::Slow).await;
+    for n in 0..60 {
+        large_message(&mesh.nodes[0].consensus, n).await;
+    }
+    mesh.purge().await;
+    let told = mesh.join().await;
+    let arriving = mesh.nodes[1].directory.database().parent().expect("a file is in a directory").to_owned();
+    let has_begun = || {
+        let files = std::fs::read_dir(&arriving).expect("the directory can be read").filter_map(Result::ok);
+        // Whatever is not there from the start is the new database.
+        let new =
+            |name: &str| name.starts_with("state.db") && !["", "-wal", "-shm"].contains(&&name["state.db".len()..]);
+        let sizes =
+            files.filter(|file| file.file_name().to_str().is_some_and(new)).filter_map(|file| file.metadata().ok());
+        sizes.map(|data| data.len()).sum::<u64>() > 1 << 20
+    };
+    until("a part of the dump has come", has_begun).await;
+    mesh.cut_all().await;
+    assert_eq!(mesh.nodes[1].consensus.progress().index(), 0, "nothing of half a dump is to be seen");
+    assert!(!told.is_finished());
+    mesh.link_all();
+    mesh.agree().await;
+    assert!(matches!(told.await.expect("whoever listens does not panic"), Told::Replaced));
     assert!(mesh.nodes[0].dump() == mesh.nodes[1].dump(), "both have the same rows");
     mesh.stop().await;
 }
@@ -204,6 +226,18 @@ impl Mesh {
         let voters = || mesh.nodes.iter().all(|node| node.consensus.standing().voters.len() == 3);
         until("three vote", voters).await;
         mesh
+    }
+
+    /// Writes to the founder alone until its log no longer holds all, and what it holds no longer is a whole.
+    async fn purge(&self) {
+        let founder = &self.nodes[0].consensus;
+        register(founder).await;
+        for n in 0..ENTRIES_KEPT + 500 {
+            nothing(founder, n).await;
+        }
+        founder.raft.trigger().snapshot().await.expect("a checkpoint can be made");
+        let purged = |metrics: &openraft::RaftMetrics<_>| metrics.purged.is_some_and(|id| id.index >= 400);
+        founder.raft.wait(Some(SOON)).metrics(purged, "the log is purged").await.expect("the log is purged");
     }
 
     /// Adds a node and admits it. What it is told first comes back.
@@ -407,6 +441,14 @@ fn identity(name: &Name) -> Identity {
 
 fn nothing_op() -> Op {
     Op::Retry(pelago_core::record::Retry { task: pelago_core::id::TaskId(99) })
+}
+
+/// A message of half a mebibyte for an agent that nobody hosts.
+async fn large_message(consensus: &Consensus, n: u128) {
+    let to = AgentId { namespace: Name::default_namespace(), name: super::name("sink"), key: None };
+    let body = MessageBody { to, payload: vec![n as u8; 500 << 10].into() };
+    let outcome = super::propose(consensus, Op::Send(Send { id: n, idempotency: None, body })).await;
+    assert_eq!(outcome, Outcome::Committed);
 }
 
 /// Looks again and again, giving way in between.
