@@ -687,6 +687,11 @@ impl Handle {
         self.parts().consensus.standing().leads
     }
 
+    /// Lets another voter lead. Says whether one does.
+    pub(crate) async fn hand_over(&self) -> bool {
+        self.parts().consensus.hand_over().await
+    }
+
     /// Sees to it that no more tasks are given to this node.
     pub(crate) async fn take_no_tasks(&self) {
         self.parts().lease.drain();

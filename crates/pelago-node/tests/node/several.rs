@@ -109,6 +109,22 @@ async fn a_voter_whose_log_was_deleted_does_not_vote_again() {
     stop_all(nodes).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_disk_is_full_hands_over_and_takes_no_new_work() {
+    let homes: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a temporary directory can be made")).collect();
+    let full = Config { disk_free_bytes_min: u64::MAX, ..member(homes[0].path(), 0, None) };
+    let mut nodes = vec![Node::start(full, kinds()).await.expect("it starts")];
+    for n in [1, 2] {
+        let config = member(homes[n].path(), n, nodes.first());
+        nodes.push(Node::start(config, kinds()).await.expect("it starts"));
+    }
+    let leader = async || nodes[1].handle().status().await.expect("the rows can be read").leader;
+    poll(async || leader().await.is_some_and(|leader| leader.as_str() != "n0")).await;
+    assert_eq!(ask(nodes[0].handle(), "counter:a", "1").await, Err(Error::DiskFull));
+    assert_eq!(ask(nodes[1].handle(), "counter:a", "1").await, Ok("1".into()));
+    stop_all(nodes).await;
+}
+
 /// Three nodes that have met: n0, which founded their mesh, n1 and n2.
 async fn three() -> (Vec<TempDir>, Vec<Node>) {
     let homes: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a temporary directory can be made")).collect();
