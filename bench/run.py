@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures Pelago beside etcd and PostgreSQL: alternately, in one run, on one machine.
 
-    python3 bench/run.py --scratch DIR [--rounds 3] [--seconds 5] [--only propose,task,turn] [--out FILE]
+    python3 bench/run.py --scratch DIR [--rounds 3] [--seconds 5] [--only propose,task,turn,task3,failover] [--out FILE]
 
 Every round asks each system in turn (A B A B), so that what the machine does besides falls on both. Each run is a line
 of JSON in the results; the table with medians and ratios goes to stdout. Data goes below DIR, which must be on a real
@@ -30,6 +30,8 @@ import urllib.request
 
 HERE = pathlib.Path(__file__).resolve().parent
 READY_MAX = 30.0
+# After so long whoever waits tries again. etcd would keep a write that it handed to the lost leader for 7 seconds.
+WAIT_MAX = 1.0
 BYTES = 256
 KEYS = 1024
 
@@ -42,6 +44,9 @@ def main():
     results = []
     try:
         for group in args.only.split(","):
+            if group == "failover":
+                results += failover(args, scratch)
+                continue
             with contextlib.ExitStack() as started:
                 cases = GROUPS[group](args, scratch / group, started)
                 for in_flight in IN_FLIGHT[group]:
@@ -61,7 +66,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--warm-up", type=int, default=1)
-    parser.add_argument("--only", default="propose,task,turn")
+    parser.add_argument("--only", default="propose,task,turn,task3,failover")
     parser.add_argument("--out")
     parser.add_argument("--pelago", default=HERE.parent / "target/release/pelago")
     parser.add_argument("--etcd", default=shutil.which("etcd"))
@@ -125,6 +130,57 @@ GROUPS = {"propose": propose, "task": task, "task3": task3, "turn": turn}
 IN_FLIGHT = {"propose": (1, 16, 64, 256), "task": (1, 16, 64), "task3": (1, 64, 256), "turn": (1, 64)}
 
 
+def failover(args, scratch):
+    """Kills a node of a fresh mesh each time, and says how long somebody had to wait."""
+    lines = []
+    with_etcd = is_there("etcd", args.etcd)
+    for turn in range(args.rounds):
+        with contextlib.ExitStack() as started:
+            mesh = Mesh(args, scratch / f"gap-{turn}", started, 3)
+            lines.append(waited("leader killed: longest wait for a write", "pelago, 3 nodes", turn, mesh.gap()))
+        if with_etcd:
+            with contextlib.ExitStack() as started:
+                etcd = Etcd(args, scratch / f"etcd-{turn}", started)
+                name = f"etcd {etcd.version}, 3 nodes"
+                lines.append(waited("leader killed: longest wait for a write", name, turn, etcd.gap()))
+        with contextlib.ExitStack() as started:
+            mesh = Mesh(args, scratch / f"home-{turn}", started, 3)
+            lines.append(waited("holder killed: an agent's next turn", "pelago, 3 nodes", turn, mesh.new_home()))
+    return lines
+
+
+def waited(what, system, turn, ms):
+    print(f"failover {what}: {system} {ms:.0f} ms", file=sys.stderr)
+    return {"group": "failover", "what": what, "system": system, "round": turn, "load_before": os.getloadavg()[0],
+            "at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "waited_ms": ms}
+
+
+def longest_wait(write, kill, seconds=6.0):
+    """Writes one after the other, tries again what failed, and kills after a third of the time."""
+    begun, killed, longest = time.monotonic(), False, 0.0
+    while time.monotonic() - begun < seconds:
+        if not killed and time.monotonic() - begun > seconds / 3:
+            kill()
+            killed = True
+        asked = time.monotonic()
+        while not write():
+            time.sleep(0.005)
+        if killed:
+            longest = max(longest, time.monotonic() - asked)
+    return longest * 1000
+
+
+def post(address, path, body):
+    """Whether it was taken."""
+    request = urllib.request.Request(f"http://{address}{path}", json.dumps(body).encode(), method="POST")
+    request.add_header("content-type", "application/json")
+    try:
+        with urllib.request.urlopen(request, timeout=WAIT_MAX) as answer:
+            return answer.status < 300
+    except OSError:
+        return False
+
+
 class Processes:
     """Processes of one system; ended by their ids, politely first."""
 
@@ -153,7 +209,7 @@ class Processes:
 class Mesh(Processes):
     def __init__(self, args, scratch, started, nodes):
         super().__init__(args, scratch, started)
-        self.nodes = []
+        self.nodes, self.processes = [], {}
         for n in range(nodes):
             command = [args.pelago, "serve", "--found" if n == 0 else "--join"]
             command += [self.nodes[0]["mesh"]] if n > 0 else []
@@ -164,6 +220,7 @@ class Mesh(Processes):
             if not line:
                 sys.exit(f"a node did not start: {(scratch / f'n{n + 1}.log').read_text()}")
             self.nodes.append(json.loads(line))
+            self.processes[self.nodes[-1]["node"]] = process
         until(lambda: len(self.status()["voters"]) == (3 if nodes >= 3 else 1), "the voters are chosen")
 
     def status(self):
@@ -173,6 +230,29 @@ class Mesh(Processes):
     def leader(self):
         leader = self.status()["leader"]
         return next(node for node in self.nodes if node["node"] == leader)
+
+    def gap(self):
+        leader = self.leader()
+        other = next(node for node in self.nodes if node != leader)
+        task = {"agent": "echo", "prompt": "x"}
+        write = lambda: post(other["http"], "/api/v1/tasks", task)
+        return longest_wait(write, self.processes[leader["node"]].kill)
+
+    def new_home(self):
+        """Kills the node that holds an agent, which does not lead, and asks the agent at the leader."""
+        leader = self.leader()
+        for n in range(100):
+            agent = f"counter:a{n}"
+            assert post(leader["http"], f"/api/v1/agents/{agent}/ask", 1)
+            with urllib.request.urlopen(f"http://{leader['http']}/api/v1/agents/{agent}", timeout=10) as answer:
+                holder = json.load(answer)["node"]
+            if holder != leader["node"]:
+                break
+        self.processes[holder].kill()
+        killed = time.monotonic()
+        while not post(leader["http"], f"/api/v1/agents/{agent}/ask", 1):
+            time.sleep(0.005)
+        return (time.monotonic() - killed) * 1000
 
     def bench(self, what, in_flight, *more):
         node = self.leader()
@@ -190,6 +270,7 @@ class Etcd(Processes):
     def __init__(self, args, scratch, started):
         super().__init__(args, scratch, started)
         self.version = re.search(r"etcd Version: (\S+)", out([args.etcd, "--version"]))[1]
+        self.members = {}
         clients, others = [free_port() for _ in range(3)], [free_port() for _ in range(3)]
         members = ",".join(f"n{n}=http://127.0.0.1:{others[n]}" for n in range(3))
         for n in range(3):
@@ -198,9 +279,14 @@ class Etcd(Processes):
             command += ["--listen-client-urls", client, "--advertise-client-urls", client]
             command += ["--listen-peer-urls", other, "--initial-advertise-peer-urls", other]
             command += ["--initial-cluster", members, "--initial-cluster-state", "new"]
-            self.start(command, f"n{n}.log", stdout=subprocess.DEVNULL)
+            self.members[client.removeprefix("http://")] = self.start(command, f"n{n}.log", stdout=subprocess.DEVNULL)
         self.leader = None
         until(lambda: self.find_leader(clients), "etcd has a leader")
+
+    def gap(self):
+        other = next(member for member in self.members if member != self.leader)
+        value = {"key": "YQ==", "value": "eA=="}
+        return longest_wait(lambda: post(other, "/v3/kv/put", value), self.members[self.leader].kill)
 
     def find_leader(self, clients):
         for client in clients:
@@ -291,8 +377,11 @@ def free_port():
 
 def table(results):
     """Medians of the rounds, and the ratio to the first system of the group."""
-    rows = {}
+    rows, waits = {}, {}
     for line in results:
+        if line["group"] == "failover":
+            waits.setdefault((line["what"], line["system"]), []).append(line["waited_ms"])
+            continue
         rows.setdefault((line["group"], line["in_flight"]), {}).setdefault(line["system"], []).append(line["figures"])
     text = ["| what | in flight | system | per second (median, least to most) | p50 ms | p99 ms | pelago is |"]
     text.append("|---|---|---|---|---|---|---|")
@@ -306,6 +395,10 @@ def table(results):
             spread = f"{rate:,.0f} ({min(rates):,.0f} to {max(rates):,.0f})"
             p50, p99 = (median(runs, name) / 1000 for name in ("p50_us", "p99_us"))
             text.append(f"| {group} | {in_flight} | {system} | {spread} | {p50:.2f} | {p99:.2f} | {ratio} |")
+    if waits:
+        text += ["", "| what | system | ms (median, least to most) |", "|---|---|---|"]
+    for (what, system), ms in waits.items():
+        text.append(f"| {what} | {system} | {statistics.median(ms):,.0f} ({min(ms):,.0f} to {max(ms):,.0f}) |")
     return "\n".join(text)
 
 
