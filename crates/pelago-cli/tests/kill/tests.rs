@@ -54,6 +54,26 @@ async fn another_node_leads_soon_after_the_leader_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_task_is_refused_while_the_leader_is_killed() {
+    let mut mesh = Mesh::start(3).await;
+    let leader = mesh.leader().await;
+    let client = mesh.nodes[(leader + 1) % 3].client();
+    // Many at a time, and without keys: whoever asks could not try again.
+    let asking: Vec<_> = (0..8).map(|_| tokio::spawn(enqueue_until(client.clone(), Duration::from_secs(3)))).collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    mesh.kill(leader);
+    let mut taken = 0;
+    let mut longest = Duration::ZERO;
+    for asked in asking {
+        let (tasks, gap) = asked.await.expect("no task is refused");
+        (taken, longest) = (taken + tasks, longest.max(gap));
+    }
+    let totals = client.status().await.expect("a survivor answers").tasks;
+    assert_eq!(totals.values().sum::<u64>(), taken, "each was taken once");
+    say(&format!("{taken} tasks were taken, one of them only after {} ms", longest.as_millis()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn all_nodes_killed_at_once_come_back_with_everything() {
     for n in [1, 3] {
         let mut mesh = Mesh::start(n).await;
@@ -160,6 +180,19 @@ async fn enqueue(clients: &[Client], number: usize) -> TaskId {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     unreachable!("the clients are asked in turn for ever")
+}
+
+/// Enqueues tasks for so long. Says how many, and how long the longest answer took.
+async fn enqueue_until(client: Client, time: Duration) -> (u64, Duration) {
+    let (begun, mut tasks, mut longest) = (Instant::now(), 0, Duration::ZERO);
+    while begun.elapsed() < time {
+        let asked = Instant::now();
+        let task = NewTask { agent: "echo".into(), prompt: Some("x".into()), ..NewTask::default() };
+        client.enqueue(&task, None).await.expect("the task is taken");
+        tasks += 1;
+        longest = longest.max(asked.elapsed());
+    }
+    (tasks, longest)
 }
 
 async fn until_done(client: &Client, task: TaskId) {

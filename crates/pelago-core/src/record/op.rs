@@ -45,6 +45,30 @@ pub enum Op {
     Sweep(Sweep),
 }
 
+impl Op {
+    /// Whether it has its effect once, however often it is proposed. Not so a message without a key: once it was handled,
+    /// nothing remembers it.
+    #[must_use]
+    pub fn is_recognised(&self) -> bool {
+        match self {
+            Self::Send(send) => send.idempotency.is_some(),
+            Self::Register(_)
+            | Self::Expire(_)
+            | Self::Claim(_)
+            | Self::Turn(_)
+            | Self::Release(_)
+            | Self::Enqueue(_)
+            | Self::Assign(_)
+            | Self::Finish(_)
+            | Self::Progress(_)
+            | Self::Cancel(_)
+            | Self::Retry(_)
+            | Self::TimeOut(_)
+            | Self::Sweep(_) => true,
+        }
+    }
+}
+
 /// Registers one run of a node. Must be the only item of its entry, since the entry's index becomes an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Register {

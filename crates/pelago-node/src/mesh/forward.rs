@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::answer::{self, Applied};
 use crate::raft::Consensus;
 
-/// How long a batch waits for a leader: about as long as a node lease.
+/// How long a batch waits for a leader and its answer: about as long as a node lease.
 const LEADER_MAX: Duration = Duration::from_secs(6);
 /// The pause before a leader is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -36,8 +36,17 @@ enum Wanted<'b> {
     ReadIndex,
 }
 
+impl Wanted<'_> {
+    fn may_be_repeated(&self) -> bool {
+        match self {
+            Self::Outcomes { batch, .. } => batch.iter().all(Op::is_recognised),
+            Self::ReadIndex => true,
+        }
+    }
+}
+
 impl Propose for Forward {
-    /// Waits while nobody leads. Outcomes come once this node has applied the batch too: what was written is read here.
+    /// Waits while nobody leads, and proposes again what a leader that was lost may have appended. Outcomes come once this node has applied the batch too: what was written is read here.
     async fn propose(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
         self.get(Wanted::Outcomes { batch, encoded: None }).await
     }
@@ -60,7 +69,8 @@ impl Forward {
     async fn get(&self, mut wanted: Wanted<'_>) -> Result<Vec<Outcome>, ProposeError> {
         let deadline = Instant::now() + LEADER_MAX;
         loop {
-            match self.attempt(&mut wanted).await {
+            let attempt = tokio::time::timeout_at(deadline, self.attempt(&mut wanted)).await;
+            match attempt.unwrap_or(Err(ProposeError::Unknown)) {
                 Ok(Applied { outcomes, index }) => {
                     // It has its effect; only this node does not see it yet.
                     let is_seen = self.consensus.applied(index, ANSWER_MAX).await;
@@ -68,6 +78,10 @@ impl Forward {
                 }
                 // It was never appended.
                 Err(ProposeError::NotLeader) if Instant::now() < deadline => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                // It may have been: whoever leads next decides the very same once more, or for the first time.
+                Err(ProposeError::Unknown) if wanted.may_be_repeated() && Instant::now() < deadline => {
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
                 Err(error) => return Err(error),
