@@ -194,7 +194,8 @@ async fn live_once(signals: &mut Signals, mut node: Node, listener: Option<&StdL
     let api = match listener {
         Some(listener) => {
             let listener = TcpListener::from_std(listener.try_clone()?)?;
-            tokio::spawn(pelago_api::http::serve(listener, node.handle().clone(), stop_answering.clone()))
+            let limits = pelago_api::http::Limits::default();
+            tokio::spawn(pelago_api::http::serve(listener, node.handle().clone(), limits, stop_answering.clone()))
         }
         None => tokio::spawn(std::future::pending()),
     };

@@ -19,7 +19,8 @@
 //!
 //! `{address}` is one segment: a `/` within it (`node/name`, or a key with slashes) is written `%2F`. Times to wait are
 //! written `30s`, `500ms`, `2m`, `1h`, or as a number of seconds; the API waits a minute at most. Bodies have 1 MiB at
-//! most. Every refusal is a [`Problem`](crate::problem::Problem).
+//! most. Every refusal is a [`Problem`](crate::problem::Problem). Who comes when all connections are taken is answered
+//! as a probe, or with 503.
 
 mod agents;
 mod answer;
@@ -45,7 +46,7 @@ use axum::{
 use self::{app::App, failure::Failure};
 use crate::problem::{Code, Problem};
 
-pub use listener::serve;
+pub use listener::{Limits, serve};
 
 fn router(app: Arc<App>) -> Router {
     Router::new()
