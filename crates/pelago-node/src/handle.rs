@@ -33,7 +33,7 @@ use crate::{
     metrics::Metrics,
     raft::Consensus,
     scheduler,
-    services::NodeServices,
+    services::{self, NodeServices},
     view,
     waiters::{End, TaskWaiters},
 };
@@ -465,6 +465,7 @@ impl Handle {
             let name = &address.agent.name;
             return Err(Error::WrongKey(format!("agent {name} has no inbox: ask it, or give it a task")));
         }
+        services::fits("the message", &payload)?;
         let namespace = address.agent.namespace.clone();
         let request = BodyHash::of(&address.agent, &payload);
         let idempotency = idempotency_key.map(|key| (IdempotencyKey { namespace, key }, request));

@@ -115,6 +115,15 @@ async fn a_body_must_be_json_and_not_huge() {
     assert_eq!(world.post("/api/v1/agents/echo/ask", &largest).await.body.len(), 512 << 10);
     let larger = format!("{{\"agent\": \"echo\", \"prompt\": \"{}\"}}", "x".repeat(600 << 10));
     world.post("/api/v1/tasks", &larger).await.problem(413, "PLG-2021");
+    // Too large for the log itself, and just below what is read of a body.
+    let nearly_all = format!("\"{}\"", "x".repeat((1020 << 10) - 2));
+    for target in ["/api/v1/agents/echo/ask", "/api/v1/agents/counter:a/ask", "/api/v1/agents/counter:a/send"] {
+        let (detail, _) = world.post(target, &nearly_all).await.problem(413, "PLG-2021");
+        assert!(detail.contains("1044480 bytes, more than 524288"), "{target}: {detail}");
+    }
+    let task = format!("{{\"agent\": \"echo\", \"input\": {nearly_all}}}");
+    let (detail, _) = world.post("/api/v1/tasks", &task).await.problem(413, "PLG-2021");
+    assert!(detail.contains("more than 524288"), "{detail}");
     let huge = format!("\"{}\"", "x".repeat(8 << 20));
     world.post("/api/v1/tasks", &huge).await.problem(413, "PLG-2014");
     world.end().await;
