@@ -147,7 +147,7 @@ fn json<D: Document>(document: &D) -> String {
 
 fn write_line_to_stderr(text: &str) {
     // Nobody can be told that stderr is closed.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _unheard = writeln!(io::stderr().lock(), "{text}");
 }
 
 fn is_colored(color: ColorChoice) -> bool {
