@@ -98,6 +98,26 @@ fn a_task_that_fails_is_tried_again_and_a_dead_one_can_be_revived() {
 }
 
 #[test]
+fn a_message_that_fails_too_often_is_told_of() {
+    let home = Home::new();
+    let node = home.start();
+    let none = node.run(["agent", "dead"]);
+    assert_eq!((text(&none.stdout), text(&none.stderr)), ("", "no message failed too often\n"));
+    node.text(["agent", "send", "counter:a", "\"five\""]);
+    node.until_line(["agent", "dead", "counter:a"], |line| line.starts_with("counter:a  client "));
+    let list = node.json(["agent", "dead"]);
+    let [dead] = list["items"].as_array().expect("a list").as_slice() else { panic!("{list}") };
+    assert_eq!((&list["kind"], &dead["message"]), (&json!("DeadMessageList"), &json!("five")));
+    assert!(dead["reason"].as_str().is_some_and(|reason| reason.contains("does not fit")), "{dead}");
+    let status = node.text(["status"]);
+    assert!(status.starts_with("PROBLEM  1 message failed too often"), "{status}");
+    let log = home.log();
+    let warned =
+        log.lines().find(|line| line.contains("a message failed too often")).unwrap_or_else(|| panic!("{log}"));
+    assert!(warned.contains("WARN") && warned.contains("counter:a") && warned.contains("does not fit"), "{warned}");
+}
+
+#[test]
 fn the_other_builtin_agents_do_what_they_say() {
     let home = Home::new();
     let node = home.start();

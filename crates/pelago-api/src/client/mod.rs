@@ -24,8 +24,8 @@ use request::{Request, agent_path};
 
 use crate::{
     model::{
-        Agent, AgentList, Cancel, Enqueued, Health, NewTask, NodeList, Payload, SendReceipt, Status, Task,
-        TaskEventList, TaskList, words,
+        Agent, AgentList, Cancel, DeadMessageList, Enqueued, Health, NewTask, NodeList, Payload, SendReceipt, Status,
+        Task, TaskEventList, TaskList, words,
     },
     problem::{Code, Problem},
 };
@@ -148,6 +148,17 @@ pub struct AgentQuery {
     pub limit: Option<usize>,
 }
 
+/// Which dead messages to list.
+#[derive(Debug, Clone, Default)]
+pub struct DeadMessageQuery {
+    /// Only those to the agent at this address.
+    pub agent: Option<String>,
+    /// Where to go on: `next` of the part before.
+    pub cursor: Option<String>,
+    /// At most so many; 1 to 1,000, 100 unless set.
+    pub limit: Option<usize>,
+}
+
 /// How every method fails: see [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -249,6 +260,19 @@ impl Client {
         let AgentQuery { name, cursor, limit } = query;
         let request = Request::get("/api/v1/agents")
             .with("name", name.as_deref())
+            .with("cursor", cursor.as_deref())
+            .with("limit", *limit);
+        self.document(request).await
+    }
+
+    /// Part of the list of messages that could not be handled.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn dead_messages(&self, query: &DeadMessageQuery) -> Result<DeadMessageList> {
+        let DeadMessageQuery { agent, cursor, limit } = query;
+        let request = Request::get("/api/v1/messages/dead")
+            .with("agent", agent.as_deref())
             .with("cursor", cursor.as_deref())
             .with("limit", *limit);
         self.document(request).await

@@ -26,6 +26,9 @@ pub(super) async fn run(client: &Client, output: Output) -> Result<Exit, Error> 
     if tasks(&status, TaskState::Dead) > 0 {
         output.note("next: pelago task ls --state dead");
     }
+    if status.messages_dead > 0 {
+        output.note("next: pelago agent dead");
+    }
     Ok(Exit::Done)
 }
 
@@ -73,6 +76,11 @@ fn problems(status: &Status) -> Vec<String> {
         0 => {}
         1 => problems.push("1 task is dead".to_owned()),
         dead => problems.push(format!("{dead} tasks are dead")),
+    }
+    match status.messages_dead {
+        0 => {}
+        1 => problems.push("1 message failed too often and is tried no more".to_owned()),
+        dead => problems.push(format!("{dead} messages failed too often and are tried no more")),
     }
     problems
 }
@@ -178,6 +186,7 @@ log     90 of 90 entries applied here
             status["nodes"][1]["state"] = "expired".into();
             status["nodes"][2]["linked"] = false.into();
             status["tasks"]["dead"] = 2.into();
+            status["messages_dead"] = 1.into();
             status["applied_index"] = 90.into();
             status["last_index"] = 2_000.into();
         }));
@@ -191,6 +200,7 @@ log     90 of 90 entries applied here
                 "node n1 has no link with n3",
                 "node n1 is 1910 entries behind the log",
                 "2 tasks are dead",
+                "1 message failed too often and is tried no more",
             ]
         );
     }
