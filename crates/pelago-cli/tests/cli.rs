@@ -88,6 +88,13 @@ fn a_task_that_fails_is_tried_again_and_a_dead_one_can_be_revived() {
 
     let list = node.json(["task", "ls", "--state", "dead"]);
     let id = list["items"][0]["id"].as_str().expect("the dead task has an id");
+    // One document each: the task as it stands, and why the command failed.
+    let shown = node.run(["task", "wait", id, "-o", "json"]);
+    let [task, problem] =
+        [&shown.stdout, &shown.stderr].map(|one| serde_json::from_slice::<Value>(one).expect("one document"));
+    assert_eq!((code(&shown), &task["kind"], &task["state"]), (1, &json!("Task"), &json!("dead")));
+    assert_eq!((&problem["kind"], &problem["code"]), (&json!("Problem"), &json!("PLG-3004")));
+
     assert_eq!(node.text(["task", "retry", id, "--wait=30s"]), "{\"attempts\":2}\n");
 
     let id = node.text(["task", "run", "sleeper", "1", "--delay", "1h"]);
