@@ -101,8 +101,12 @@ pub(crate) fn not_to_be_had(detail: String) -> Problem {
 }
 
 /// A node did not start, or could not go on.
-pub(crate) fn node_ended(detail: String) -> Problem {
-    problem("PLG-3007", 500, "the node has ended", detail, "what was acknowledged is kept; its log says more")
+pub(crate) fn node_ended(detail: String, has_data: bool) -> Problem {
+    let hint = match has_data {
+        true => "what was acknowledged is kept; its log says more",
+        false => "no node was begun here; mend that and start it again",
+    };
+    problem("PLG-3007", 500, "the node has ended", detail, hint)
 }
 
 /// Any other; each number stands in one place.

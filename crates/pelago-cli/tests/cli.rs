@@ -298,6 +298,13 @@ fn a_second_process_on_a_data_directory_is_refused() {
     assert_eq!((code(&refused), text(&refused.stdout)), (1, ""));
     let told = text(&refused.stderr);
     assert!(told.contains("error") && told.contains("another process"), "{told}");
+    assert!(told.contains("what was acknowledged is kept"), "{told}");
+    let taken = node.url.rsplit(':').next().expect("a URL has a port");
+    let new = tempfile::tempdir().expect("a temporary folder");
+    let refused =
+        pelago(["serve", "--found", "--port", taken]).current_dir(new.path()).output().expect("the binary runs");
+    let told = text(&refused.stderr);
+    assert!(code(&refused) == 1 && told.contains("failed to listen") && !told.contains("is kept"), "{told}");
     assert_eq!(node.text(["agent", "ask", "counter:a", "1"]), "1\n", "the first one is unharmed");
 }
 

@@ -41,6 +41,6 @@ pub(crate) fn run(args: &pelago::ServeArgs, output: Output) -> ExitCode {
 fn of_node(error: &pelago::Error) -> Problem {
     match error.is_usage() {
         true => problem::not_to_be_had(error.to_string()),
-        false => problem::node_ended(error.to_string()),
+        false => problem::node_ended(error.to_string(), error.has_data()),
     }
 }
