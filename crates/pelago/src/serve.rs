@@ -58,7 +58,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub host: Option<String>,
     /// A label of the node; repeat for more (mesh.labels)
-    #[arg(long = "label", value_name = "NAME=VALUE")]
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub labels: Vec<String>,
     /// Log level: error, warn, info, debug or trace (logging.level)
     #[arg(long, value_name = "LEVEL")]
@@ -76,6 +76,14 @@ pub struct ServeArgs {
 pub enum PrintAddr {
     /// One line of JSON.
     Json,
+}
+
+/// A label as it is written on a command line.
+fn label(text: &str) -> Result<String, &'static str> {
+    match text.split_once('=') {
+        Some(("", _)) | None => Err("a label is key=value, like zone=west"),
+        Some(_) => Ok(text.to_owned()),
+    }
 }
 
 /// A program that is a node with agents of its own.

@@ -17,7 +17,7 @@ use serde::Serialize;
 pub use agent::{Agent, AgentList, DeadMessage, DeadMessageList, SendReceipt};
 pub use node::{Health, HealthAgents, HealthMesh, Liveness, Node, NodeList, Offer, Readiness, Status};
 pub use payload::Payload;
-pub use task::{Cancel, Enqueued, Happening, NewTask, Task, TaskEvent, TaskEventList, TaskList};
+pub use task::{Cancel, Enqueued, Happening, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList};
 pub use time::Timestamp;
 
 pub use crate::problem::Problem;

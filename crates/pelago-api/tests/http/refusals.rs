@@ -19,6 +19,7 @@ async fn a_bad_body_is_told_what_is_wrong_with_it() {
         (r#"{"agent": "echo", "colour": 1}"#, "PLG-2003", "field `colour` is unknown", "agent, input"),
         (r#"{"agent": 5}"#, "PLG-2003", "field `agent`: invalid type: integer `5`", "agent"),
         (r#"{"agent": "echo", "priority": 256}"#, "PLG-2003", "field `priority`", "priority"),
+        (r#"{"agent": "echo", "priority": 10}"#, "PLG-2003", "field `priority` may not be 10", "from 0 to 9"),
         (r#"{"agent": "echo", "prompt": 5}"#, "PLG-2003", "field `prompt`", "prompt"),
         (r#"{"agent": "echo", "delay_ms": -1}"#, "PLG-2003", "field `delay_ms`", "delay_ms"),
         (r#"{"agent": "echo", "attempts_max": 0}"#, "PLG-2003", "may not be 0", "from 1 to 1000"),
