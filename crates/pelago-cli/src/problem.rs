@@ -11,8 +11,8 @@ use pelago_api::{
 };
 use pelago_core::record::TaskState;
 
-/// The command line is not one of ours.
-pub(crate) fn usage(detail: impl Into<String>) -> Problem {
+/// The command line is not one of ours. `command` is the one that was meant, as far as it was understood.
+pub(crate) fn usage(detail: impl Into<String>, command: &str) -> Problem {
     problem(
         "PLG-3001",
         400,
@@ -20,7 +20,7 @@ pub(crate) fn usage(detail: impl Into<String>) -> Problem {
         detail.into(),
         "every command has examples in its long help",
     )
-    .with_next("pelago --help")
+    .with_next(format!("{command} --help"))
 }
 
 /// A file or stdin that was to be the input cannot be read.

@@ -125,6 +125,39 @@ fn a_message_that_fails_too_often_is_told_of() {
 }
 
 #[test]
+fn an_address_that_leads_to_no_node_says_what_to_try() {
+    let home = Home::new();
+    let node = home.start();
+    let address = node.url.strip_prefix("http://").expect("it has a scheme").to_owned();
+    assert_eq!(node.text(["agent", "ask", "counter:a", "1", "--url", &address]), "1\n");
+    let tls = node.run(["status", "--url", &format!("https://{address}")]);
+    assert_eq!(code(&tls), 2, "{}", text(&tls.stderr));
+    assert!(text(&tls.stderr).contains(&format!("try http://{address}")), "{}", text(&tls.stderr));
+    let nodes = node.json(["node", "ls"]);
+    let mesh = nodes["items"][0]["mesh_address"].as_str().expect("a node has links");
+    let links = node.run(["status", "--url", mesh]);
+    assert_eq!(code(&links), 6, "{}", text(&links.stderr));
+    assert!(text(&links.stderr).contains("mesh address rather than its HTTP address"), "{}", text(&links.stderr));
+}
+
+#[test]
+fn a_line_that_cannot_be_read_names_the_help_of_its_command() {
+    for (words, said) in [
+        (&["task", "run", "echo", "hi", "--wait", "5s"][..], &["--wait=5s", "try:  pelago task run --help"][..]),
+        (&["task", "run", "echo", "--priority", "99"], &["0..=9", "try:  pelago task run --help"]),
+        (&["-o", "text", "agent", "asks"], &["'ask'", "try:  pelago agent --help"]),
+        (&["task"], &["a command is missing", "try:  pelago task --help"]),
+        (&["serve", "--label", "west"], &["key=value", "try:  pelago serve --help"]),
+        (&["tusk"], &["task", "try:  pelago --help"]),
+    ] {
+        let shown = pelago(words).output().expect("the binary runs");
+        let told = text(&shown.stderr);
+        assert_eq!(code(&shown), 2, "{words:?}: {told}");
+        assert!(said.iter().all(|part| told.contains(part)), "{words:?}: {told}");
+    }
+}
+
+#[test]
 fn the_other_builtin_agents_do_what_they_say() {
     let home = Home::new();
     let node = home.start();

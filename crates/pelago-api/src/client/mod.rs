@@ -112,8 +112,15 @@ impl Error {
                 Problem::new(Code::Unreachable, detail, "is the node running, and is this its HTTP address?")
                     .with_next("pelago up")
             }
-            Self::NoAnswer { .. } => {
-                let hint = "the request may or may not take effect; repeat it with the same idempotency key";
+            Self::NoAnswer { source, .. } => {
+                let doubt = "the request may or may not take effect; repeat it with the same idempotency key";
+                let hint = match source.is_timeout() {
+                    true => doubt.to_owned(),
+                    // As the listener for links does with everybody who speaks HTTP.
+                    false => format!(
+                        "{doubt}; if it always hangs up, is this its mesh address rather than its HTTP address?"
+                    ),
+                };
                 Problem::new(Code::Unreachable, detail, hint).with_next("pelago status")
             }
             Self::BadAnswer { .. } => {
