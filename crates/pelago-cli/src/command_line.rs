@@ -29,7 +29,7 @@ use crate::{
     disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "See `pelago help exit-codes` for what it ends with.",
+    after_help = "See `pelago help agents` for whom to talk to, and `pelago help exit-codes` for what it ends with.",
     after_long_help = EXAMPLES
 )]
 pub(crate) struct CommandLine {
@@ -45,6 +45,7 @@ Examples:
   pelago agent ask counter:a 1          # in another terminal: talk to an agent
   pelago task run flaky 2 --wait        # durable work, with retries
   pelago status
+  pelago help agents                    # what the built-in agents take and reply
   pelago help exit-codes                # 0 done, 1 failed, 2 usage, 3 not found, …";
 
 /// Where a node listens that was not told otherwise.
@@ -188,6 +189,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::builtin;
 
     #[test]
     fn the_format_is_heard_even_on_a_line_that_cannot_be_read() {
@@ -213,6 +215,15 @@ mod tests {
         assert_eq!(refused("ftp://localhost"), "a node speaks HTTP, not ftp; try http://localhost");
         for text in ["", "http://", ":8080", "a b", "localhost:8080/api/v1", "user@host"] {
             assert!(refused(text).contains(DEFAULT_URL), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_examples_of_the_builtin_agents_can_be_read() {
+        for example in builtin::Builtins::all().examples() {
+            if let Err(error) = CommandLine::try_parse_from(words(example)) {
+                panic!("{example:?} cannot be read: {error}");
+            }
         }
     }
 

@@ -158,6 +158,26 @@ fn a_line_that_cannot_be_read_names_the_help_of_its_command() {
 }
 
 #[test]
+fn whom_to_talk_to_and_how_is_told() {
+    let home = Home::new();
+    let node = home.start();
+    let told = node.text(["help", "agents"]);
+    assert!(told.contains("agent    counter:KEY\ntakes    an integer to add; 1 if nothing is said\n"), "{told}");
+    let told = node.json(["help", "agents"]);
+    assert_eq!(told["kind"], "BuiltinAgents");
+    for about in told["items"].as_array().expect("a list") {
+        let example = about["example"].as_str().expect("an agent has an example");
+        let words = example.strip_prefix("pelago ").expect("it is one of ours");
+        let words = words.split('\'').enumerate().flat_map(|(n, part)| match n % 2 {
+            0 => part.split_whitespace().collect(),
+            _ => vec![part],
+        });
+        std::fs::write(home.path().join("README.md"), "# Wolves\nThe wolf runs.\n").expect("the folder is ours");
+        node.text(words);
+    }
+}
+
+#[test]
 fn the_other_builtin_agents_do_what_they_say() {
     let home = Home::new();
     let node = home.start();

@@ -158,7 +158,9 @@ async fn ls(args: LsArgs, client: &Client, output: Output) -> Result<(), Error> 
     match (&list.next, list.items.is_empty(), name) {
         (Some(_), _, _) => output.note("there are more; see them with --all"),
         (None, true, Some(name)) => output.note(&format!("no agent of the name {name} has had a turn yet")),
-        (None, true, None) => output.note("no agents yet; try: pelago agent ask counter:a 1"),
+        (None, true, None) => output.note(
+            "no agents yet; try: pelago agent ask counter:a 1\nwhat the built-in agents take and reply: pelago help agents",
+        ),
         (None, false, _) => {}
     }
     Ok(())

@@ -3,6 +3,7 @@
 use clap::CommandFactory;
 
 use crate::{
+    builtin::Builtins,
     command_line::{self, CommandLine},
     exit::{Exit, ExitCodes},
     output::{Error, Output},
@@ -13,11 +14,12 @@ pub(super) const EXAMPLES: &str = "\
 Examples:
   pelago help task run
   pelago help exit-codes
+  pelago help agents                    # what the built-in agents take and reply
   pelago help exit-codes -o json";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct HelpArgs {
-    /// A command, or `exit-codes`
+    /// A command, `agents` or `exit-codes`
     #[arg(value_name = "TOPIC")]
     topic: Vec<String>,
 }
@@ -25,6 +27,10 @@ pub(crate) struct HelpArgs {
 pub(crate) fn run(args: &HelpArgs, output: Output) -> Result<Exit, Error> {
     if args.topic == ["exit-codes"] {
         output.document(&ExitCodes::all(), ExitCodes::text)?;
+        return Ok(Exit::Done);
+    }
+    if args.topic == ["agents"] {
+        output.document(&Builtins::all(), Builtins::text)?;
         return Ok(Exit::Done);
     }
     let mut command = find(args.topic.iter().map(String::as_str))
