@@ -85,6 +85,7 @@ fn a_task_that_fails_is_tried_again_and_a_dead_one_can_be_revived() {
     assert!(text(&dead.stderr).contains("error[PLG-3004]: task "), "{}", text(&dead.stderr));
     let status = node.text(["status"]);
     assert!(status.starts_with("PROBLEM  1 task is dead\n"), "{status}");
+    assert!(status.contains("; while it is away, nothing can be written\n"), "{status}");
 
     let list = node.json(["task", "ls", "--state", "dead"]);
     let id = list["items"][0]["id"].as_str().expect("the dead task has an id");
