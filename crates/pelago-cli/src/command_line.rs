@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::{
     cmd::{Command, help},
     exit::Exit,
+    input,
     output::{Error, Format, Output},
     problem,
 };
@@ -28,7 +29,7 @@ use crate::{
     disable_help_subcommand = true,
     subcommand_required = true,
     arg_required_else_help = true,
-    after_help = "See `pelago help exit-codes` for what it ends with.",
+    after_help = "See `pelago help agents` for whom to talk to, and `pelago help exit-codes` for what it ends with.",
     after_long_help = EXAMPLES
 )]
 pub(crate) struct CommandLine {
@@ -44,6 +45,7 @@ Examples:
   pelago agent ask counter:a 1          # in another terminal: talk to an agent
   pelago task run flaky 2 --wait        # durable work, with retries
   pelago status
+  pelago help agents                    # what the built-in agents take and reply
   pelago help exit-codes                # 0 done, 1 failed, 2 usage, 3 not found, …";
 
 /// Where a node listens that was not told otherwise.
@@ -61,6 +63,7 @@ pub(crate) struct Options {
         env = "PELAGO_URL",
         value_name = "URL",
         value_delimiter = ',',
+        value_parser = url,
         default_value = DEFAULT_URL
     )]
     pub(crate) url: Vec<String>,
@@ -84,12 +87,12 @@ pub(crate) fn read() -> Result<CommandLine, Stopped> {
     CommandLine::try_parse_from(&words).map_err(|error| {
         let format = format_asked_for(&words, env::var("PELAGO_OUTPUT").ok().as_deref());
         let output = Output::new(format, ColorChoice::Auto);
-        Stopped { outcome: explain(&error, output), output }
+        Stopped { outcome: explain(&error, &words, output), output }
     })
 }
 
 /// Help and version are answers; anything else is a problem.
-fn explain(error: &clap::Error, output: Output) -> Result<Exit, Error> {
+fn explain(error: &clap::Error, words: &[OsString], output: Output) -> Result<Exit, Error> {
     let kind = error.kind();
     if matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         show_help(&error.render(), output)?;
@@ -99,11 +102,12 @@ fn explain(error: &clap::Error, output: Output) -> Result<Exit, Error> {
         true => Some(error.render()),
         false => command_cut_short(error).map(|mut command| command.render_help()),
     };
+    let command = help::meant(words.iter().skip(1).filter_map(|word| word.to_str()));
     let Some(help) = help else {
-        return Err(problem::usage(what_is_wrong(error)).into());
+        return Err(problem::usage(what_is_wrong(error), &command).into());
     };
     output.note(help.to_string().trim_end());
-    Err(problem::usage("a command is missing").into())
+    Err(problem::usage("a command is missing", &command).into())
 }
 
 /// The command that needs another word. Clap shows its help by itself only when no variable gave an option either.
@@ -122,7 +126,32 @@ fn what_is_wrong(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let text = text.trim_start_matches("error: ");
     let end = text.find("\n\nFor more information").unwrap_or(text.len());
-    text[..end].trim_end().to_owned()
+    let text = text[..end].trim_end();
+    match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) if error.kind() == ErrorKind::UnknownArgument && is_duration(word) => {
+            format!("{text}\n\n  a duration belongs to its option: --wait={word} or --timeout {word}")
+        }
+        Some(_) | None => text.to_owned(),
+    }
+}
+
+fn is_duration(word: &str) -> bool {
+    input::duration(word).is_ok()
+}
+
+/// The address of a node's HTTP API. Without a scheme it stands for `http://`; `bench` takes it for a mesh address.
+fn url(text: &str) -> Result<String, String> {
+    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
+    let rest = rest.trim_end_matches('/');
+    let host = rest.rsplit_once(':').map_or(rest, |(host, _)| host);
+    match scheme {
+        _ if host.is_empty() || rest.contains([' ', '/', '?', '#', '@']) => {
+            Err(format!("a URL is a scheme, a host and a port, like {DEFAULT_URL}"))
+        }
+        "http" => Ok(text.to_owned()),
+        "https" => Err(format!("nodes have no TLS yet; try http://{rest}")),
+        other => Err(format!("a node speaks HTTP, not {other}; try http://{rest}")),
+    }
 }
 
 /// Help, where programs asked for it.
@@ -160,6 +189,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::builtin;
 
     #[test]
     fn the_format_is_heard_even_on_a_line_that_cannot_be_read() {
@@ -173,6 +203,28 @@ mod tests {
         assert_eq!(format("x -o text", Some("json")), Format::Text);
         assert_eq!(format("x json", None), Format::Text);
         assert_eq!(format("x", Some("json")), Format::Json);
+    }
+
+    #[test]
+    fn a_url_without_a_scheme_is_one_and_https_says_what_to_try() {
+        for text in ["http://127.0.0.1:8080", "localhost:8080", "http://[::1]:8080/", "node-1"] {
+            assert_eq!(url(text).as_deref(), Ok(text));
+        }
+        let refused = |text| url(text).expect_err("it leads to no node");
+        assert_eq!(refused("https://localhost:8443"), "nodes have no TLS yet; try http://localhost:8443");
+        assert_eq!(refused("ftp://localhost"), "a node speaks HTTP, not ftp; try http://localhost");
+        for text in ["", "http://", ":8080", "a b", "localhost:8080/api/v1", "user@host"] {
+            assert!(refused(text).contains(DEFAULT_URL), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_examples_of_the_builtin_agents_can_be_read() {
+        for example in builtin::Builtins::all().examples() {
+            if let Err(error) = CommandLine::try_parse_from(words(example)) {
+                panic!("{example:?} cannot be read: {error}");
+            }
+        }
     }
 
     #[test]

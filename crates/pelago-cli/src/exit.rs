@@ -106,7 +106,7 @@ impl ExitCodes {
     pub(crate) fn text(&self) -> String {
         self.items.iter().fold(String::new(), |mut text, item| {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{:>5}  {}", item.code, item.meaning);
+            let _written = writeln!(text, "{:>5}  {}", item.code, item.meaning);
             text
         })
     }

@@ -133,6 +133,16 @@ pub(crate) fn columns<const N: usize>(
     if table.is_empty() { String::new() } else { table.trim_fmt() }
 }
 
+/// As much of a text as a row bears: a reason may be a whole page.
+pub(crate) fn one_line(text: &str) -> String {
+    const LETTERS_MAX: usize = 60;
+    let line = text.lines().next().unwrap_or(text);
+    match line.char_indices().nth(LETTERS_MAX) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line.to_owned(),
+    }
+}
+
 /// A line a fact: its name, then its value.
 pub(crate) fn facts(facts: impl IntoIterator<Item = (&'static str, String)>) -> String {
     let facts: Vec<_> = facts.into_iter().collect();
@@ -147,7 +157,7 @@ fn json<D: Document>(document: &D) -> String {
 
 fn write_line_to_stderr(text: &str) {
     // Nobody can be told that stderr is closed.
-    let _ = writeln!(io::stderr().lock(), "{text}");
+    let _unheard = writeln!(io::stderr().lock(), "{text}");
 }
 
 fn is_colored(color: ColorChoice) -> bool {
@@ -170,6 +180,13 @@ mod tests {
         let rows = [["a", "longer"], ["wider", "b"], ["c", ""]].map(|row| row.map(str::to_owned));
         assert_eq!(columns(["ID", "NAME"], rows), "ID     NAME\na      longer\nwider  b\nc      -");
         assert_eq!(columns(["ID", "NAME"], []), "");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_to_one_line() {
+        assert_eq!(one_line("no\nsuch file"), "no");
+        assert_eq!(one_line(&"é".repeat(61)), format!("{}…", "é".repeat(60)));
+        assert_eq!(one_line(""), "");
     }
 
     #[test]

@@ -11,8 +11,8 @@ use pelago_api::{
 };
 use pelago_core::record::TaskState;
 
-/// The command line is not one of ours.
-pub(crate) fn usage(detail: impl Into<String>) -> Problem {
+/// The command line is not one of ours. `command` is the one that was meant, as far as it was understood.
+pub(crate) fn usage(detail: impl Into<String>, command: &str) -> Problem {
     problem(
         "PLG-3001",
         400,
@@ -20,7 +20,7 @@ pub(crate) fn usage(detail: impl Into<String>) -> Problem {
         detail.into(),
         "every command has examples in its long help",
     )
-    .with_next("pelago --help")
+    .with_next(format!("{command} --help"))
 }
 
 /// A file or stdin that was to be the input cannot be read.
@@ -101,8 +101,12 @@ pub(crate) fn not_to_be_had(detail: String) -> Problem {
 }
 
 /// A node did not start, or could not go on.
-pub(crate) fn node_ended(detail: String) -> Problem {
-    problem("PLG-3007", 500, "the node has ended", detail, "what was acknowledged is kept; its log says more")
+pub(crate) fn node_ended(detail: String, has_data: bool) -> Problem {
+    let hint = match has_data {
+        true => "what was acknowledged is kept; its log says more",
+        false => "no node was begun here; mend that and start it again",
+    };
+    problem("PLG-3007", 500, "the node has ended", detail, hint)
 }
 
 /// Any other; each number stands in one place.

@@ -85,9 +85,17 @@ fn a_task_that_fails_is_tried_again_and_a_dead_one_can_be_revived() {
     assert!(text(&dead.stderr).contains("error[PLG-3004]: task "), "{}", text(&dead.stderr));
     let status = node.text(["status"]);
     assert!(status.starts_with("PROBLEM  1 task is dead\n"), "{status}");
+    assert!(status.contains("; while it is away, nothing can be written\n"), "{status}");
 
     let list = node.json(["task", "ls", "--state", "dead"]);
     let id = list["items"][0]["id"].as_str().expect("the dead task has an id");
+    // One document each: the task as it stands, and why the command failed.
+    let shown = node.run(["task", "wait", id, "-o", "json"]);
+    let [task, problem] =
+        [&shown.stdout, &shown.stderr].map(|one| serde_json::from_slice::<Value>(one).expect("one document"));
+    assert_eq!((code(&shown), &task["kind"], &task["state"]), (1, &json!("Task"), &json!("dead")));
+    assert_eq!((&problem["kind"], &problem["code"]), (&json!("Problem"), &json!("PLG-3004")));
+
     assert_eq!(node.text(["task", "retry", id, "--wait=30s"]), "{\"attempts\":2}\n");
 
     let id = node.text(["task", "run", "sleeper", "1", "--delay", "1h"]);
@@ -95,6 +103,79 @@ fn a_task_that_fails_is_tried_again_and_a_dead_one_can_be_revived() {
     let cancelled = node.run(["task", "wait", id.trim()]);
     assert_eq!(code(&cancelled), 1);
     assert!(text(&cancelled.stderr).contains("was cancelled: not needed"), "{}", text(&cancelled.stderr));
+}
+
+#[test]
+fn a_message_that_fails_too_often_is_told_of() {
+    let home = Home::new();
+    let node = home.start();
+    let none = node.run(["agent", "dead"]);
+    assert_eq!((text(&none.stdout), text(&none.stderr)), ("", "no message failed too often\n"));
+    node.text(["agent", "send", "counter:a", "\"five\""]);
+    node.until_line(["agent", "dead", "counter:a"], |line| line.starts_with("counter:a  client "));
+    let list = node.json(["agent", "dead"]);
+    let [dead] = list["items"].as_array().expect("a list").as_slice() else { panic!("{list}") };
+    assert_eq!((&list["kind"], &dead["message"]), (&json!("DeadMessageList"), &json!("five")));
+    assert!(dead["reason"].as_str().is_some_and(|reason| reason.contains("does not fit")), "{dead}");
+    let status = node.text(["status"]);
+    assert!(status.starts_with("PROBLEM  1 message failed too often"), "{status}");
+    let log = home.log();
+    let warned =
+        log.lines().find(|line| line.contains("a message failed too often")).unwrap_or_else(|| panic!("{log}"));
+    assert!(warned.contains("WARN") && warned.contains("counter:a") && warned.contains("does not fit"), "{warned}");
+}
+
+#[test]
+fn an_address_that_leads_to_no_node_says_what_to_try() {
+    let home = Home::new();
+    let node = home.start();
+    let address = node.url.strip_prefix("http://").expect("it has a scheme").to_owned();
+    assert_eq!(node.text(["agent", "ask", "counter:a", "1", "--url", &address]), "1\n");
+    let tls = node.run(["status", "--url", &format!("https://{address}")]);
+    assert_eq!(code(&tls), 2, "{}", text(&tls.stderr));
+    assert!(text(&tls.stderr).contains(&format!("try http://{address}")), "{}", text(&tls.stderr));
+    let nodes = node.json(["node", "ls"]);
+    let mesh = nodes["items"][0]["mesh_address"].as_str().expect("a node has links");
+    let links = node.run(["status", "--url", mesh]);
+    assert_eq!(code(&links), 6, "{}", text(&links.stderr));
+    assert!(text(&links.stderr).contains("mesh address rather than its HTTP address"), "{}", text(&links.stderr));
+}
+
+#[test]
+fn a_line_that_cannot_be_read_names_the_help_of_its_command() {
+    for (words, said) in [
+        (&["task", "run", "echo", "hi", "--wait", "5s"][..], &["--wait=5s", "try:  pelago task run --help"][..]),
+        (&["task", "run", "echo", "--priority", "99"], &["0..=9", "try:  pelago task run --help"]),
+        (&["-o", "text", "agent", "asks"], &["'ask'", "try:  pelago agent --help"]),
+        (&["task"], &["a command is missing", "try:  pelago task --help"]),
+        (&["serve", "--label", "west"], &["key=value", "try:  pelago serve --help"]),
+        (&["tusk"], &["task", "try:  pelago --help"]),
+    ] {
+        let shown = pelago(words).output().expect("the binary runs");
+        let told = text(&shown.stderr);
+        assert_eq!(code(&shown), 2, "{words:?}: {told}");
+        assert!(said.iter().all(|part| told.contains(part)), "{words:?}: {told}");
+    }
+}
+
+#[test]
+fn whom_to_talk_to_and_how_is_told() {
+    let home = Home::new();
+    let node = home.start();
+    let told = node.text(["help", "agents"]);
+    assert!(told.contains("agent    counter:KEY\ntakes    an integer to add; 1 if nothing is said\n"), "{told}");
+    let told = node.json(["help", "agents"]);
+    assert_eq!(told["kind"], "BuiltinAgents");
+    for about in told["items"].as_array().expect("a list") {
+        let example = about["example"].as_str().expect("an agent has an example");
+        let words = example.strip_prefix("pelago ").expect("it is one of ours");
+        let words = words.split('\'').enumerate().flat_map(|(n, part)| match n % 2 {
+            0 => part.split_whitespace().collect(),
+            _ => vec![part],
+        });
+        std::fs::write(home.path().join("README.md"), "# Wolves\nThe wolf runs.\n").expect("the folder is ours");
+        node.text(words);
+    }
 }
 
 #[test]
@@ -271,6 +352,13 @@ fn a_second_process_on_a_data_directory_is_refused() {
     assert_eq!((code(&refused), text(&refused.stdout)), (1, ""));
     let told = text(&refused.stderr);
     assert!(told.contains("error") && told.contains("another process"), "{told}");
+    assert!(told.contains("what was acknowledged is kept"), "{told}");
+    let taken = node.url.rsplit(':').next().expect("a URL has a port");
+    let new = tempfile::tempdir().expect("a temporary folder");
+    let refused =
+        pelago(["serve", "--found", "--port", taken]).current_dir(new.path()).output().expect("the binary runs");
+    let told = text(&refused.stderr);
+    assert!(code(&refused) == 1 && told.contains("failed to listen") && !told.contains("is kept"), "{told}");
     assert_eq!(node.text(["agent", "ask", "counter:a", "1"]), "1\n", "the first one is unharmed");
 }
 

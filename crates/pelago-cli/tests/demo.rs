@@ -74,13 +74,17 @@ fn it_says_first_what_it_does_and_last_what_became_of_it() {
 
 #[test]
 fn what_cannot_be_read_is_refused_before_anything_starts() {
-    let empty = folder();
+    let (empty, other) = (folder(), folder());
+    let notes = other.path().join("notes.md");
+    fs::write(&notes, "mine\n").expect("a file");
+    let there = path(&notes);
     for (args, said) in [
         (&["demo"][..], "no PATH given"),
         (&["demo", "missing"], "missing cannot be read"),
         (&["demo", "."], "holds no file"),
         (&["demo", "/dev/null"], "neither a folder nor a file"),
         (&["demo", "/", "--report", "no/folder/report.md"], "is not there"),
+        (&["demo", "/", "--report", there], "is there already"),
     ] {
         let ended = program(empty.path()).args(args).current_dir(empty.path()).output().expect("the program runs");
         let error = text(&ended.stderr);
@@ -89,6 +93,7 @@ fn what_cannot_be_read_is_refused_before_anything_starts() {
         assert!(ended.stdout.is_empty());
     }
     assert_nothing_is_left(empty.path());
+    assert_eq!(fs::read_to_string(&notes).expect("it is there"), "mine\n");
 }
 
 #[test]

@@ -83,6 +83,17 @@ fn a_port_in_use_gives_way_with_a_notice() {
 }
 
 #[test]
+fn an_up_that_is_told_to_stop_says_what_it_waits_for() {
+    let home = Home::new();
+    let mut up = home.start(pelago(&["up", "1", "--port", "0", "--mesh-port", "0"]));
+    up.until_said("Ctrl-C stops the nodes");
+    up.signal(Signal::INT);
+    let said = up.until_said("stopping");
+    assert!(said.contains("stopping 1 node: ") && said.contains("Ctrl-C again"), "{said}");
+    assert_eq!(up.wait(), Some(0), "{}", home.logs());
+}
+
+#[test]
 fn a_node_that_dies_is_told_of_and_the_others_go_on_until_the_last() {
     let home = Home::new();
     let mut up = home.up(&["--port", "0", "--mesh-port", "0"]);

@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use pelago_core::record::{Node, NodeState, Task, Write};
+use pelago_core::record::{Message, Node, NodeState, Task, Write};
 use pelago_store::sqlite::{self, Reader};
 use tokio::sync::mpsc;
 
 use crate::{
     agents::Agents,
+    metrics::Metrics,
     raft::Told,
     scheduler::{self, Row},
     view,
@@ -27,6 +28,7 @@ pub(crate) struct Feed {
     pub(crate) scheduler: scheduler::Handle,
     pub(crate) view: view::Writer,
     pub(crate) reader: Arc<Reader>,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Feed {
@@ -74,7 +76,10 @@ impl Feed {
                 rows.push(Row::Task(Box::new(task)));
             }
             Write::Event(event) => self.waiters.told.wake(event.task, &()),
-            Write::Message(message) if message.buried.is_none() => self.agents.wake(&message.to),
+            Write::Message(message) => match &message.buried {
+                None => self.agents.wake(&message.to),
+                Some(reason) => self.buried(&message, reason),
+            },
             Write::Node(node) => {
                 match node.state {
                     NodeState::Up => rows.push(Row::NodeUp(node.holder(), node.offers.clone())),
@@ -83,11 +88,21 @@ impl Feed {
                 self.view.put(node);
             }
             Write::Agent { .. }
-            | Write::Message(_)
             | Write::MessageGone { .. }
             | Write::Reply(_)
             | Write::ReplyGone(_)
             | Write::TaskGone(_) => {}
+        }
+    }
+
+    /// Nobody waits for the reply to a message, so only this tells that it will never be handled. Every node hears of
+    /// it, and the one that has the agent in memory is the one that failed at it.
+    fn buried(&self, message: &Message, reason: &str) {
+        let Message { to, id, .. } = message;
+        if self.agents.is_active(to) {
+            self.metrics.messages_buried.inc();
+            let sender = &id.sender;
+            tracing::warn!(agent = %to, %sender, reason, "a message failed too often and is tried no more");
         }
     }
 }

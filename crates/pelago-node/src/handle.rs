@@ -33,7 +33,7 @@ use crate::{
     metrics::Metrics,
     raft::Consensus,
     scheduler,
-    services::NodeServices,
+    services::{self, NodeServices},
     view,
     waiters::{End, TaskWaiters},
 };
@@ -122,6 +122,17 @@ pub struct AgentFilter {
     pub limit: usize,
 }
 
+/// Which messages to list that could not be handled, in the order of their receivers.
+#[derive(Debug, Clone, Default)]
+pub struct BuriedFilter {
+    /// Only those to the agent at this address.
+    pub to: Option<String>,
+    /// Where to go on.
+    pub cursor: Option<String>,
+    /// At most so many; 1 to 1,000.
+    pub limit: usize,
+}
+
 /// A kind that some node of the mesh hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Declared {
@@ -169,6 +180,8 @@ pub struct Status {
     pub tasks: BTreeMap<&'static str, u64>,
     /// Undelivered messages.
     pub messages_waiting: u64,
+    /// Messages that could not be handled.
+    pub messages_buried: u64,
     /// Turns ever committed.
     pub turns: u64,
     /// Whether this node is stopping.
@@ -415,6 +428,7 @@ impl Handle {
                 (TaskState::Cancelled.name(), totals.tasks_cancelled),
             ]),
             messages_waiting: totals.messages_waiting,
+            messages_buried: totals.messages_buried,
             turns: totals.turns,
             draining: self.is_stopping(),
         })
@@ -465,6 +479,7 @@ impl Handle {
             let name = &address.agent.name;
             return Err(Error::WrongKey(format!("agent {name} has no inbox: ask it, or give it a task")));
         }
+        services::fits("the message", &payload)?;
         let namespace = address.agent.namespace.clone();
         let request = BodyHash::of(&address.agent, &payload);
         let idempotency = idempotency_key.map(|key| (IdempotencyKey { namespace, key }, request));
@@ -645,6 +660,23 @@ impl Handle {
         let page = self.read(move |view| view.agents(&filter, after.as_ref(), rows)).await?;
         let items = page.rows.into_iter().map(|agent| self.detail(agent, None)).collect();
         Ok(Page { items, next: page.next.map(|cursor| cursor.to_string()) })
+    }
+
+    /// Lists messages that failed too often and are tried no more.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] or [`Error::UnknownAgent`] for the address, [`Error::BadCursor`], [`Error::Store`].
+    pub async fn buried(&self, filter: BuriedFilter) -> Result<Page<record::Message>, Error> {
+        let BuriedFilter { to, cursor, limit } = filter;
+        let (after, rows) = (parse_cursor(cursor)?, page_rows(limit));
+        let find = |to: String| self.parts().services.find(&Name::default_namespace(), &to);
+        let to = to.map(find).transpose()?.map(|(address, _)| address.agent);
+        let read = self.read(move |view| match view.buried(to.as_ref(), after.as_ref(), rows) {
+            Err(sqlite::Error::Cursor(_)) => Ok(None),
+            page => page.map(Some),
+        });
+        let page = read.await?.ok_or(Error::BadCursor)?;
+        Ok(Page { items: page.rows, next: page.next.map(|cursor| cursor.to_string()) })
     }
 
     /// A keyed agent with its state.

@@ -29,6 +29,8 @@ pub struct Metrics {
     pub agents_active: Gauge,
     /// Deliveries refused because a mailbox was full.
     pub busy: Counter,
+    /// Messages that agents of this node failed at too often, and that are tried no more.
+    pub messages_buried: Counter,
     /// Answered HTTP requests.
     pub http_requests: Counter,
     /// Whether this node leads the mesh: 0 or 1.
@@ -52,6 +54,7 @@ impl Default for Metrics {
             attempts: Counter::default(),
             agents_active: Gauge::default(),
             busy: Counter::default(),
+            messages_buried: Counter::default(),
             http_requests: Counter::default(),
             leads: Gauge::default(),
             applied_index: Gauge::default(),
@@ -86,6 +89,8 @@ impl Metrics {
         all.register("task_attempts", "Attempts at tasks begun on this node", self.attempts.clone());
         all.register("agents_active", "Keyed agents in memory", self.agents_active.clone());
         all.register("mailbox_busy", "Deliveries refused because a mailbox was full", self.busy.clone());
+        let help = "Messages that agents of this node failed at too often";
+        all.register("messages_dead", help, self.messages_buried.clone());
         all.register("http_requests", "Answered HTTP requests", self.http_requests.clone());
         all.register("consensus_is_leader", "Whether this node leads the mesh", self.leads.clone());
         all.register("log_applied_index", "Last entry of the log applied here", self.applied_index.clone());

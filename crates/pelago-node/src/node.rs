@@ -297,6 +297,7 @@ impl Node {
             scheduler: scheduler.clone(),
             view: view_writer,
             reader: Arc::clone(&reader),
+            metrics: Arc::clone(&metrics),
         };
         lease.begin(proposed);
         // Given to this run while it was put together.

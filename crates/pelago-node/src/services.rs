@@ -75,10 +75,7 @@ impl NodeServices {
         wait: Duration,
         remember: Option<IdempotencyKey>,
     ) -> Result<Bytes, Error> {
-        if payload.len() > PAYLOAD_BYTES_MAX {
-            let bytes = payload.len();
-            return Err(Error::TooLarge(format!("the question has {bytes} bytes, more than {PAYLOAD_BYTES_MAX}")));
-        }
+        fits("the question", &payload)?;
         let remember = remember.map(|key| (key, BodyHash::of(&to.agent, &payload)));
         let deadline = tokio::time::Instant::now() + wait;
         let turn = self.router.ask(&to, placement, payload, remember, deadline);
@@ -92,6 +89,7 @@ impl NodeServices {
     /// # Errors
     /// When nobody can do it, or an option makes no sense.
     pub(crate) fn task(&self, to: Address, input: Bytes, request: TaskRequest) -> Result<NewTask, Error> {
+        fits("the task's input", &input)?;
         let view = self.view.get();
         let placement = view.placement(&to.agent.name)?;
         let node = to.node.as_ref().and_then(|name| view.named(name)).map(|node| node.id);
@@ -122,6 +120,17 @@ impl NodeServices {
             idempotency,
             body,
         })
+    }
+}
+
+/// The rules refuse what is larger than this too; but what is much larger does not even fit an entry of the log.
+///
+/// # Errors
+/// [`Error::TooLarge`].
+pub(crate) fn fits(what: &str, payload: &Bytes) -> Result<(), Error> {
+    match payload.len() {
+        0..=PAYLOAD_BYTES_MAX => Ok(()),
+        bytes => Err(Error::TooLarge(format!("{what} has {bytes} bytes, more than {PAYLOAD_BYTES_MAX}"))),
     }
 }
 

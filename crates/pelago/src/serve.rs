@@ -58,7 +58,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub host: Option<String>,
     /// A label of the node; repeat for more (mesh.labels)
-    #[arg(long = "label", value_name = "NAME=VALUE")]
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     pub labels: Vec<String>,
     /// Log level: error, warn, info, debug or trace (logging.level)
     #[arg(long, value_name = "LEVEL")]
@@ -76,6 +76,14 @@ pub struct ServeArgs {
 pub enum PrintAddr {
     /// One line of JSON.
     Json,
+}
+
+/// A label as it is written on a command line.
+fn label(text: &str) -> Result<String, &'static str> {
+    match text.split_once('=') {
+        Some(("", _)) | None => Err("a label is key=value, like zone=west"),
+        Some(_) => Ok(text.to_owned()),
+    }
 }
 
 /// A program that is a node with agents of its own.
@@ -100,8 +108,13 @@ pub enum Error {
         source: io::Error,
     },
     /// It did not get as far as to be ready.
-    #[error("failed to start: {}", chain(.0))]
-    Start(pelago_node::Error),
+    #[error("failed to start: {}", chain(.cause))]
+    Start {
+        /// Why.
+        cause: pelago_node::Error,
+        /// Whether its data directory was a node's before. Then it still is.
+        had_data: bool,
+    },
     /// It could not go on. What was acknowledged is kept.
     #[error("stopped: {}", chain(.0))]
     Node(pelago_node::Error),
@@ -125,6 +138,16 @@ impl Error {
     #[must_use]
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Config(_) | Self::NoKind { .. })
+    }
+
+    /// Whether the node holds what was acknowledged before it failed.
+    #[must_use]
+    pub fn has_data(&self) -> bool {
+        match self {
+            Self::Node(_) => true,
+            Self::Start { had_data, .. } => *had_data,
+            Self::Config(_) | Self::Listen { .. } | Self::System(_) | Self::NoKind { .. } => false,
+        }
     }
 }
 
@@ -170,9 +193,13 @@ async fn live(args: &ServeArgs, config: Config, kinds: Vec<Kind>) -> Result<Exit
     let listener = listener.map(TcpListener::into_std).transpose()?;
     let mut node_config = node_config(&config, http.as_deref());
     let mut announced = false;
+    // Where a directory says whose it is.
+    let had_data = config.store.dir.join("node").exists();
     loop {
         let node = tokio::select! {
-            node = Node::start(node_config.clone(), kinds.clone()) => node.map_err(Error::Start)?,
+            node = Node::start(node_config.clone(), kinds.clone()) => {
+                node.map_err(|cause| Error::Start { cause, had_data: had_data || announced })?
+            }
             // Nothing was begun that has to be ended.
             () = signals.next() => return Ok(ExitCode::SUCCESS),
         };
@@ -194,7 +221,8 @@ async fn live_once(signals: &mut Signals, mut node: Node, listener: Option<&StdL
     let api = match listener {
         Some(listener) => {
             let listener = TcpListener::from_std(listener.try_clone()?)?;
-            tokio::spawn(pelago_api::http::serve(listener, node.handle().clone(), stop_answering.clone()))
+            let limits = pelago_api::http::Limits::default();
+            tokio::spawn(pelago_api::http::serve(listener, node.handle().clone(), limits, stop_answering.clone()))
         }
         None => tokio::spawn(std::future::pending()),
     };

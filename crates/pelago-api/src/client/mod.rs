@@ -24,8 +24,8 @@ use request::{Request, agent_path};
 
 use crate::{
     model::{
-        Agent, AgentList, Cancel, Enqueued, Health, NewTask, NodeList, Payload, SendReceipt, Status, Task,
-        TaskEventList, TaskList, words,
+        Agent, AgentList, Cancel, DeadMessageList, Enqueued, Health, NewTask, NodeList, Payload, SendReceipt, Status,
+        Task, TaskEventList, TaskList, words,
     },
     problem::{Code, Problem},
 };
@@ -112,8 +112,15 @@ impl Error {
                 Problem::new(Code::Unreachable, detail, "is the node running, and is this its HTTP address?")
                     .with_next("pelago up")
             }
-            Self::NoAnswer { .. } => {
-                let hint = "the request may or may not take effect; repeat it with the same idempotency key";
+            Self::NoAnswer { source, .. } => {
+                let doubt = "the request may or may not take effect; repeat it with the same idempotency key";
+                let hint = match source.is_timeout() {
+                    true => doubt.to_owned(),
+                    // As the listener for links does with everybody who speaks HTTP.
+                    false => format!(
+                        "{doubt}; if it always hangs up, is this its mesh address rather than its HTTP address?"
+                    ),
+                };
                 Problem::new(Code::Unreachable, detail, hint).with_next("pelago status")
             }
             Self::BadAnswer { .. } => {
@@ -142,6 +149,17 @@ pub struct TaskQuery {
 pub struct AgentQuery {
     /// Only of this name.
     pub name: Option<String>,
+    /// Where to go on: `next` of the part before.
+    pub cursor: Option<String>,
+    /// At most so many; 1 to 1,000, 100 unless set.
+    pub limit: Option<usize>,
+}
+
+/// Which dead messages to list.
+#[derive(Debug, Clone, Default)]
+pub struct DeadMessageQuery {
+    /// Only those to the agent at this address.
+    pub agent: Option<String>,
     /// Where to go on: `next` of the part before.
     pub cursor: Option<String>,
     /// At most so many; 1 to 1,000, 100 unless set.
@@ -249,6 +267,19 @@ impl Client {
         let AgentQuery { name, cursor, limit } = query;
         let request = Request::get("/api/v1/agents")
             .with("name", name.as_deref())
+            .with("cursor", cursor.as_deref())
+            .with("limit", *limit);
+        self.document(request).await
+    }
+
+    /// Part of the list of messages that could not be handled.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn dead_messages(&self, query: &DeadMessageQuery) -> Result<DeadMessageList> {
+        let DeadMessageQuery { agent, cursor, limit } = query;
+        let request = Request::get("/api/v1/messages/dead")
+            .with("agent", agent.as_deref())
             .with("cursor", cursor.as_deref())
             .with("limit", *limit);
         self.document(request).await

@@ -1,4 +1,4 @@
-//! `/api/v1/agents`
+//! `/api/v1/agents` and `/api/v1/messages`
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use axum::{
     extract::{RawQuery, Request, State},
     http::StatusCode,
 };
-use pelago_node::handle::{AgentFilter, AskOptions};
+use pelago_node::handle::{AgentFilter, AskOptions, BuriedFilter};
 
 use super::{
     answer::{self, Answer},
@@ -15,7 +15,7 @@ use super::{
     path::Segment,
     query::Query,
 };
-use crate::model::{Agent, AgentList, SendReceipt};
+use crate::model::{Agent, AgentList, DeadMessage, DeadMessageList, SendReceipt};
 
 /// How long an ask waits unless told.
 const ASK_WAIT: Duration = Duration::from_secs(30);
@@ -38,6 +38,19 @@ pub(super) async fn show(State(app): State<Arc<App>>, Segment(address): Segment,
     let query = Query::parse(query.as_deref(), &["stale"])?;
     let detail = app.reading(&query).agent(&address).await?;
     Ok(answer::document(&Agent::from(detail)))
+}
+
+/// GET: part of the list of messages that could not be handled, of all agents or of one.
+pub(super) async fn dead_messages(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
+    let query = Query::parse(query.as_deref(), &["agent", "cursor", "limit", "stale"])?;
+    let filter = BuriedFilter {
+        to: query.text("agent").map(str::to_owned),
+        cursor: query.text("cursor").map(str::to_owned),
+        limit: query.limit()?,
+    };
+    let page = app.reading(&query).buried(filter).await?;
+    let items = page.items.into_iter().map(DeadMessage::from).collect();
+    Ok(answer::document(&DeadMessageList { items, next: page.next }))
 }
 
 /// POST: asks; the body is the question and the answer is the reply.

@@ -7,6 +7,8 @@
 //! ```
 //!
 //! A request under way has no deadline here: whoever drops the future of [`serve`] cuts off what is left.
+//!
+//! When all places are taken, some are left that are for probes alone: a node that is busy must not look dead.
 
 use std::{convert::Infallible, io, pin::pin, sync::Arc, time::Duration};
 
@@ -31,11 +33,36 @@ use tokio_util::{
 use tower_service::Service;
 
 use super::{app::App, failure::Failure, guard, router};
+use crate::problem::Code;
 
-/// Connections at a time. Further ones wait in the kernel's queue, where they cost nothing.
-const CONNECTIONS_MAX: usize = 1_024;
-/// How long a connection may be idle, and how long the head of a request may take.
-const HEAD_MAX: Duration = Duration::from_secs(30);
+/// How many connections there may be, and how long one may keep its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time that may ask anything.
+    pub connections_max: usize,
+    /// Further ones: they are answered once, and only if they are probes. Those beyond wait in the kernel's queue,
+    /// where they cost nothing.
+    pub probes_max: usize,
+    /// How long a connection may be idle, and how long the head of a request may take.
+    pub head_max: Duration,
+    /// How long a connection for probes may live, whatever it does.
+    pub probe_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 1_024,
+            probes_max: 128,
+            head_max: Duration::from_secs(30),
+            // Probers give up after a second or two themselves.
+            probe_max: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What is answered even when nothing else is.
+const PROBES: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
 /// The most that is buffered of a request's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// The pause after the system refuses a connection (out of file descriptors, mostly).
@@ -52,11 +79,11 @@ const REFUSALS_MAX: u32 = 100;
 ///
 /// # Cancel safety
 /// Dropping the future closes the listener and cuts off all connections. Requests may still take effect.
-pub async fn serve(listener: TcpListener, handle: Handle, stop: CancellationToken) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, handle: Handle, limits: Limits, stop: CancellationToken) -> io::Result<()> {
     let api = Api::new(handle, stop);
     let closing = CancellationToken::new();
     let mut connections = JoinSet::new();
-    let mut door = Door { listener, free: Arc::new(Semaphore::new(CONNECTIONS_MAX)), refusals: 0 };
+    let mut door = Door::new(listener, limits);
     let mut finished = pin!(api.finished());
     loop {
         let connection = tokio::select! {
@@ -76,19 +103,32 @@ pub async fn serve(listener: TcpListener, handle: Handle, stop: CancellationToke
 /// Where connections come in.
 struct Door {
     listener: TcpListener,
+    limits: Limits,
     free: Arc<Semaphore>,
+    for_probes: Arc<Semaphore>,
     refusals: u32,
 }
 
 impl Door {
+    fn new(listener: TcpListener, limits: Limits) -> Self {
+        let free = Arc::new(Semaphore::new(limits.connections_max));
+        let for_probes = Arc::new(Semaphore::new(limits.probes_max));
+        Self { listener, limits, free, for_probes, refusals: 0 }
+    }
+
     /// The next connection, once there is room for it. Cancel safe: a connection not returned was not taken.
     async fn next(&mut self) -> io::Result<Connection> {
-        let place = Arc::clone(&self.free).acquire_owned().await.expect("the semaphore is never closed");
+        // Whoever comes in has this place at least. Whether there is a better one is known only then.
+        let for_probes = Arc::clone(&self.for_probes).acquire_owned().await.expect("the semaphore is never closed");
         loop {
             match self.listener.accept().await {
                 Ok((stream, _from)) => {
                     self.refusals = 0;
-                    return Ok(Connection { stream, place });
+                    let place = match Arc::clone(&self.free).try_acquire_owned() {
+                        Ok(free) => Place::ForAll(free),
+                        Err(_all_taken) => Place::ForProbes(for_probes),
+                    };
+                    return Ok(Connection { stream, place, limits: self.limits });
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => self.refused(error).await?,
@@ -115,38 +155,70 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     [ConnectionAborted, ConnectionRefused, ConnectionReset].contains(&error.kind())
 }
 
-/// One client, and its place among [`CONNECTIONS_MAX`].
+/// One client.
 struct Connection {
     stream: TcpStream,
-    place: OwnedSemaphorePermit,
+    place: Place,
+    limits: Limits,
+}
+
+/// The place of a connection, free again once it is dropped.
+#[derive(Debug)]
+enum Place {
+    /// Of [`Limits::connections_max`].
+    ForAll(#[expect(dead_code, reason = "it is held, not read")] OwnedSemaphorePermit),
+    /// Of [`Limits::probes_max`].
+    ForProbes(#[expect(dead_code, reason = "it is held, not read")] OwnedSemaphorePermit),
 }
 
 impl Connection {
-    /// Answers requests until the client leaves, or `closing` is cancelled and the last answer is written.
+    /// Answers requests until the client leaves, its time is over, or `closing` is cancelled and the last answer is
+    /// written.
     async fn converse(self, api: Api, closing: CancellationToken) {
-        let Self { stream, place: _place } = self;
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection ended before it began");
-            return;
-        }
-        let service = service_fn(move |request| api.clone().answer(request));
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_MAX)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = closing.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                tokio::time::timeout(CLOSE_MAX, connection).await.unwrap_or(Ok(()))
+        let Self { stream, place, limits } = self;
+        match &place {
+            Place::ForAll(_) => {
+                converse(stream, limits.head_max, move |request| api.clone().answer(request), closing).await
             }
-        };
-        // Clients break connections off whenever they like; it is nobody's failure here.
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection broke off");
+            Place::ForProbes(_) => {
+                let only_probes = move |request| api.clone().answer_if_probe(request);
+                let conversation = converse(stream, limits.head_max, only_probes, closing);
+                // Whoever is too slow for its place loses it.
+                let _late = tokio::time::timeout(limits.probe_max, conversation).await;
+            }
         }
+    }
+}
+
+async fn converse<A>(
+    stream: TcpStream,
+    head_max: Duration,
+    answer: impl Fn(Request<Incoming>) -> A,
+    closing: CancellationToken,
+) where
+    A: Future<Output = Result<Response, Infallible>>,
+{
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection ended before it began");
+        return;
+    }
+    let service = service_fn(answer);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(head_max)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = closing.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(CLOSE_MAX, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    // Clients break connections off whenever they like; it is nobody's failure here.
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection broke off");
     }
 }
 
@@ -169,16 +241,26 @@ impl Api {
         self.app.counters.http_requests.inc();
         match admission {
             Ok(_under_way) => self.router.call(request.map(Body::new)).await,
-            Err(refusal) => Ok(turned_away(refusal)),
+            // Whoever is not let in has no business on this connection.
+            Err(refusal) => Ok(last(refusal.into_response())),
         }
+    }
+
+    /// The same on a connection for which there was no room.
+    async fn answer_if_probe(self, request: Request<Incoming>) -> Result<Response, Infallible> {
+        if is_probe(request.uri().path()) {
+            return self.answer(request).await.map(last);
+        }
+        self.app.counters.http_requests.inc();
+        let refusal = guard::check(&request).err().unwrap_or_else(no_room);
+        Ok(last(refusal.into_response()))
     }
 
     /// A place among the requests under way. Once the API is stopping there are places for probes only.
     fn admit(&self, path: &str) -> Result<TaskTrackerToken, Failure> {
         // The place is taken before the check, so that `finished` never misses a request that passed it.
         let place = self.under_way.token();
-        let is_probe = ["/livez", "/readyz", "/health", "/metrics"].contains(&path);
-        if is_probe || !self.app.stop.is_cancelled() { Ok(place) } else { Err(handle::Error::Stopping.into()) }
+        if is_probe(path) || !self.app.stop.is_cancelled() { Ok(place) } else { Err(handle::Error::Stopping.into()) }
     }
 
     /// Ready when the API is stopping and no request is under way.
@@ -189,10 +271,17 @@ impl Api {
     }
 }
 
-/// Whoever is not let in has no business on this connection.
-fn turned_away(refusal: Failure) -> Response {
-    let mut response = refusal.into_response();
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+fn is_probe(path: &str) -> bool {
+    PROBES.contains(&path)
+}
+
+fn no_room() -> Failure {
+    let hint = "nothing was done; try again in a second, or ask another node";
+    Failure::new(Code::NoRoom, "all connections of the node are taken", hint)
+}
+
+/// The last answer of its connection.
+fn last(mut response: Response) -> Response {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }

@@ -13,13 +13,15 @@
 //! | `/api/v1/agents` | GET | list of keyed agents |
 //! | `/api/v1/agents/{address}` | GET | one agent with its state |
 //! | `/api/v1/agents/{address}/ask`, `…/send` | POST | a question and its reply; a durable message |
+//! | `/api/v1/messages/dead` | GET | messages that could not be handled; `?agent=ADDRESS` |
 //! | `/api/v1/nodes`, `/api/v1/status` | GET | the mesh |
 //! | `/api/tasks` | POST | as `/api/v1/tasks` |
 //! | `/health`, `/livez`, `/readyz`, `/metrics` | GET | for probes and collectors |
 //!
 //! `{address}` is one segment: a `/` within it (`node/name`, or a key with slashes) is written `%2F`. Times to wait are
 //! written `30s`, `500ms`, `2m`, `1h`, or as a number of seconds; the API waits a minute at most. Bodies have 1 MiB at
-//! most. Every refusal is a [`Problem`](crate::problem::Problem).
+//! most. Every refusal is a [`Problem`](crate::problem::Problem). Who comes when all connections are taken is answered
+//! as a probe, or with 503.
 
 mod agents;
 mod answer;
@@ -45,7 +47,7 @@ use axum::{
 use self::{app::App, failure::Failure};
 use crate::problem::{Code, Problem};
 
-pub use listener::serve;
+pub use listener::{Limits, serve};
 
 fn router(app: Arc<App>) -> Router {
     Router::new()
@@ -58,6 +60,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/api/v1/agents/{address}", get(agents::show))
         .route("/api/v1/agents/{address}/ask", post(agents::ask))
         .route("/api/v1/agents/{address}/send", post(agents::send))
+        .route("/api/v1/messages/dead", get(agents::dead_messages))
         .route("/api/v1/nodes", get(mesh::nodes))
         .route("/api/v1/status", get(mesh::status))
         .route("/api/tasks", post(tasks::enqueue))
@@ -77,7 +80,7 @@ async fn no_resource(request: Request) -> Failure {
     } else if path.len() > 1 && path.ends_with('/') {
         "paths do not end with `/`"
     } else {
-        "the API begins with /api/v1: tasks, agents, nodes, status"
+        "the API begins with /api/v1: tasks, agents, messages, nodes, status"
     };
     Problem::new(Code::UnknownPath, format!("there is no {}", failure::excerpt(path)), hint).into()
 }

@@ -25,7 +25,7 @@ use super::{
     query::Query,
 };
 use crate::{
-    model::{Cancel, Enqueued, NewTask, Task, TaskEvent, TaskEventList, TaskList, words},
+    model::{Cancel, Enqueued, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList, words},
     problem::Code,
 };
 
@@ -34,6 +34,7 @@ const WORK_MS: RangeInclusive<u64> = 1..=86_400_000;
 /// A year.
 const DELAY_MS: RangeInclusive<u64> = 0..=31_536_000_000;
 const ATTEMPTS: RangeInclusive<u32> = 1..=1_000;
+const PRIORITIES: RangeInclusive<u8> = 0..=PRIORITY_MAX;
 
 const NEW_TASK: &[&str] =
     &["agent", "input", "prompt", "priority", "delay_ms", "attempts_max", "attempt_ms_max", "backoff_ms"];
@@ -174,7 +175,7 @@ fn input(body: &Bytes, new: &NewTask<'_>) -> Result<Bytes, Failure> {
 fn options(new: &NewTask<'_>) -> Result<TaskRequest, Failure> {
     let delay = within("delay_ms", new.delay_ms, &DELAY_MS)?;
     Ok(TaskRequest {
-        priority: new.priority,
+        priority: within("priority", new.priority, &PRIORITIES)?,
         delay: Duration::from_millis(delay.unwrap_or(0)),
         attempts_max: within("attempts_max", new.attempts_max, &ATTEMPTS)?,
         attempt_max: within("attempt_ms_max", new.attempt_ms_max, &WORK_MS)?.map(Duration::from_millis),

@@ -2,12 +2,12 @@
 
 use pelago_core::{
     id::{AgentId, Holder},
-    record::{self, Phase},
+    record::{self, MessageId, Phase},
 };
 use pelago_node::handle::AgentDetail;
 use serde::{Deserialize, Serialize};
 
-use super::{Payload, words};
+use super::{Payload, Timestamp, words};
 
 /// A keyed agent as it stands. Lists leave `state` out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,6 +72,45 @@ impl From<AgentDetail> for Agent {
 pub struct AgentList {
     /// The agents.
     pub items: Vec<Agent>,
+    /// The `cursor` of the next part; none at the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A message that its agent failed at too often. It is kept, and tried no more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadMessage {
+    /// The address of the agent that it was for.
+    pub to: String,
+    /// Who sent it: `agent ADDRESS`, `task ID`, or `client` and the number of the message.
+    pub from: String,
+    /// When it was sent.
+    pub sent: Timestamp,
+    /// Why the last try failed.
+    pub reason: String,
+    /// What it says.
+    pub message: Payload,
+}
+
+impl From<record::Message> for DeadMessage {
+    fn from(row: record::Message) -> Self {
+        let record::Message { to, id, payload, sent, buried } = row;
+        let MessageId { sender, generation: _, seq: _ } = id;
+        Self {
+            to: to.to_string(),
+            from: sender.to_string(),
+            sent: sent.into(),
+            reason: buried.unwrap_or_default(),
+            message: payload.into(),
+        }
+    }
+}
+
+/// Dead messages, in the order of the agents they were for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadMessageList {
+    /// The messages.
+    pub items: Vec<DeadMessage>,
     /// The `cursor` of the next part; none at the end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,

@@ -14,10 +14,10 @@ pub mod words;
 
 use serde::Serialize;
 
-pub use agent::{Agent, AgentList, SendReceipt};
+pub use agent::{Agent, AgentList, DeadMessage, DeadMessageList, SendReceipt};
 pub use node::{Health, HealthAgents, HealthMesh, Liveness, Node, NodeList, Offer, Readiness, Status};
 pub use payload::Payload;
-pub use task::{Cancel, Enqueued, Happening, NewTask, Task, TaskEvent, TaskEventList, TaskList};
+pub use task::{Cancel, Enqueued, Happening, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList};
 pub use time::Timestamp;
 
 pub use crate::problem::Problem;
@@ -37,6 +37,7 @@ macro_rules! documents {
 documents![
     Agent,
     AgentList,
+    DeadMessageList,
     Enqueued,
     Health,
     Liveness,

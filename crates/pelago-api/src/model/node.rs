@@ -147,6 +147,9 @@ pub struct Status {
     pub tasks: BTreeMap<String, u64>,
     /// Undelivered messages.
     pub messages_waiting: u64,
+    /// Messages that could not be handled.
+    #[serde(default)]
+    pub messages_dead: u64,
     /// Turns ever committed.
     pub turns: u64,
     /// The nodes, by name.
@@ -173,6 +176,7 @@ impl From<handle::Status> for Status {
             agents_active,
             tasks,
             messages_waiting,
+            messages_buried,
             turns,
             draining,
         } = status;
@@ -198,6 +202,7 @@ impl From<handle::Status> for Status {
             agents_active,
             tasks: tasks.into_iter().map(|(state, count)| (state.to_owned(), count)).collect(),
             messages_waiting,
+            messages_dead: messages_buried,
             turns,
             nodes,
         }

@@ -13,6 +13,9 @@ use serde_json::value::RawValue;
 use super::{Payload, Timestamp, words};
 use crate::text;
 
+/// The priority of a task that everything else comes before.
+pub const PRIORITY_MAX: u8 = 9;
+
 /// A task to be. Unset options come from the node's configuration.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,7 +29,7 @@ pub struct NewTask<'a> {
     /// The same as a text; not together with `input`.
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     pub prompt: Option<Cow<'a, str>>,
-    /// 0 is the most urgent.
+    /// 0 is the most urgent, 4 the usual, [`PRIORITY_MAX`] the least urgent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
     /// How long to wait before the first attempt.

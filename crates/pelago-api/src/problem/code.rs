@@ -118,6 +118,8 @@ codes! {
     Unreachable = 2031, 503, Maybe, "no node answers";
     /// Something answered that is not a node, or a node of another version.
     BadAnswer = 2032, 502, Never, "the answer cannot be read";
+    /// All connections that a node has are taken.
+    NoRoom = 2033, 503, Soon, "the node has no connection left";
 }
 
 /// Whether the same request may succeed later.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pelago_api::{
-    client::{AgentQuery, Error, TaskQuery},
+    client::{AgentQuery, DeadMessageQuery, Error, TaskQuery},
     model::{Happening, NewTask},
 };
 use pelago_core::record::TaskState;
@@ -109,6 +109,41 @@ async fn a_message_is_handled_once_however_often_it_is_sent() {
     tokio::time::timeout(Duration::from_secs(20), handled).await.expect("the message is handled");
     let sum = client.ask("counter:a b/ü%2F", "2", None, None).await.expect("the agent replies");
     assert_eq!(sum.json(), "42");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_failed_too_often_is_listed_and_counted() {
+    let world = World::start().await;
+    let client = &world.client;
+    for address in ["counter:a", "counter:b"] {
+        // Nothing to add, or no number: each fails, however often it is tried.
+        client.send(address, "0", None).await.expect("it is durable");
+        client.send(address, "\"five\"", None).await.expect("it is durable");
+    }
+    let buried = async { while client.status().await.expect("the node is there").messages_dead < 4 {} };
+    tokio::time::timeout(Duration::from_secs(60), buried).await.expect("they are given up");
+    assert_eq!(client.status().await.expect("the node is there").messages_waiting, 0);
+    assert_eq!(world.node.handle().metrics().messages_buried.get(), 4);
+    assert!(client.metrics().await.expect("the node is there").contains("pelago_messages_dead_total 4"));
+
+    let of_one = DeadMessageQuery { agent: Some("counter:b".into()), ..DeadMessageQuery::default() };
+    let list = client.dead_messages(&of_one).await.expect("the agent is declared");
+    let mut told: Vec<_> = list.items.iter().map(|dead| (dead.message.json(), dead.to.as_str())).collect();
+    told.sort_unstable();
+    assert_eq!((told, list.next), (vec![("\"five\"", "counter:b"), ("0", "counter:b")], None));
+    let nothing = list.items.iter().find(|dead| dead.message.json() == "0").expect("it is listed");
+    assert!(nothing.reason.contains("nothing to add") && nothing.from.starts_with("client "), "{nothing:?}");
+
+    let mut query = DeadMessageQuery { limit: Some(3), ..DeadMessageQuery::default() };
+    let first = client.dead_messages(&query).await.expect("no cursor is needed");
+    query.cursor = first.next;
+    let rest = client.dead_messages(&query).await.expect("the cursor was given out");
+    assert_eq!((first.items.len(), rest.items.len(), rest.next), (3, 1, None));
+    let foreign = DeadMessageQuery { agent: Some("counter:a".into()), ..query };
+    assert!(client.dead_messages(&foreign).await.is_err(), "the cursor is of another list");
+    world.get("/api/v1/messages/dead?cursor=zz", "Host: localhost\r\n").await.problem(400, "PLG-2010");
+    world.get("/api/v1/messages/dead?agent=conter:a", "Host: localhost\r\n").await.problem(404, "PLG-2004");
     world.end().await;
 }
 

@@ -1,6 +1,7 @@
 //! The API at its edges: a real node, a real listener, requests good and bad.
 #![forbid(unsafe_code)]
 
+mod crowded;
 mod elsewhere;
 mod guarded;
 mod life;

@@ -19,6 +19,7 @@ async fn a_bad_body_is_told_what_is_wrong_with_it() {
         (r#"{"agent": "echo", "colour": 1}"#, "PLG-2003", "field `colour` is unknown", "agent, input"),
         (r#"{"agent": 5}"#, "PLG-2003", "field `agent`: invalid type: integer `5`", "agent"),
         (r#"{"agent": "echo", "priority": 256}"#, "PLG-2003", "field `priority`", "priority"),
+        (r#"{"agent": "echo", "priority": 10}"#, "PLG-2003", "field `priority` may not be 10", "from 0 to 9"),
         (r#"{"agent": "echo", "prompt": 5}"#, "PLG-2003", "field `prompt`", "prompt"),
         (r#"{"agent": "echo", "delay_ms": -1}"#, "PLG-2003", "field `delay_ms`", "delay_ms"),
         (r#"{"agent": "echo", "attempts_max": 0}"#, "PLG-2003", "may not be 0", "from 1 to 1000"),
@@ -115,6 +116,15 @@ async fn a_body_must_be_json_and_not_huge() {
     assert_eq!(world.post("/api/v1/agents/echo/ask", &largest).await.body.len(), 512 << 10);
     let larger = format!("{{\"agent\": \"echo\", \"prompt\": \"{}\"}}", "x".repeat(600 << 10));
     world.post("/api/v1/tasks", &larger).await.problem(413, "PLG-2021");
+    // Too large for the log itself, and just below what is read of a body.
+    let nearly_all = format!("\"{}\"", "x".repeat((1020 << 10) - 2));
+    for target in ["/api/v1/agents/echo/ask", "/api/v1/agents/counter:a/ask", "/api/v1/agents/counter:a/send"] {
+        let (detail, _) = world.post(target, &nearly_all).await.problem(413, "PLG-2021");
+        assert!(detail.contains("1044480 bytes, more than 524288"), "{target}: {detail}");
+    }
+    let task = format!("{{\"agent\": \"echo\", \"input\": {nearly_all}}}");
+    let (detail, _) = world.post("/api/v1/tasks", &task).await.problem(413, "PLG-2021");
+    assert!(detail.contains("more than 524288"), "{detail}");
     let huge = format!("\"{}\"", "x".repeat(8 << 20));
     world.post("/api/v1/tasks", &huge).await.problem(413, "PLG-2014");
     world.end().await;

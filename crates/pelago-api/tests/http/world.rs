@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use pelago_api::{client::Client, http};
+use pelago_api::{
+    client::Client,
+    http::{self, Limits},
+};
 use pelago_core::{agent, id::Name, record::RetryPolicy, task};
 use pelago_node::{Agent, Config, Fault, Node, Timing, Turn, metrics::Metrics};
 use serde::{Deserialize, Serialize};
@@ -87,6 +90,10 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn start() -> Self {
+        Self::start_within(Limits::default()).await
+    }
+
+    pub(crate) async fn start_within(limits: Limits) -> Self {
         let directory = tempfile::tempdir().expect("there is room for a directory");
         let kinds = vec![
             pelago_node::keyed::<Counter>("counter"),
@@ -97,7 +104,7 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(http::serve(listener, node.handle().clone(), stop.clone()));
+        let serving = tokio::spawn(http::serve(listener, node.handle().clone(), limits, stop.clone()));
         let client = Client::new(&format!("http://127.0.0.1:{port}"));
         Self { client, node, port, stop, serving, _directory: directory }
     }

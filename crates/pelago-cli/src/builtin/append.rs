@@ -7,12 +7,21 @@
 use pelago::{Agent, Fault, Kind, Turn};
 use serde::{Deserialize, Serialize};
 
+use super::About;
+
 #[derive(Default, Serialize, Deserialize)]
 struct Append {
     length: u64,
     /// Of the numbers so far, in order; empty before the first.
     hash: String,
 }
+
+pub(super) const ABOUT: About = About {
+    agent: "append:KEY",
+    takes: "an integer",
+    replies: "how many numbers it has taken, and the hash of those before",
+    example: "pelago agent ask append:a 7",
+};
 
 pub(super) fn kind() -> Kind {
     pelago::keyed::<Append>("append")

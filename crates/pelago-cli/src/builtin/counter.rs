@@ -6,10 +6,19 @@
 use pelago::{Agent, Fault, Kind, Turn};
 use serde::{Deserialize, Serialize};
 
+use super::About;
+
 #[derive(Default, Serialize, Deserialize)]
 struct Counter {
     count: i64,
 }
+
+pub(super) const ABOUT: About = About {
+    agent: "counter:KEY",
+    takes: "an integer to add; 1 if nothing is said",
+    replies: "the sum",
+    example: "pelago agent ask counter:a 5",
+};
 
 pub(super) fn kind() -> Kind {
     pelago::keyed::<Counter>("counter")

@@ -6,8 +6,17 @@
 use pelago::{Agent, Fault, Kind, Turn};
 use serde::{Deserialize, Serialize};
 
+use super::About;
+
 #[derive(Default, Serialize, Deserialize)]
 struct Flaky;
+
+pub(super) const ABOUT: About = About {
+    agent: "flaky",
+    takes: "how many attempts of its task fail",
+    replies: "how many it took",
+    example: "pelago task run flaky 2 --wait",
+};
 
 pub(super) fn kind() -> Kind {
     pelago::pool::<Flaky>("flaky")

@@ -12,10 +12,73 @@ mod reader;
 mod sleeper;
 
 use pelago::Kind;
+use pelago_api::model::Document;
+use serde::Serialize;
+
+use crate::output::facts;
+
+/// What whoever wants to talk to an agent has to know.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct About {
+    /// `NAME`, or `NAME:KEY` if it has keys.
+    agent: &'static str,
+    takes: &'static str,
+    replies: &'static str,
+    /// A command to try.
+    example: &'static str,
+}
+
+/// What `pelago help agents` shows.
+#[derive(Serialize)]
+pub(crate) struct Builtins {
+    items: [About; 6],
+}
+
+impl Document for Builtins {
+    const KIND: &'static str = "BuiltinAgents";
+}
+
+impl Builtins {
+    pub(crate) fn all() -> Self {
+        let items = [append::ABOUT, counter::ABOUT, echo::ABOUT, flaky::ABOUT, reader::ABOUT, sleeper::ABOUT];
+        Self { items }
+    }
+
+    /// A paragraph an agent.
+    pub(crate) fn text(&self) -> String {
+        let about = |about: &About| {
+            let About { agent, takes, replies, example } = about;
+            facts(
+                [("agent", agent), ("takes", takes), ("replies", replies), ("try", example)]
+                    .map(|(name, value)| (name, (*value).to_owned())),
+            )
+        };
+        self.items.iter().map(about).collect::<Vec<_>>().join("\n")
+    }
+
+    #[cfg(test)]
+    pub(crate) fn examples(&self) -> impl Iterator<Item = &'static str> {
+        self.items.iter().map(|about| about.example)
+    }
+}
 
 /// All of them.
 pub(crate) fn kinds() -> Vec<Kind> {
     let mut kinds = vec![append::kind(), counter::kind(), echo::kind(), flaky::kind(), reader::kind(), sleeper::kind()];
     kinds.extend(crew::kinds());
     kinds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_agent_tells_what_it_takes_and_replies() {
+        let told = Builtins::all();
+        let names = told.items.iter().map(|about| about.agent.split(':').next().unwrap_or(about.agent).to_owned());
+        let hosted: Vec<String> = kinds().iter().map(|kind| kind.name().to_string()).collect();
+        assert_eq!(names.collect::<Vec<_>>(), hosted);
+        assert!(told.text().contains("takes    how many attempts of its task fail\n"), "{}", told.text());
+    }
 }

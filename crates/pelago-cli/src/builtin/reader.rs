@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use pelago::{Agent, Fault, Kind, Turn};
 use serde::{Deserialize, Serialize};
 
+use super::About;
 use crate::report::{
     files::{self, Outcome},
     reading::Reading,
@@ -14,6 +15,13 @@ use crate::report::{
 
 #[derive(Default, Serialize, Deserialize)]
 struct Reader;
+
+pub(super) const ABOUT: About = About {
+    agent: "reader",
+    takes: "{\"path\": FILE}, a text file where a node runs",
+    replies: "its size, outline, terms and key sentences",
+    example: "pelago agent ask reader '{\"path\": \"README.md\"}'",
+};
 
 pub(super) fn kind() -> Kind {
     pelago::pool::<Reader>("reader")

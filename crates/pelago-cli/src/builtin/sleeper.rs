@@ -6,11 +6,20 @@ use std::time::Duration;
 use pelago::{Agent, Fault, Kind, Turn};
 use serde::{Deserialize, Serialize};
 
+use super::About;
+
 /// How many times it reports.
 const REPORTS: u32 = 4;
 
 #[derive(Default, Serialize, Deserialize)]
 struct Sleeper;
+
+pub(super) const ABOUT: About = About {
+    agent: "sleeper",
+    takes: "milliseconds to sleep",
+    replies: "the same, once they are over",
+    example: "pelago task run sleeper 500 --wait",
+};
 
 pub(super) fn kind() -> Kind {
     pelago::pool::<Sleeper>("sleeper")

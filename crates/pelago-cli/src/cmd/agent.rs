@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pelago_api::{
-    client::{AgentQuery, Client},
-    model::{Agent, AgentList, Document, Payload, words},
+    client::{AgentQuery, Client, DeadMessageQuery},
+    model::{Agent, AgentList, DeadMessage, DeadMessageList, Document, Payload, words},
 };
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use super::paging::Paging;
 use crate::{
     exit::Exit,
     input::{self, Input},
-    output::{Error, Output, columns},
+    output::{Error, Output, columns, one_line},
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -31,6 +31,11 @@ pub(crate) enum AgentCommand {
     /// It is handled exactly once, however long that takes. There is no reply.
     #[command(after_long_help = SEND_EXAMPLES)]
     Send(SendArgs),
+    /// List messages that an agent failed at too often
+    ///
+    /// They are kept and tried no more. What a message was meant to do can be sent again.
+    #[command(after_long_help = DEAD_EXAMPLES)]
+    Dead(DeadArgs),
 }
 
 const LS_EXAMPLES: &str = "\
@@ -57,6 +62,12 @@ const SEND_EXAMPLES: &str = "\
 Examples:
   pelago agent send counter:a 5
   pelago agent send counter:a 5 --key order-18";
+
+const DEAD_EXAMPLES: &str = "\
+Examples:
+  pelago agent dead
+  pelago agent dead counter:a
+  pelago agent dead --all -o json | jq -r '.items[].message'";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct LsArgs {
@@ -90,6 +101,15 @@ pub(crate) struct SendArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct DeadArgs {
+    /// Only messages to this agent: NAME:KEY
+    #[arg(value_name = "ADDRESS")]
+    address: Option<String>,
+    #[command(flatten)]
+    paging: Paging,
+}
+
+#[derive(Debug, clap::Args)]
 struct MessageArgs {
     /// The agent: NAME, NAME:KEY or NODE/NAME[:KEY]
     #[arg(value_name = "ADDRESS")]
@@ -119,6 +139,7 @@ pub(super) async fn run(command: AgentCommand, client: &Client, output: Output) 
         AgentCommand::State(args) => state(&args, client, output).await?,
         AgentCommand::Ask(args) => ask(&args, client, output).await?,
         AgentCommand::Send(args) => send(&args.message, client, output).await?,
+        AgentCommand::Dead(args) => dead(args, client, output).await?,
     }
     Ok(Exit::Done)
 }
@@ -137,7 +158,9 @@ async fn ls(args: LsArgs, client: &Client, output: Output) -> Result<(), Error> 
     match (&list.next, list.items.is_empty(), name) {
         (Some(_), _, _) => output.note("there are more; see them with --all"),
         (None, true, Some(name)) => output.note(&format!("no agent of the name {name} has had a turn yet")),
-        (None, true, None) => output.note("no agents yet; try: pelago agent ask counter:a 1"),
+        (None, true, None) => output.note(
+            "no agents yet; try: pelago agent ask counter:a 1\nwhat the built-in agents take and reply: pelago help agents",
+        ),
         (None, false, _) => {}
     }
     Ok(())
@@ -192,6 +215,34 @@ async fn send(message: &MessageArgs, client: &Client, output: Output) -> Result<
         false => "sent: it will be handled exactly once",
     });
     Ok(())
+}
+
+async fn dead(args: DeadArgs, client: &Client, output: Output) -> Result<(), Error> {
+    let DeadArgs { address, paging } = args;
+    let (items, next) = paging
+        .gather(async |cursor, limit| {
+            let query = DeadMessageQuery { agent: address.clone(), cursor, limit: Some(limit) };
+            let DeadMessageList { items, next } = client.dead_messages(&query).await?;
+            Ok((items, next))
+        })
+        .await?;
+    let list = DeadMessageList { items, next };
+    output.document(&list, |list| {
+        columns(["TO", "FROM", "SENT", "MESSAGE", "REASON"], list.items.iter().map(dead_row))
+    })?;
+    if list.next.is_some() {
+        output.note("there are more; see them with --all");
+    } else if list.items.is_empty() {
+        output.note("no message failed too often");
+    } else {
+        output.note("they are tried no more; once the reason is mended, send again what matters: pelago agent send");
+    }
+    Ok(())
+}
+
+fn dead_row(message: &DeadMessage) -> [String; 5] {
+    let DeadMessage { to, from, sent, reason, message } = message;
+    [to.clone(), from.clone(), sent.to_string(), one_line(message.json()), one_line(reason)]
 }
 
 fn read_input(message: &MessageArgs, output: Output) -> Result<String, Error> {

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use hdrhistogram::Histogram;
-use pelago_api::client::Client;
 use pelago_core::record::PAYLOAD_BYTES_MAX;
 use serde::Serialize;
 
@@ -18,6 +17,7 @@ use self::{
     figures::{Figures, latencies},
     target::{Answer, Target},
 };
+use super::request::client_of;
 use crate::{
     exit::Exit,
     output::{Error, Output},
@@ -72,7 +72,7 @@ pub(super) enum What {
 }
 
 pub(super) async fn run(args: BenchArgs, urls: &[String], output: Output) -> Result<Exit, Error> {
-    let http = || Client::of(urls.iter().map(String::as_str));
+    let http = || client_of(urls);
     let target = if args.http { Target::Http(http()) } else { Target::link(urls, http).await? };
     let begin = Instant::now() + Duration::from_secs(args.warm_up.into());
     let end = begin + Duration::from_secs(args.seconds.into());

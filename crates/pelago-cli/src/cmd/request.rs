@@ -28,7 +28,7 @@ pub(crate) enum Request {
 }
 
 pub(crate) async fn run(request: Request, urls: &[String], output: Output) -> Result<Exit, Error> {
-    let client = Client::of(urls.iter().map(String::as_str));
+    let client = client_of(urls);
     match request {
         Request::Status => status::run(&client, output).await,
         Request::Node(command) => node::run(command, &client, output).await,
@@ -36,4 +36,11 @@ pub(crate) async fn run(request: Request, urls: &[String], output: Output) -> Re
         Request::Task(command) => task::run(command, &client, output).await,
         Request::Bench(args) => bench::run(args, urls, output).await,
     }
+}
+
+/// A client of whichever of the nodes answers. An address without a scheme is one of HTTP.
+pub(super) fn client_of(urls: &[String]) -> Client {
+    let urls: Vec<_> =
+        urls.iter().map(|url| if url.contains("://") { url.clone() } else { format!("http://{url}") }).collect();
+    Client::of(urls.iter().map(String::as_str))
 }

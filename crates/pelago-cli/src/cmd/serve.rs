@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use pelago_api::problem::Problem;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::{builtin, exit::Exit, output::Output, problem};
 
@@ -23,6 +24,7 @@ pub(crate) struct ServeCommand {
 }
 
 pub(crate) fn run(args: &pelago::ServeArgs, output: Output) -> ExitCode {
+    raise_file_limit();
     let error = match pelago::serve(args, builtin::kinds()) {
         Ok(code) => return code,
         Err(error) => error,
@@ -38,9 +40,17 @@ pub(crate) fn run(args: &pelago::ServeArgs, output: Output) -> ExitCode {
     Exit::of(&problem).into()
 }
 
+/// Lets this process have as many connections and files as it may: the soft limit of most systems is less than the
+/// connections that a node takes.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // A node that may have no more makes do with what it has.
+    let _kept = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+}
+
 fn of_node(error: &pelago::Error) -> Problem {
     match error.is_usage() {
         true => problem::not_to_be_had(error.to_string()),
-        false => problem::node_ended(error.to_string()),
+        false => problem::node_ended(error.to_string(), error.has_data()),
     }
 }

@@ -26,6 +26,9 @@ pub(super) async fn run(client: &Client, output: Output) -> Result<Exit, Error> 
     if tasks(&status, TaskState::Dead) > 0 {
         output.note("next: pelago task ls --state dead");
     }
+    if status.messages_dead > 0 {
+        output.note("next: pelago agent dead");
+    }
     Ok(Exit::Done)
 }
 
@@ -59,7 +62,10 @@ fn problems(status: &Status) -> Vec<String> {
         match node.state {
             NodeState::Up if node.linked => {}
             NodeState::Up => problems.push(format!("node {} has no link with {}", status.node, node.name)),
-            NodeState::Expired => problems.push(format!("node {} has expired: it does not answer the mesh", node.name)),
+            NodeState::Expired => problems.push(format!(
+                "node {} has expired: the run that began {} does not answer, and its work went to others",
+                node.name, node.registered
+            )),
         }
     }
     if status.quorum && status.can_lose == 0 && status.voters.len() > 2 {
@@ -74,20 +80,27 @@ fn problems(status: &Status) -> Vec<String> {
         1 => problems.push("1 task is dead".to_owned()),
         dead => problems.push(format!("{dead} tasks are dead")),
     }
+    match status.messages_dead {
+        0 => {}
+        1 => problems.push("1 message failed too often and is tried no more".to_owned()),
+        dead => problems.push(format!("{dead} messages failed too often and are tried no more")),
+    }
     problems
 }
 
 fn nodes(status: &Status) -> String {
     let up = status.nodes.iter().filter(|node| node.state == NodeState::Up).count();
     let leader = status.leader.as_deref().unwrap_or("nobody");
-    format!("{up} up, {leader} leads (term {}), {}", status.term, can_lose(status))
+    format!("{up} up, {leader} leads (term {}); {}", status.term, can_lose(status))
 }
 
 /// How many may go before nothing can be written.
 pub(super) fn can_lose(status: &Status) -> String {
     match status.can_lose {
-        0 => "none of them can be lost".to_owned(),
-        many => format!("{many} of them can be lost"),
+        0 if status.nodes.len() == 1 => "while it is away, nothing can be written".to_owned(),
+        0 => "if a voter is lost, nothing can be written".to_owned(),
+        1 => "any one of them may be lost, and the mesh goes on".to_owned(),
+        many => format!("any {many} of them may be lost, and the mesh goes on"),
     }
 }
 
@@ -150,7 +163,7 @@ mod tests {
         let expected = "\
 mesh    pelago (f00d)
 node    n1 answers, version 0.1.0
-nodes   3 up, n1 leads (term 4), 1 of them can be lost
+nodes   3 up, n1 leads (term 4); any one of them may be lost, and the mesh goes on
 voters  n1, n2, n3
 agents  2 active here, 12 turns, 0 messages waiting
 tasks   0 queued, 0 running, 7 done, 0 dead, 0 cancelled
@@ -178,6 +191,7 @@ log     90 of 90 entries applied here
             status["nodes"][1]["state"] = "expired".into();
             status["nodes"][2]["linked"] = false.into();
             status["tasks"]["dead"] = 2.into();
+            status["messages_dead"] = 1.into();
             status["applied_index"] = 90.into();
             status["last_index"] = 2_000.into();
         }));
@@ -187,10 +201,11 @@ log     90 of 90 entries applied here
             [
                 "no majority of the voters answers: nothing can be written",
                 "no node leads, as far as this one knows",
-                "node n2 has expired: it does not answer the mesh",
+                "node n2 has expired: the run that began 2024-01-15T10:30:00.000Z does not answer, and its work went to others",
                 "node n1 has no link with n3",
                 "node n1 is 1910 entries behind the log",
                 "2 tasks are dead",
+                "1 message failed too often and is tried no more",
             ]
         );
     }

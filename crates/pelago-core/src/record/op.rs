@@ -2,7 +2,7 @@
 //!
 //! An op carries everything it needs, randomness included (ids, jitter), because every voter must decide it alike.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 
@@ -166,6 +166,16 @@ pub enum Sender {
     Task(TaskId),
     /// A client, which chose the number.
     Client(u128),
+}
+
+impl fmt::Display for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(agent) => write!(f, "agent {agent}"),
+            Self::Task(task) => write!(f, "task {task}"),
+            Self::Client(id) => write!(f, "client {id:032x}"),
+        }
+    }
 }
 
 /// A durable message from a client. Sent twice it arrives once if it has an idempotency key; else a second delivery

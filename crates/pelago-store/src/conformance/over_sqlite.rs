@@ -49,8 +49,7 @@ impl<A: FnMut(u64, LogTime, Vec<Op>) -> Vec<Outcome>> Subject for OverSqlite<A> 
     }
 
     fn buried(&self, to: &AgentId) -> Vec<Message> {
-        let all = self.view(|view| view.buried(u32::MAX));
-        all.into_iter().filter(|message| message.to == *to).collect()
+        self.view(|view| view.buried(Some(to), None, u32::MAX)).rows
     }
 
     fn reply(&self, key: &IdempotencyKey) -> Option<Reply> {

@@ -6,10 +6,10 @@ use pelago_core::{
     record::{Agent, IdempotencyKey, Message, Node, Reply, Task, TaskEvent, TaskState},
     time::LogTime,
 };
-use rusqlite::{Params, Row, params};
+use rusqlite::{Params, Row, ToSql, params};
 
 use super::{
-    column::{Columns, number, time, wide},
+    column::{self, Columns, number, time, wide},
     cursor::Cursor,
     error::Error,
     reader::View,
@@ -145,18 +145,53 @@ impl View<'_> {
         self.all(SQL, params, row::message)
     }
 
-    /// The first messages that could not be handled, in the order of their receivers.
+    /// Messages that could not be handled, in the order of their receivers; only those of one if it is given.
     ///
     /// # Errors
-    /// What the database says.
-    pub fn buried(&self, rows_max: u32) -> Result<Vec<Message>, Error> {
+    /// [`Error::Cursor`] when `after` is of another list, else what the database says.
+    pub fn buried<'a>(
+        &self,
+        to: Option<&'a AgentId>,
+        after: Option<&'a Cursor>,
+        rows_max: u32,
+    ) -> Result<Page<Message>, Error> {
         const SQL: &str = concat!(
             "SELECT ",
             message_columns!(),
             " FROM messages WHERE buried IS NOT NULL
-              ORDER BY namespace, name, key, sender, generation, seq LIMIT ?1"
+              AND (namespace, name, key, sender, generation, seq) > (?1, ?2, ?3, ?4, ?5, ?6)
+              AND (namespace, name, key) <= (?7, ?8, ?9)
+              ORDER BY namespace, name, key, sender, generation, seq LIMIT ?10"
         );
-        self.all(SQL, [rows_max], row::message)
+        let parts = |id: &'a AgentId| [id.namespace.as_str(), id.name.as_str(), id.key_str()];
+        let only = to.map(parts);
+        // The last character of ASCII is above every namespace.
+        let [last_namespace, last_name, last_key] = only.unwrap_or(["\u{7f}", "", ""]);
+        let first = only.unwrap_or_default();
+        let ([namespace, name, key], sender, generation, seq) = match after {
+            None => (first, "", 0, 0),
+            Some(after) => {
+                let number = |text: &str| text.parse::<i64>().map_err(|_no_number| after.refused());
+                let [namespace, name, key, sender, generation, seq] = after.texts()?;
+                let agent = [namespace, name, key];
+                if only.is_some_and(|only| only != agent) {
+                    return Err(after.refused());
+                }
+                (agent, sender, number(generation)?, number(seq)?)
+            }
+        };
+        let upto = params![last_namespace, last_name, last_key, ask(rows_max)];
+        let from = params![namespace, name, key, sender, generation, seq];
+        let params: Vec<&dyn ToSql> = from.iter().chain(upto).copied().collect();
+        let rows = self.all(SQL, params.as_slice(), row::message)?;
+        Ok(Page::of(rows, rows_max, |message| {
+            let Message { to, id, .. } = message;
+            let mut sender = String::new();
+            column::sender(&id.sender, &mut sender);
+            let [generation, seq] = [id.generation, id.seq].map(|n| number(n).to_string());
+            let parts = [to.namespace.as_str(), to.name.as_str(), to.key_str(), &sender, &generation, &seq];
+            Cursor::of(&parts.map(str::as_bytes))
+        }))
     }
 
     /// Agents with messages in their inbox, and how many.

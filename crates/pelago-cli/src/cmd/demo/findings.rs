@@ -231,6 +231,9 @@ impl Destination {
             if path.is_dir() {
                 return Err(problem::no_place(format!("{} is a folder", path.display())));
             }
+            if path.is_file() {
+                return Err(problem::in_the_way(path));
+            }
         }
         Ok(Self(path))
     }

@@ -52,7 +52,7 @@ pub(crate) struct DemoArgs {
     /// A folder of text files, or one file [default: the clone of Pelago around the working directory]
     #[arg(value_name = "PATH")]
     path: Option<PathBuf>,
-    /// Where the report goes [default: a new file in the temporary directory]
+    /// Where the report goes: a file that is not there yet [default: a new file in the temporary directory]
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
     /// A file whose reading is thrown away, to see that its loss is found

@@ -1,6 +1,6 @@
 //! What can go wrong with a demo, apart from what it looks for.
 
-use std::{error, io};
+use std::{error, io, path::Path};
 
 use crate::{
     output::Error,
@@ -26,6 +26,12 @@ pub(super) fn no_text(listing: &Listing) -> Error {
 /// The report has nowhere to go.
 pub(super) fn no_place(detail: String) -> Error {
     usage("the report cannot be written", detail, "name a file in a folder that is there")
+}
+
+/// There is a file where the report should go.
+pub(super) fn in_the_way(path: &Path) -> Error {
+    let detail = format!("{} is there already, and nothing is overwritten", path.display());
+    usage("the report cannot be written", detail, "name a file that is not there yet, or remove this one")
 }
 
 /// The system refused something that a demo needs.

@@ -10,7 +10,7 @@ use pelago_core::record::TaskState;
 use crate::{
     cmd::paging::Paging,
     exit::Exit,
-    output::{Error, Output, columns},
+    output::{Error, Output, columns, one_line},
 };
 
 pub(super) const EXAMPLES: &str = "\
@@ -72,26 +72,4 @@ fn row(task: &Task) -> [String; 7] {
         task.created.to_string(),
         task.reason.as_deref().map_or_else(String::new, one_line),
     ]
-}
-
-/// A reason may be a whole page; a row is one line.
-fn one_line(reason: &str) -> String {
-    const LETTERS_MAX: usize = 60;
-    let line = reason.lines().next().unwrap_or(reason);
-    match line.char_indices().nth(LETTERS_MAX) {
-        Some((at, _)) => format!("{}…", &line[..at]),
-        None => line.to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reason_is_cut_to_one_line() {
-        assert_eq!(one_line("no\nsuch file"), "no");
-        assert_eq!(one_line(&"é".repeat(61)), format!("{}…", "é".repeat(60)));
-        assert_eq!(one_line(""), "");
-    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pelago_api::{
     client::Client,
-    model::{Enqueued, NewTask},
+    model::{Enqueued, NewTask, PRIORITY_MAX},
 };
 
 use super::wait::{self, AndWait};
@@ -38,8 +38,8 @@ pub(crate) struct RunArgs {
     /// The same key with the same agent and input is the same task
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// 0 is the most urgent, 4 the usual
-    #[arg(long, value_name = "N")]
+    /// From 0, the most urgent, to 9; 4 is the usual
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(..=i64::from(PRIORITY_MAX)))]
     priority: Option<u8>,
     /// Wait so long before the first attempt
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -56,6 +56,11 @@ pub(super) async fn run(args: RunArgs, client: &Client, output: Output) -> Resul
     let Input { json, is_wrapped } = input::read(args.input.as_deref())?;
     if is_wrapped {
         output.note(input::WRAPPED);
+    }
+    if let (Some(input), Some(None)) = (args.input.as_deref(), args.wait.limit())
+        && duration(input).is_ok()
+    {
+        output.note(&format!("{input} is the input; to wait for so long at most, write --wait={input}"));
     }
     let task = NewTask {
         agent: args.agent.as_str().into(),

@@ -83,6 +83,7 @@ pub(crate) async fn run(args: UpArgs, output: Output) -> Result<Exit, Error> {
         tell(&folder, &nodes, output)?;
         watch_over(&mut nodes, &mut child_ended, &mut signals, output).await?;
     }
+    output.note(&stopping(nodes.running().len()));
     tokio::select! {
         biased;
         () = signals.stop() => Ok(Exit::Interrupted),
@@ -131,6 +132,14 @@ fn tell(folder: &Folder, nodes: &Nodes<'_>, output: Output) -> Result<(), Error>
     ));
     output.note(&format!("Ctrl-C stops the nodes. What they hold is kept in {} for the next `pelago up`.", up.dir));
     Ok(())
+}
+
+fn stopping(nodes: usize) -> String {
+    let nodes = match nodes {
+        1 => "1 node".to_owned(),
+        many => format!("{many} nodes"),
+    };
+    format!("stopping {nodes}: turns that run end first; Ctrl-C again stops them at once")
 }
 
 fn row(node: &Shown) -> [String; 4] {
