@@ -4,13 +4,13 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use pelago_core::{
-    id::Name,
+    id::{Name, NodeId},
     link::{self, Goodbye, Hello, LinkId, Pauses, Refusal, Role, Table, Terms},
 };
 use tokio::runtime;
@@ -52,10 +52,12 @@ pub struct Links {
 }
 
 type MakeDeliver = dyn Fn(&Handle) -> Box<dyn Deliver> + Send + Sync;
+type IsRemoved = dyn Fn(NodeId) -> bool + Send + Sync;
 
 struct Shared {
     config: Config,
     deliver: Box<MakeDeliver>,
+    is_removed: OnceLock<Box<IsRemoved>>,
     state: Mutex<State>,
     ids: AtomicU64,
     stop: CancellationToken,
@@ -80,6 +82,7 @@ impl Links {
         let shared = Shared {
             config,
             deliver: Box::new(deliver),
+            is_removed: OnceLock::new(),
             state: Mutex::new(State { me, table, up: BTreeMap::new() }),
             ids: AtomicU64::new(0),
             stop: CancellationToken::new(),
@@ -91,6 +94,15 @@ impl Links {
     /// Changes how this node introduces itself over connections to come, once it was admitted or registered.
     pub fn introduce(&self, change: impl FnOnce(&mut Hello)) {
         change(&mut self.lock().me);
+    }
+
+    /// From here on, links with nodes that `is_removed` are refused; it must not block.
+    ///
+    /// # Panics
+    /// When it was told before.
+    pub fn refuse(&self, is_removed: impl Fn(NodeId) -> bool + Send + Sync + 'static) {
+        let told = self.shared.is_removed.set(Box::new(is_removed));
+        assert!(told.is_ok(), "links are told once which nodes were removed");
     }
 
     /// The link with a node, whoever dialled.
@@ -146,6 +158,11 @@ impl Links {
 
     /// Judges a connection whose ends agree. One that it takes the place of is closed.
     pub(crate) fn judge(&self, terms: &Terms, id: LinkId) -> Result<(), Refusal> {
+        let is_removed = self.shared.is_removed.get();
+        // A node that was not admitted yet has no id.
+        if terms.other.node != NodeId(0) && is_removed.is_some_and(|is_removed| is_removed(terms.other.node)) {
+            return Err(Refusal::Removed);
+        }
         let mut state = self.lock();
         let State { me, table, up } = &mut *state;
         let replaced = table.enter(me, terms, id)?.and_then(|old| up.remove(&old));

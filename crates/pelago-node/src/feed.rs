@@ -33,10 +33,11 @@ impl Feed {
     pub(crate) async fn run(mut self) {
         while let Some(told) = self.told.recv().await {
             match told {
-                Told::Writes(writes) => {
+                Told::Writes { index, writes } => {
                     for write in writes {
                         self.tell(write).await;
                     }
+                    self.view.seen(index);
                 }
                 Told::Replaced => self.begin_anew().await,
             }
@@ -77,6 +78,10 @@ impl Feed {
                     NodeState::Expired => self.scheduler.node_gone(node.holder()).await,
                 }
                 self.view.put(node);
+            }
+            Write::NodeGone(id) => {
+                self.view.remove(id);
+                self.scheduler.node_removed(id).await;
             }
             Write::Agent { .. }
             | Write::Message(_)

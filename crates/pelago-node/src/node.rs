@@ -12,7 +12,7 @@ use pelago_core::{
     agent,
     id::{BootId, DirectoryId, Holder, Incarnation, MeshId, Name, NodeId},
     link::{Ended, Goodbye, Hello, LANE_BYTES_MIN, PerLane, Role, Versions},
-    record::{self, Expire, Offer, Op, Outcome, Refusal, Register, RetryPolicy},
+    record::{Expire, Offer, Op, Outcome, Refusal, Register, RetryPolicy},
     task,
 };
 use pelago_net::{Links, ListenError, Listener};
@@ -32,7 +32,7 @@ use crate::{
     host::Kind,
     ids,
     loops::Loops,
-    mesh::{self, Answers, Dials, Forward, Granting, Held, Holding, Homes, Receiver, Router},
+    mesh::{self, Answers, Dials, Forward, Granting, Held, Holding, Homes, Receiver, Removal, Router},
     metrics::Metrics,
     raft::{self, Consensus, Timing},
     scheduler,
@@ -116,6 +116,15 @@ pub enum Error {
     /// The mesh refused the node.
     #[error("the mesh refused this node")]
     Refused(#[source] Refusal),
+    /// The mesh has removed the node.
+    #[error(
+        "the mesh has removed this node, and the data directory {} belongs to no node any more. Delete it, or choose \
+         another, and start the node again as a new one", path.display()
+    )]
+    Removed {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The rows cannot be read.
     #[error("failed to read the store")]
     Rows(#[from] sqlite::Error),
@@ -147,11 +156,13 @@ pub struct Node {
     links: Links,
     receivers: (Receiver, raft::Receiver),
     lease: Held,
+    /// Why another node wanted no link.
+    refused: watch::Receiver<Option<Ended>>,
     committer: committer::Handle,
     loops: Loops,
     drain_max: Duration,
     /// Held until the node has stopped: the lock is in it.
-    _directory: Directory,
+    directory: Directory,
 }
 
 impl Node {
@@ -177,7 +188,7 @@ impl Node {
         let mesh_address = listener.address();
         let (mut view_writer, view) = view::new();
         let mut loops = Loops::default();
-        let (dials, refused) =
+        let (dials, mut refused) =
             Dials::new(links.clone(), config.known.clone(), mesh_address, view.clone(), runtime.handle().clone());
         loops.start("listener", listener.run());
         loops.start("dials", dials.run());
@@ -187,7 +198,10 @@ impl Node {
             None => make_directory(&config, &links, &refused, name.clone()).await?,
         };
         let mesh = directory.identity().mesh;
-        links.introduce(|me| me.mesh = Some(mesh));
+        links.introduce(|me| {
+            me.mesh = Some(mesh);
+            me.node = directory.identity().node_id.unwrap_or(NodeId(0));
+        });
         let proposed = clock::now();
         let registration = registration(&config, directory.identity(), boot, mesh_address, &kinds);
         let raft_id = match directory.identity().raft_id {
@@ -213,8 +227,11 @@ impl Node {
         let consensus = Arc::new(Consensus::start(start).await?);
         let reader = Arc::clone(consensus.reader());
         // Whom it knew before is dialled now, so that nodes that were all stopped find each other.
+        view_writer.seen(consensus.progress().index());
         let (nodes, _) = feed::read_standing(&reader).await?;
         view_writer.replace(nodes);
+        let removed = view.clone();
+        links.refuse(move |node| removed.is_removed(node));
         let forward = Forward::new(Arc::clone(&consensus), links.clone());
         let (committer, committing) = Committer::new(Arc::new(forward.clone()), Arc::clone(&metrics));
         loops.start("committer", committer.run());
@@ -227,12 +244,15 @@ impl Node {
         let holder = tokio::select! {
             holder = while_discarding(&mut told, registering) => holder?,
             reason = consensus.failed() => return Err(Error::ConsensusStopped(reason)),
+            () = mesh::removed(&mut refused) => return Err(Error::Removed { path: directory.path().to_owned() }),
         };
-        if !directory.identity().log_begun {
-            directory.begin_log()?;
+        let Identity { log_begun, node_id, .. } = directory.identity();
+        if !log_begun || *node_id != Some(holder.node) {
+            directory.begin_log(holder.node)?;
         }
         links.introduce(|me| (me.node, me.incarnation) = (holder.node, holder.incarnation));
 
+        view_writer.seen(consensus.progress().index());
         let (nodes, running) = feed::read_standing(&reader).await?;
         view_writer.replace(nodes);
         let waiters = Arc::new(TaskWaiters::default());
@@ -305,7 +325,19 @@ impl Node {
         loops.start("leases granted", granting.run());
         loops.start("lease held", holding.run());
         loops.start("log keeper", Arc::clone(&consensus).keep_short());
-        loops.start("voters keeper", Arc::clone(&consensus).keep_voters(candidates(view.clone())));
+        loops.start(
+            "voters keeper",
+            Arc::clone(&consensus).keep_voters({
+                let view = view.clone();
+                move || mesh::candidates(&view)
+            }),
+        );
+        let removal = Removal {
+            consensus: Arc::clone(&consensus),
+            forward: forward.clone(),
+            reader: Arc::clone(&reader),
+            view: view.clone(),
+        };
         let handle = Handle::new(crate::handle::Parts {
             mesh,
             mesh_name: config.mesh_name,
@@ -320,12 +352,14 @@ impl Node {
             consensus: Arc::clone(&consensus),
             committer: committing.clone(),
             forward: forward.clone(),
+            removal: removal.clone(),
             lease: lease.clone(),
             links: links.clone(),
         });
         receiver.open(Answers {
             consensus: Arc::clone(&consensus),
             forward,
+            removal,
             agents: Arc::clone(&agents),
             leases: grants,
             handle: handle.clone(),
@@ -348,10 +382,11 @@ impl Node {
             links,
             receivers: (receiver, voice),
             lease,
+            refused,
             committer: committing,
             loops,
             drain_max: config.drain_max,
-            _directory: directory,
+            directory,
         })
     }
 
@@ -375,6 +410,7 @@ impl Node {
         tokio::select! {
             reason = self.consensus.failed() => Error::ConsensusStopped(reason),
             () = self.lease.over() => Error::Expired,
+            () = mesh::removed(&mut self.refused) => Error::Removed { path: self.directory.path().to_owned() },
             name = self.loops.ended() => Error::LoopEnded(name),
         }
     }
@@ -460,18 +496,8 @@ async fn make_directory(
         }
     };
     let directory = DirectoryId(ids::random());
-    let identity = Identity { mesh, directory, node, raft_id, log_begun: false };
+    let identity = Identity { mesh, directory, node, raft_id, node_id: None, log_begun: false };
     Ok(Directory::create(&config.directory, identity)?)
-}
-
-/// Who may become a voter, as this node sees it now.
-fn candidates(view: view::Reader) -> impl Fn() -> Vec<raft::Candidate> + Send + Sync + 'static {
-    let candidate = |node: &record::Node| raft::Candidate {
-        name: node.name.clone(),
-        zone: node.labels.get("zone").cloned(),
-        live: node.is_live(node.incarnation),
-    };
-    move || view.get().nodes().map(candidate).collect()
 }
 
 /// The host's name and four letters, as far as a name may hold them.

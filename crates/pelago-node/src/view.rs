@@ -1,6 +1,12 @@
 //! Which nodes there are and what they host, as this node last heard.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use pelago_core::{
     id::{Holder, Name, NodeId},
@@ -18,29 +24,50 @@ pub(crate) struct View {
 }
 
 /// Keeps the view; there is one writer.
-pub(crate) struct Writer(watch::Sender<Arc<View>>);
+pub(crate) struct Writer {
+    view: watch::Sender<Arc<View>>,
+    seen: Arc<AtomicU64>,
+}
 
 /// Reads the view. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Reader(watch::Receiver<Arc<View>>);
+pub(crate) struct Reader {
+    view: watch::Receiver<Arc<View>>,
+    /// Up to which entry of the log the view has everything.
+    seen: Arc<AtomicU64>,
+}
 
 /// A view without nodes.
 pub(crate) fn new() -> (Writer, Reader) {
     let (writer, reader) = watch::channel(Arc::default());
-    (Writer(writer), Reader(reader))
+    let seen = Arc::new(AtomicU64::new(0));
+    (Writer { view: writer, seen: Arc::clone(&seen) }, Reader { view: reader, seen })
 }
 
 impl Writer {
     /// Begins anew with `nodes`.
     pub(crate) fn replace(&mut self, nodes: Vec<Node>) {
         let nodes = nodes.into_iter().map(|node| (node.id, node)).collect();
-        self.0.send_replace(Arc::new(View { nodes }));
+        self.view.send_replace(Arc::new(View { nodes }));
     }
 
     pub(crate) fn put(&mut self, node: Node) {
-        self.0.send_modify(|view| {
+        self.change(|nodes| _ = nodes.insert(node.id, node));
+    }
+
+    pub(crate) fn remove(&mut self, id: NodeId) {
+        self.change(|nodes| _ = nodes.remove(&id));
+    }
+
+    /// All that the log says up to this entry is in the view.
+    pub(crate) fn seen(&mut self, index: u64) {
+        self.seen.fetch_max(index, Ordering::Release);
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut BTreeMap<NodeId, Node>)) {
+        self.view.send_modify(|view| {
             let mut next = View::clone(view);
-            next.nodes.insert(node.id, node);
+            change(&mut next.nodes);
             *view = Arc::new(next);
         });
     }
@@ -48,7 +75,14 @@ impl Writer {
 
 impl Reader {
     pub(crate) fn get(&self) -> Arc<View> {
-        Arc::clone(&self.0.borrow())
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Whether a node was admitted once and is no more. Its id says when that was.
+    pub(crate) fn is_removed(&self, id: NodeId) -> bool {
+        // In this order: what was seen is in the view that is looked at afterwards.
+        let seen = self.seen.load(Ordering::Acquire);
+        seen >= id.0 && !self.get().nodes.contains_key(&id)
     }
 
     /// Resolves when the view has changed since the last call; never again once its writer is gone.
@@ -56,7 +90,7 @@ impl Reader {
     /// # Cancel safety
     /// Dropping the future loses nothing.
     pub(crate) async fn changed(&mut self) {
-        if self.0.changed().await.is_err() {
+        if self.view.changed().await.is_err() {
             std::future::pending().await
         }
     }

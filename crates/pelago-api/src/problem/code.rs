@@ -118,6 +118,8 @@ codes! {
     Unreachable = 2031, 503, Maybe, "no node answers";
     /// Something answered that is not a node, or a node of another version.
     BadAnswer = 2032, 502, Never, "the answer cannot be read";
+    /// Only a node that was stopped or lost can be removed.
+    NodeUp = 2033, 409, Never, "the node takes part";
 }
 
 /// Whether the same request may succeed later.

@@ -86,6 +86,11 @@ impl Mesh {
         process.wait().expect("it is our child");
     }
 
+    /// Deletes all that a node has on disk.
+    pub(crate) fn wipe(&self, number: usize) {
+        std::fs::remove_dir_all(self.home.path().join(&self.nodes[number].name)).expect("it has a data directory");
+    }
+
     /// The number of the node that leads, and runs.
     pub(crate) async fn leader(&self) -> usize {
         let deadline = Instant::now() + PATIENCE;

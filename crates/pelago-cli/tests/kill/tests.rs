@@ -146,6 +146,43 @@ async fn a_node_that_slept_past_its_lease_is_refused_and_joins_again() {
     say(&format!("{blocked} late commits were refused"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_disk_is_gone_is_removed_and_replaced_under_its_name() {
+    let mut mesh = Mesh::start(3).await;
+    let writers = Writers::start(&mesh.clients(), "append:r", 3);
+    writers.acknowledge(30).await;
+    let victim = mesh.leader().await;
+    let name = mesh.nodes[victim].name.clone();
+    mesh.kill(victim);
+    mesh.wipe(victim);
+    let client = mesh.nodes[(victim + 1) % 3].client();
+    let deadline = Instant::now() + PATIENCE;
+    // Until the others have given it up, it counts as up.
+    let removed = loop {
+        match client.remove_node(&name).await {
+            Ok(removed) => break removed,
+            Err(error) => assert!(Instant::now() < deadline, "it is not removed: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!((removed.voters.len(), removed.can_lose), (2, 0), "{removed:?}");
+    writers.acknowledge(30).await;
+
+    mesh.start_again(&[victim]);
+    mesh.until_whole().await;
+    writers.acknowledge(30).await;
+    let status = client.status().await.expect("it answers");
+    let again = status.nodes.iter().find(|node| node.name == name).expect("it is there");
+    assert!(again.id > removed.id && again.voter, "{again:?}");
+    let up = |node: &pelago_api::model::Node| node.state == pelago_core::record::NodeState::Up;
+    assert!(status.nodes.len() == 3 && status.nodes.iter().all(up), "{status:?}");
+    ask_until_answered(&mesh.nodes[victim].client(), &format!("{name}/append:new"), 1).await;
+    let tasks = mesh.clients();
+    until_done(&tasks[victim], enqueue(&tasks, victim).await).await;
+    let checked = writers.check(&mesh.nodes[victim].client()).await;
+    say(&format!("{checked} acknowledged writes are there, read at the node that is new"));
+}
+
 async fn enqueue(clients: &[Client], number: usize) -> TaskId {
     let key = format!("task {number}");
     let input = serde_json::value::to_raw_value(&1).expect("JSON");

@@ -49,7 +49,7 @@ pub struct Hello {
     pub mesh_name: Name,
     /// The name of the node.
     pub node_name: Name,
-    /// Its id; 0 while it is not admitted.
+    /// Its id; 0 while it is not admitted, or does not know it.
     pub node: NodeId,
     /// This run of it.
     pub boot: BootId,
@@ -108,6 +108,9 @@ pub enum Refusal {
     /// A later run of the node has a link.
     #[error("a later run of the same node has a link")]
     OldRun,
+    /// The node was removed from the mesh.
+    #[error("the mesh has removed the node: its data directory belongs to no node any more")]
+    Removed,
     /// It is about to stop.
     #[error("it is stopping")]
     Stopping,

@@ -153,7 +153,19 @@ fn is_doubled(ended: &Ended) -> bool {
     )
 }
 
-/// Whether it would be refused again: another mesh, a name that is taken, or no node at all.
+/// Resolves once another node has refused this one because the mesh removed it.
+///
+/// # Cancel safety
+/// Dropping the future loses nothing.
+pub(crate) async fn removed(refused: &mut watch::Receiver<Option<Ended>>) {
+    let is_removal = |ended: &Option<Ended>| matches!(ended, Some(Ended::RefusedThere(Refusal::Removed)));
+    if refused.wait_for(is_removal).await.is_err() {
+        // Nobody dials any more.
+        std::future::pending().await
+    }
+}
+
+/// Whether it would be refused again: another mesh, a name that is taken, a node that was removed, or no node at all.
 fn is_for_good(ended: &Ended) -> bool {
     match ended {
         Ended::RefusedHere(refusal) | Ended::RefusedThere(refusal) => matches!(
@@ -161,6 +173,7 @@ fn is_for_good(ended: &Ended) -> bool {
             Refusal::OtherMesh { .. }
                 | Refusal::NameTaken { .. }
                 | Refusal::UnknownVersion { .. }
+                | Refusal::Removed
                 | Refusal::NotTheProtocol
         ),
         Ended::Broken(_) => true,

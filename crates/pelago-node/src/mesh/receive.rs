@@ -23,6 +23,7 @@ use super::{
     clients,
     forward::Forward,
     grants::{self, Heartbeat, Verdict},
+    removal::Removal,
 };
 use crate::{Handle as NodeHandle, agents::Agents, raft::Consensus};
 
@@ -39,6 +40,7 @@ pub(crate) struct Receiver {
 pub(crate) struct Answers {
     pub(crate) consensus: Arc<Consensus>,
     pub(crate) forward: Forward,
+    pub(crate) removal: Removal,
     pub(crate) agents: Arc<Agents>,
     pub(crate) leases: grants::Handle,
     pub(crate) handle: NodeHandle,
@@ -119,6 +121,7 @@ impl Answers {
             kind::JOIN => Box::pin(self.join(payload)),
             kind::READ_INDEX => Box::pin(self.read_index()),
             kind::HEARTBEAT => Box::pin(self.heartbeat(payload)),
+            kind::REMOVE => Box::pin(async move { answer::encode_proposed(self.removal.asked(payload).await) }),
             _unknown => return None,
         })
     }

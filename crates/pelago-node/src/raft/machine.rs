@@ -171,7 +171,7 @@ impl Machine {
             responder.into_iter().for_each(|responder: ApplyResponder<Types>| responder.send(outcomes.clone()));
         }
         // The node is shutting down if nobody listens.
-        let _gone = self.feed.send(Told::Writes(writes)).await;
+        let _gone = self.feed.send(Told::Writes { index: last.index, writes }).await;
         Ok(())
     }
 

@@ -106,8 +106,8 @@ pub enum Timing {
 /// What became true on this node.
 #[derive(Debug)]
 pub(crate) enum Told {
-    /// A batch was applied.
-    Writes(Vec<Write>),
+    /// The log was applied up to here, and this is what it wrote.
+    Writes { index: u64, writes: Vec<Write> },
     /// Another database took the place of this one: read it all again.
     Replaced,
 }
@@ -145,7 +145,7 @@ pub enum Error {
     /// The log is empty, and it was not.
     #[error(
         "the control log in {} is gone: this node may have acknowledged what was in it, and would vote as if it had not. \
-         Bring the files back, or start a node of another name in a new data directory", path.display()
+         Bring the files back, or remove the node from the mesh (`pelago node remove`) and start it again in a new data directory", path.display()
     )]
     LogGone {
         /// Where it was.

@@ -80,6 +80,7 @@ pub(super) fn put_refusal(buffer: &mut BytesMut, refusal: &Refusal) {
             Reason::Duplicate(proto::Nodes { here: here.to_string(), there: there.to_string() })
         }
         Refusal::OldRun => Reason::OldRun(nothing),
+        Refusal::Removed => Reason::Removed(nothing),
         Refusal::Stopping => Reason::Stopping(nothing),
         Refusal::TooLittleCredit => Reason::TooLittleCredit(nothing),
         Refusal::NotTheProtocol => Reason::NotTheProtocol(nothing),
@@ -99,6 +100,7 @@ pub(super) fn refusal(payload: &[u8]) -> Result<Refusal, Malformed> {
             Refusal::Duplicate { here: name(&here)?, there: name(&there)? }
         }
         Reason::OldRun(_) => Refusal::OldRun,
+        Reason::Removed(_) => Refusal::Removed,
         Reason::Stopping(_) => Refusal::Stopping,
         Reason::TooLittleCredit(_) => Refusal::TooLittleCredit,
         Reason::NotTheProtocol(_) => Refusal::NotTheProtocol,

@@ -50,6 +50,7 @@ fn refusals() -> Vec<(&'static str, Refusal)> {
         ("too_many_links", Refusal::TooManyLinks { links_max: 256 }),
         ("duplicate", Refusal::Duplicate { here: name("n1"), there: name("n2") }),
         ("old_run", Refusal::OldRun),
+        ("removed", Refusal::Removed),
         ("stopping", Refusal::Stopping),
         ("too_little_credit", Refusal::TooLittleCredit),
         ("not_the_protocol", Refusal::NotTheProtocol),

@@ -402,7 +402,14 @@ fn links(runtime: &Runtime, receiver: Receiver, name: &Name, raft_id: u64) -> Li
 }
 
 fn identity(name: &Name) -> Identity {
-    Identity { mesh: MeshId(1), directory: DirectoryId(2), node: name.clone(), raft_id: None, log_begun: false }
+    Identity {
+        mesh: MeshId(1),
+        directory: DirectoryId(2),
+        node: name.clone(),
+        raft_id: None,
+        node_id: None,
+        log_begun: false,
+    }
 }
 
 fn nothing_op() -> Op {
