@@ -146,6 +146,8 @@ pub struct Status {
     pub leader: Option<Name>,
     /// Raft's term.
     pub term: u64,
+    /// How often this process saw another leader, or the same one in another term.
+    pub leader_changes: u64,
     /// Whether a majority of voters answers.
     pub quorum: bool,
     /// Nodes by name.
@@ -352,7 +354,9 @@ impl Handle {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         let Parts { metrics, consensus, .. } = self.parts();
-        metrics.leads.set(i64::from(consensus.standing().leads));
+        let standing = consensus.standing();
+        metrics.leads.set(i64::from(standing.leads));
+        metrics.consensus_term.set(standing.term);
         metrics.applied_index.set(consensus.progress().index());
         metrics.log_flushes.inc_by(consensus.flushes().saturating_sub(metrics.log_flushes.get()));
         metrics
@@ -402,6 +406,7 @@ impl Handle {
             // Who led before is not who leads.
             leader: standing.leader.as_deref().filter(|_| self.has_quorum()).and_then(|name| Name::new(name).ok()),
             term: standing.term,
+            leader_changes: parts.metrics.leader_changes.get(),
             quorum: self.has_quorum(),
             nodes,
             can_lose: u32::try_from(there.saturating_sub(majority)).unwrap_or(u32::MAX),

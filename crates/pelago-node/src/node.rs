@@ -324,6 +324,7 @@ impl Node {
         loops.start("scheduler", scheduling.run());
         loops.start("leases granted", granting.run());
         loops.start("lease held", holding.run());
+        loops.start("leader teller", Arc::clone(&consensus).tell_leaders(metrics.leader_changes.clone()));
         loops.start("log keeper", Arc::clone(&consensus).keep_short());
         loops.start(
             "voters keeper",

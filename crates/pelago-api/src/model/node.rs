@@ -153,6 +153,9 @@ pub struct Status {
     pub leader: Option<String>,
     /// Raft's term.
     pub term: u64,
+    /// How often the process that answers saw another leader, or the same one in another term.
+    #[serde(default)]
+    pub leader_changes: u64,
     /// Whether a majority of voters answers.
     pub quorum: bool,
     /// How many nodes the mesh can lose right now without losing its majority.
@@ -186,6 +189,7 @@ impl From<handle::Status> for Status {
             holder,
             leader,
             term,
+            leader_changes,
             quorum,
             nodes,
             voters,
@@ -213,6 +217,7 @@ impl From<handle::Status> for Status {
             draining,
             leader: leader.map(|name| name.to_string()),
             term,
+            leader_changes,
             quorum,
             can_lose,
             voters: voters.iter().map(Name::to_string).collect(),

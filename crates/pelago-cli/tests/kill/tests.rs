@@ -40,10 +40,16 @@ async fn another_node_leads_soon_after_the_leader_is_killed() {
     let writers = Writers::start(&mesh.clients(), "append:r", 3);
     writers.acknowledge(50).await;
     let leader = mesh.leader().await;
+    let other = &mesh.nodes[(leader + 1) % 3];
+    let (changes, term) = ("pelago_consensus_leader_changes_total", "pelago_consensus_term");
+    let before = (other.metric(changes).await, other.metric(term).await);
     mesh.kill(leader);
     let killed = Instant::now();
     let next = mesh.leader().await;
     assert_ne!(next, leader);
+    let other = &mesh.nodes[(leader + 1) % 3];
+    assert!(other.metric(changes).await > before.0 && other.metric(term).await > before.1, "{before:?}");
+    assert_eq!(mesh.nodes[next].metric("pelago_consensus_is_leader").await, 1);
     writers.acknowledge(50).await;
     say(&format!(
         "n{next} leads, and 50 more writes are acknowledged {} ms after the kill",

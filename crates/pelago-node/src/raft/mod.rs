@@ -360,6 +360,8 @@ impl Consensus {
         let Some(matched) = metrics.replication else { return metrics.current_leader.is_some() };
         let others = metrics.membership_config.membership().voter_ids().filter(|voter| *voter != me);
         let Some(next) = others.max_by_key(|voter| matched.get(voter).copied().flatten()) else { return false };
+        let to = metrics.membership_config.membership().get_node(&next).map(ToString::to_string).unwrap_or_default();
+        tracing::info!(to, term = metrics.current_term, "this node hands the lead over");
         if self.raft.trigger().transfer_leader(next).await.is_err() {
             return false;
         }
