@@ -10,7 +10,7 @@ use std::{
 };
 
 use pelago_core::{
-    id::{Name, NodeId},
+    id::Name,
     link::{self, Goodbye, Hello, LinkId, Pauses, Refusal, Role, Table, Terms},
 };
 use tokio::runtime;
@@ -52,12 +52,12 @@ pub struct Links {
 }
 
 type MakeDeliver = dyn Fn(&Handle) -> Box<dyn Deliver> + Send + Sync;
-type IsRemoved = dyn Fn(NodeId) -> bool + Send + Sync;
+type Objection = dyn Fn(&Hello) -> Option<Refusal> + Send + Sync;
 
 struct Shared {
     config: Config,
     deliver: Box<MakeDeliver>,
-    is_removed: OnceLock<Box<IsRemoved>>,
+    objection: OnceLock<Box<Objection>>,
     state: Mutex<State>,
     ids: AtomicU64,
     stop: CancellationToken,
@@ -82,7 +82,7 @@ impl Links {
         let shared = Shared {
             config,
             deliver: Box::new(deliver),
-            is_removed: OnceLock::new(),
+            objection: OnceLock::new(),
             state: Mutex::new(State { me, table, up: BTreeMap::new() }),
             ids: AtomicU64::new(0),
             stop: CancellationToken::new(),
@@ -96,13 +96,13 @@ impl Links {
         change(&mut self.lock().me);
     }
 
-    /// From here on, links with nodes that `is_removed` are refused; it must not block.
+    /// From here on, links are refused to which there is an `objection`; it must not block.
     ///
     /// # Panics
     /// When it was told before.
-    pub fn refuse(&self, is_removed: impl Fn(NodeId) -> bool + Send + Sync + 'static) {
-        let told = self.shared.is_removed.set(Box::new(is_removed));
-        assert!(told.is_ok(), "links are told once which nodes were removed");
+    pub fn refuse(&self, objection: impl Fn(&Hello) -> Option<Refusal> + Send + Sync + 'static) {
+        let told = self.shared.objection.set(Box::new(objection));
+        assert!(told.is_ok(), "links are told once whom to refuse");
     }
 
     /// The link with a node, whoever dialled.
@@ -158,10 +158,8 @@ impl Links {
 
     /// Judges a connection whose ends agree. One that it takes the place of is closed.
     pub(crate) fn judge(&self, terms: &Terms, id: LinkId) -> Result<(), Refusal> {
-        let is_removed = self.shared.is_removed.get();
-        // A node that was not admitted yet has no id.
-        if terms.other.node != NodeId(0) && is_removed.is_some_and(|is_removed| is_removed(terms.other.node)) {
-            return Err(Refusal::Removed);
+        if let Some(refusal) = self.shared.objection.get().and_then(|objection| objection(&terms.other)) {
+            return Err(refusal);
         }
         let mut state = self.lock();
         let State { me, table, up } = &mut *state;

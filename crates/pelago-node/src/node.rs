@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -32,7 +32,7 @@ use crate::{
     host::Kind,
     ids,
     loops::Loops,
-    mesh::{self, Answers, Dials, Forward, Granting, Held, Holding, Homes, Receiver, Removal, Router},
+    mesh::{self, Answers, Dials, End, Forward, Granting, Held, Holding, Homes, Receiver, Removal, Router, Unwanted},
     metrics::Metrics,
     raft::{self, Consensus, Timing},
     scheduler,
@@ -134,6 +134,15 @@ pub enum Error {
     /// The mesh has given this run up: the node was not heard for too long. It may start again.
     #[error("the mesh gave this node up because it was not heard; it has to start again")]
     Expired,
+    /// Another process registered as this node while it ran.
+    #[error(
+        "another process runs as this node, at {at}: was the data directory copied? A node has one directory and one \
+         process; delete the copy"
+    )]
+    Displaced {
+        /// Where it is reached.
+        at: String,
+    },
     /// A loop that the others need ended: a defect.
     #[error("the node's {0} loop ended by itself")]
     LoopEnded(&'static str),
@@ -144,6 +153,16 @@ impl Error {
     #[must_use]
     pub fn is_only_this_run(&self) -> bool {
         matches!(self, Self::Expired)
+    }
+
+    fn of(why: Unwanted, directory: &Path) -> Self {
+        match why {
+            Unwanted::Removed => Self::Removed { path: directory.to_owned() },
+            Unwanted::Displaced { at } if at.is_empty() => {
+                Self::Displaced { at: "an address that is not known here".into() }
+            }
+            Unwanted::Displaced { at } => Self::Displaced { at },
+        }
     }
 }
 
@@ -230,8 +249,8 @@ impl Node {
         view_writer.seen(consensus.progress().index());
         let (nodes, _) = feed::read_standing(&reader).await?;
         view_writer.replace(nodes);
-        let removed = view.clone();
-        links.refuse(move |node| removed.is_removed(node));
+        let log = view.clone();
+        links.refuse(move |other| log.objection(other));
         let forward = Forward::new(Arc::clone(&consensus), links.clone());
         let (committer, committing) = Committer::new(Arc::new(forward.clone()), Arc::clone(&metrics));
         loops.start("committer", committer.run());
@@ -244,7 +263,7 @@ impl Node {
         let holder = tokio::select! {
             holder = while_discarding(&mut told, registering) => holder?,
             reason = consensus.failed() => return Err(Error::ConsensusStopped(reason)),
-            () = mesh::removed(&mut refused) => return Err(Error::Removed { path: directory.path().to_owned() }),
+            why = mesh::unwanted(&mut refused) => return Err(Error::of(why, directory.path())),
         };
         let Identity { log_begun, node_id, .. } = directory.identity();
         if !log_begun || *node_id != Some(holder.node) {
@@ -410,8 +429,11 @@ impl Node {
     pub async fn failed(&mut self) -> Error {
         tokio::select! {
             reason = self.consensus.failed() => Error::ConsensusStopped(reason),
-            () = self.lease.over() => Error::Expired,
-            () = mesh::removed(&mut self.refused) => Error::Removed { path: self.directory.path().to_owned() },
+            end = self.lease.over() => match end {
+                End::Expired => Error::Expired,
+                End::Displaced { by } => Error::of(Unwanted::Displaced { at: by }, self.directory.path()),
+            },
+            why = mesh::unwanted(&mut self.refused) => Error::of(why, self.directory.path()),
             name = self.loops.ended() => Error::LoopEnded(name),
         }
     }

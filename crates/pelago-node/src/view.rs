@@ -9,7 +9,8 @@ use std::{
 };
 
 use pelago_core::{
-    id::{Holder, Name, NodeId},
+    id::{Holder, Incarnation, Name, NodeId},
+    link::{Hello, Refusal},
     nearest::nearest_few,
     record::{Node, NodeState, Offer, Placement},
 };
@@ -78,11 +79,22 @@ impl Reader {
         Arc::clone(&self.view.borrow())
     }
 
-    /// Whether a node was admitted once and is no more. Its id says when that was.
-    pub(crate) fn is_removed(&self, id: NodeId) -> bool {
+    /// Why a node must have no link, as the log says: it was removed, or another process registered as it later.
+    pub(crate) fn objection(&self, other: &Hello) -> Option<Refusal> {
+        if other.node == NodeId(0) {
+            return None;
+        }
         // In this order: what was seen is in the view that is looked at afterwards.
         let seen = self.seen.load(Ordering::Acquire);
-        seen >= id.0 && !self.get().nodes.contains_key(&id)
+        match self.get().nodes.get(&other.node) {
+            // Its id is the entry that admitted it.
+            None => (seen >= other.node.0).then_some(Refusal::Removed),
+            Some(row) => {
+                let is_run = other.incarnation != Incarnation(0) && row.state == NodeState::Up;
+                let is_later = row.incarnation > other.incarnation && row.boot != other.boot;
+                (is_run && is_later).then(|| Refusal::OldRun { at: place(row) })
+            }
+        }
     }
 
     /// Resolves when the view has changed since the last call; never again once its writer is gone.
@@ -148,5 +160,13 @@ impl View {
 
     pub(crate) fn live(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values().filter(|node| node.state == NodeState::Up)
+    }
+}
+
+/// Where a run is reached, in words.
+pub(crate) fn place(node: &Node) -> String {
+    match node.http_address.as_str() {
+        "" => node.mesh_address.clone(),
+        http => format!("{} (for clients {http})", node.mesh_address),
     }
 }

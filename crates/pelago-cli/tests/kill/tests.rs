@@ -189,6 +189,50 @@ async fn a_node_whose_disk_is_gone_is_removed_and_replaced_under_its_name() {
     say(&format!("{checked} acknowledged writes are there, read at the node that is new"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_processes_on_copies_of_one_directory_one_stops_and_says_why() {
+    let mut mesh = Mesh::start(3).await;
+    let original = (mesh.leader().await + 1) % 3;
+    mesh.kill(original);
+    mesh.copy(original);
+    mesh.start_again(&[original]);
+    mesh.until_whole().await;
+    let mut double = mesh.double(original);
+    let deadline = Instant::now() + PATIENCE;
+    let (code, log) = loop {
+        if let Some(code) = mesh.nodes[original].ended() {
+            break (code, mesh.log(&mesh.nodes[original]));
+        }
+        if let Some(code) = double.ended() {
+            break (code, mesh.log(&double));
+        }
+        assert!(Instant::now() < deadline, "both go on: {}\n{}", mesh.log(&mesh.nodes[original]), mesh.log(&double));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(code, 1, "{log}");
+    assert!(log.contains("another process runs as this node, at 127.0.0.1:"), "{log}");
+    // The other one is the node from here on, and stays in the run that it has.
+    let witness = (original + 1) % 3;
+    let name = mesh.nodes[original].name.clone();
+    let client = mesh.nodes[witness].client();
+    let run = async |client: &Client| {
+        let status = client.status().await.ok()?;
+        let node = status.nodes.into_iter().find(|node| node.name == name)?;
+        (node.linked && node.state == pelago_core::record::NodeState::Up).then_some(node.incarnation)
+    };
+    let mut seen = None;
+    let mut since = Instant::now();
+    while seen.is_none() || since.elapsed() < Duration::from_secs(3) {
+        let now = run(&client).await;
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+        assert!(Instant::now() < deadline + PATIENCE, "it does not come to rest: {now:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    ask_until_answered(&client, &format!("{name}/append:r"), 1).await;
+}
+
 async fn enqueue(clients: &[Client], number: usize) -> TaskId {
     let key = format!("task {number}");
     let input = serde_json::value::to_raw_value(&1).expect("JSON");

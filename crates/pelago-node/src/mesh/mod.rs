@@ -19,12 +19,12 @@ mod receive;
 mod removal;
 mod router;
 
-pub(crate) use dials::{Dials, removed};
+pub(crate) use dials::{Dials, Unwanted, unwanted};
 pub(crate) use forward::Forward;
 pub(crate) use grants::{Loop as Granting, channel as heartbeats};
 pub(crate) use homes::Homes;
 pub(crate) use join::{Error as JoinError, join, mesh_of};
-pub(crate) use lease::{Held, Loop as Holding};
+pub(crate) use lease::{End, Held, Loop as Holding};
 pub(crate) use receive::{Answers, Receiver};
 pub(crate) use removal::{Removal, candidates};
 pub(crate) use router::Router;

@@ -184,7 +184,7 @@ impl Answers {
             }
             Ok(wire::Heartbeat { run: None, .. }) | Err(_) => Verdict::NotNow,
         };
-        wire::encode(&wire::Granted { verdict: verdict.into() })
+        wire::encode(&wire::Granted::from(verdict))
     }
 }
 
