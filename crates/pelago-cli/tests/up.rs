@@ -31,6 +31,7 @@ fn a_mesh_of_three_stops_cleanly_and_comes_up_again_where_it_was() {
     let before = up.places();
     assert_eq!(up.end_by(Signal::TERM), Some(0), "{}", home.logs());
     assert!(!works_in(home.path()), "a node lives on");
+    assert!(!home.logs().contains("ERROR"), "nothing failed: {}", home.logs());
 
     let up = home.up(&[]);
     assert_eq!(up.places(), before);

@@ -149,6 +149,8 @@ async fn a_node_that_slept_past_its_lease_is_refused_and_joins_again() {
     writers.acknowledge(20).await;
     let blocked = mesh.nodes[sleeper].metric("pelago_zombie_commit_blocked_total").await;
     assert!(blocked >= 1, "no late commit was refused");
+    let log = mesh.log(&mesh.nodes[sleeper]);
+    assert!(!log.contains("ERROR"), "nothing failed where it began again: {log}");
     say(&format!("{blocked} late commits were refused"));
 }
 

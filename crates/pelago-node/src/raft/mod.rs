@@ -31,7 +31,7 @@ use std::{
 use openraft::{
     Config, Raft, ReadPolicy, SnapshotPolicy,
     async_runtime::watch::WatchReceiver as _,
-    errors::{ClientWriteError, LinearizableReadError, RaftError},
+    errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError},
 };
 use pelago_core::{
     id::Name,
@@ -460,7 +460,9 @@ impl Consensus {
                 tracing::debug!(%error, "a change of the membership is put off");
                 Err(ProposeError::Unknown)
             }
-            Some(Err(RaftError::Fatal(error))) => {
+            // The node stops.
+            Some(Err(RaftError::Fatal(Fatal::Stopped))) => Err(ProposeError::Stopped),
+            Some(Err(RaftError::Fatal(error @ (Fatal::StorageError(_) | Fatal::Panicked)))) => {
                 tracing::error!(%error, "consensus has stopped on this node");
                 Err(ProposeError::Stopped)
             }
