@@ -242,6 +242,7 @@ impl Node {
             runtime,
             receiver: voice.clone(),
             links: links.clone(),
+            wall: clock::wall,
         };
         let consensus = Arc::new(Consensus::start(start).await?);
         let reader = Arc::clone(consensus.reader());

@@ -63,13 +63,16 @@ impl Consensus {
         }
     }
 
-    /// Waits, if this node leads, until it has applied all that was acknowledged before.
+    /// Waits, if this node leads, until it has applied all that was acknowledged before, and the log's time goes on.
     ///
     /// # Errors
     /// As [`Self::read_index`].
     pub(crate) async fn catch_up(&self) -> Result<(), ProposeError> {
         let index = self.read_index().await?;
-        if self.applied(index, ANSWER_MAX).await { Ok(()) } else { Err(ProposeError::Unknown) }
+        if !self.applied(index, ANSWER_MAX).await {
+            return Err(ProposeError::Unknown);
+        }
+        self.stamp().await.map(drop)
     }
 
     /// Proposes a batch if this node leads.
@@ -77,7 +80,7 @@ impl Consensus {
     /// # Errors
     /// As `Propose::propose`.
     pub(crate) async fn propose_here(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
-        self.propose_at(self.stamp()?, batch).await
+        self.propose_at(self.stamp().await?, batch).await
     }
 }
 

@@ -6,6 +6,7 @@
 //! A node begins in this order: [`Runtime`], whose thread drives the links of consensus; [`Receiver`], which takes what
 //! comes over them; the links; [`Consensus::start`].
 
+mod clock;
 mod dump;
 mod leading;
 mod log;
@@ -92,6 +93,8 @@ pub(crate) struct Start<'a> {
     /// The one that `links` were made with.
     pub(crate) receiver: Receiver,
     pub(crate) links: Links,
+    /// The wall clock.
+    pub(crate) wall: fn() -> LogTime,
 }
 
 /// How fast a mesh notices that its leader is gone.
@@ -120,6 +123,8 @@ pub(crate) struct Consensus {
     progress: Arc<Progress>,
     /// The clock of the term in which this node leads. A short-lived lock: nothing is awaited under it.
     clock: Mutex<Option<(u64, LogClock)>>,
+    wall: fn() -> LogTime,
+    links: Links,
     flushes: Arc<pelago_store::log::Counters>,
 }
 
@@ -219,7 +224,7 @@ impl Consensus {
     /// # Errors
     /// See [`Error`].
     pub(crate) async fn start(start: Start<'_>) -> Result<Self, Error> {
-        let Start { directory, raft_id, found, timing, feed, runtime, receiver, links } = start;
+        let Start { directory, raft_id, found, timing, feed, runtime, receiver, links, wall } = start;
         let mesh = directory.identity().mesh;
         let files = files::OsDirectory::open(directory.log()).map_err(Error::Files)?;
         let log = Log::open(Arc::new(files), pelago_store::log::Config::new(mesh.0))?;
@@ -237,7 +242,7 @@ impl Consensus {
         let database = Database::new(path, mesh, Arc::clone(&reader));
         let machine = Machine::new(rows, database.clone(), feed, Arc::clone(&progress)).map_err(Error::Raft)?;
         let name = directory.identity().node.to_string();
-        let network = network::Network { links, reader: Arc::clone(&reader) };
+        let network = network::Network { links: links.clone(), reader: Arc::clone(&reader) };
         let starting = runtime.handle().spawn(async move {
             let config = Arc::new(timing.config().validate().map_err(io::Error::other)?);
             let mut log = log::Storage::new(log);
@@ -246,7 +251,7 @@ impl Consensus {
             }
             let raft = Raft::new(raft_id, config, network, log, machine);
             let raft = raft.await.map_err(io::Error::other)?;
-            receiver.begin(receive::Part { raft: raft.clone(), dumps: dump::Receiver::new(database) });
+            receiver.begin(receive::Part { raft: raft.clone(), dumps: dump::Receiver::new(database), wall });
             if found && !raft.is_initialized().await.map_err(io::Error::other)? {
                 let founders = BTreeMap::from([(raft_id, Member(name))]);
                 raft.initialize(founders).await.map_err(io::Error::other)?;
@@ -257,7 +262,8 @@ impl Consensus {
             Ok(raft)
         });
         let raft = starting.await.map_err(|error| Error::Raft(io::Error::other(error)))?.map_err(Error::Raft)?;
-        Ok(Self { raft, runtime: Mutex::new(Some(runtime)), reader, progress, clock: Mutex::new(None), flushes })
+        let (runtime, clock) = (Mutex::new(Some(runtime)), Mutex::new(None));
+        Ok(Self { raft, runtime, reader, progress, clock, wall, links, flushes })
     }
 
     /// Waits until somebody leads.
@@ -287,9 +293,10 @@ impl Consensus {
         &self.progress
     }
 
-    /// The log's time now, if this node leads; else the time of the last entry applied here.
+    /// The log's time now, if this node leads and its clock has begun; else the time of the last entry applied here.
     pub(crate) fn log_time(&self) -> LogTime {
-        self.stamp().unwrap_or_else(|_| self.progress.time())
+        let time = self.leading_term().ok().and_then(|term| self.time_in(term));
+        time.unwrap_or_else(|| self.progress.time())
     }
 
     pub(crate) fn flushes(&self) -> u64 {
@@ -406,27 +413,11 @@ impl Consensus {
         }
         drop(self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
-
-    /// The log's time for an entry that this node appends.
-    fn stamp(&self) -> Result<LogTime, ProposeError> {
-        let leading = self.raft.as_leader().map_err(|_| ProposeError::NotLeader)?;
-        let term = leading.to_committed_leader_id().term;
-        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        match *clock {
-            Some((of, clock)) if of == term => Ok(clock.now()),
-            _ => {
-                let fresh = LogClock::starting_after(self.progress.time());
-                *clock = Some((term, fresh));
-                Ok(fresh.now())
-            }
-        }
-    }
 }
 
 impl Propose for Consensus {
     async fn propose(&self, batch: Vec<Op>) -> Result<Vec<Outcome>, ProposeError> {
-        let time = self.stamp()?;
-        self.propose_at(time, &batch).await
+        self.propose_here(&batch).await
     }
 }
 
