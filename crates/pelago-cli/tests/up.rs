@@ -31,6 +31,7 @@ fn a_mesh_of_three_stops_cleanly_and_comes_up_again_where_it_was() {
     let before = up.places();
     assert_eq!(up.end_by(Signal::TERM), Some(0), "{}", home.logs());
     assert!(!works_in(home.path()), "a node lives on");
+    assert!(!home.logs().contains("ERROR"), "nothing failed: {}", home.logs());
 
     let up = home.up(&[]);
     assert_eq!(up.places(), before);
@@ -111,6 +112,27 @@ fn a_node_that_dies_is_told_of_and_the_others_go_on_until_the_last() {
 }
 
 #[test]
+fn a_node_that_was_lost_is_started_again_by_the_command_that_is_told() {
+    let home = Home::new();
+    let mut up = home.up(&["--port", "0", "--mesh-port", "0"]);
+    up.kill_node(1);
+    let told: Value = serde_json::from_str(&up.until_said("PLG-3023")).expect("a problem is a document");
+    let again = told["try"].as_str().expect("it says what to run");
+    assert_eq!(again, up.nodes()[1]["command"].as_str().expect("it was told before"));
+    let arguments = again.strip_prefix("pelago ").expect("it is ours").replace('\'', "");
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let alone = pelago(&arguments).current_dir("/").stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let alone = Alone(alone.expect("the program runs"));
+    let until = Instant::now() + PATIENCE;
+    while up.ask(0, &["status"]).contains("PROBLEM") || !up.ask(0, &["status"]).contains("3 up") {
+        assert!(Instant::now() < until, "{}", up.ask(0, &["status"]));
+        thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(up.ask(1, &["agent", "ask", "counter:a", "1"]), "1\n", "where it was");
+    drop(alone);
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn no_node_outlives_an_up_that_is_killed() {
     let home = Home::new();
@@ -146,6 +168,16 @@ fn a_second_signal_waits_for_nobody() {
 
 /// The folder that commands are run in.
 struct Home(TempDir);
+
+/// A process that is killed when this is dropped.
+struct Alone(Child);
+
+impl Drop for Alone {
+    fn drop(&mut self) {
+        let _ended_already = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
 
 /// An `up` that runs, and is killed when this is dropped: its nodes too.
 struct Up {

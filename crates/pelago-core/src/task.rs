@@ -213,6 +213,17 @@ impl Scheduler {
         self.seats.get(&holder).map_or(0, |seat| seat.running.values().sum())
     }
 
+    /// The tasks that wait and are pinned to a node.
+    pub fn waiting_for(&self, node: NodeId) -> impl Iterator<Item = TaskId> {
+        self.waiting.values().filter(move |waiting| waiting.node == Some(node)).map(|waiting| waiting.task)
+    }
+
+    /// Whether a run of a node takes work.
+    #[must_use]
+    pub fn knows(&self, node: NodeId) -> bool {
+        self.seats.keys().any(|holder| holder.node == node)
+    }
+
     fn node_up(&mut self, holder: Holder, offers: BTreeMap<Name, Offer>, effects: &mut Vec<Effect>) {
         let names: Vec<Name> = offers.keys().cloned().collect();
         // Its tasks may have been told first, by a new leader or before the node stopped taking work for a while.

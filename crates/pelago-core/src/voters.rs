@@ -1,8 +1,8 @@
 //! Who votes in the control log.
 //!
-//! A mesh begins with one voter. As soon as three members can vote it has three, by one change, so that it never has two:
-//! two can lose no more than one, and stop twice as often. A failure takes nobody's vote; only after [`REPLACED_AFTER`],
-//! and only if another is ready, does a vote pass on.
+//! A mesh begins with one voter. As soon as three members can vote it has three, by one change, so that it never grows
+//! to two: two can lose no more than one, and stop twice as often. A failure takes nobody's vote; only after
+//! [`REPLACED_AFTER`], and only if another is ready, does a vote pass on. One that is removed for good loses it at once.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -56,6 +56,17 @@ pub fn next(standing: &Standing) -> Option<BTreeSet<u64>> {
     Some(voters)
 }
 
+/// Who votes once `id` is gone for good: another in its place if one is ready, else one less. Whoever decides this has a
+/// majority of those who vote; without one that is away, the others still have theirs.
+#[must_use]
+pub fn without(standing: &Standing, id: u64) -> BTreeSet<u64> {
+    let mut voters = standing.voters.clone();
+    if voters.remove(&id) {
+        voters.extend(pick(standing, &voters));
+    }
+    voters
+}
+
 /// The best to vote beside `voters`: in a zone of its own if possible, and the eldest of those.
 fn pick(standing: &Standing, voters: &BTreeSet<u64>) -> Option<u64> {
     let zones: BTreeSet<_> =
@@ -104,6 +115,20 @@ mod tests {
     #[test]
     fn a_voter_nobody_knows_of_keeps_its_vote() {
         check(&[1, 5, 6], &[here(1, "a"), here(5, "b"), here(8, "c")], None);
+    }
+
+    #[test]
+    fn the_vote_of_one_that_is_removed_passes_on_if_somebody_is_ready() {
+        let long = REPLACED_AFTER.as_secs();
+        let without = |members: &[Member], id| {
+            let standing = Standing { voters: BTreeSet::from([1, 5, 6]), members: members.to_vec() };
+            without(&standing, id).into_iter().collect::<Vec<_>>()
+        };
+        let gone = [here(1, "a"), here(5, "b"), away(6, 1)];
+        assert_eq!(without(&gone, 6), [1, 5]);
+        assert_eq!(without(&[&gone[..], &[here(7, "c"), here(8, "d")]].concat(), 6), [1, 5, 7]);
+        assert_eq!(without(&[&gone[..], &[behind(7), away(8, long)]].concat(), 6), [1, 5]);
+        assert_eq!(without(&[&gone[..], &[away(7, long)]].concat(), 7), [1, 5, 6], "it had no vote");
     }
 
     fn check(voters: &[u64], members: &[Member], expected: Option<&[u64]>) {

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -52,10 +52,12 @@ pub struct Links {
 }
 
 type MakeDeliver = dyn Fn(&Handle) -> Box<dyn Deliver> + Send + Sync;
+type Objection = dyn Fn(&Hello) -> Option<Refusal> + Send + Sync;
 
 struct Shared {
     config: Config,
     deliver: Box<MakeDeliver>,
+    objection: OnceLock<Box<Objection>>,
     state: Mutex<State>,
     ids: AtomicU64,
     stop: CancellationToken,
@@ -80,6 +82,7 @@ impl Links {
         let shared = Shared {
             config,
             deliver: Box::new(deliver),
+            objection: OnceLock::new(),
             state: Mutex::new(State { me, table, up: BTreeMap::new() }),
             ids: AtomicU64::new(0),
             stop: CancellationToken::new(),
@@ -91,6 +94,15 @@ impl Links {
     /// Changes how this node introduces itself over connections to come, once it was admitted or registered.
     pub fn introduce(&self, change: impl FnOnce(&mut Hello)) {
         change(&mut self.lock().me);
+    }
+
+    /// From here on, links are refused to which there is an `objection`; it must not block.
+    ///
+    /// # Panics
+    /// When it was told before.
+    pub fn refuse(&self, objection: impl Fn(&Hello) -> Option<Refusal> + Send + Sync + 'static) {
+        let told = self.shared.objection.set(Box::new(objection));
+        assert!(told.is_ok(), "links are told once whom to refuse");
     }
 
     /// The link with a node, whoever dialled.
@@ -146,6 +158,9 @@ impl Links {
 
     /// Judges a connection whose ends agree. One that it takes the place of is closed.
     pub(crate) fn judge(&self, terms: &Terms, id: LinkId) -> Result<(), Refusal> {
+        if let Some(refusal) = self.shared.objection.get().and_then(|objection| objection(&terms.other)) {
+            return Err(refusal);
+        }
         let mut state = self.lock();
         let State { me, table, up } = &mut *state;
         let replaced = table.enter(me, terms, id)?.and_then(|old| up.remove(&old));

@@ -32,7 +32,7 @@ pub fn wall() -> LogTime {
     LogTime::from_millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Stamps the entries of one term. Starts no earlier than the log's own time and never goes back.
+/// Stamps the entries of one term, and never goes back.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LogClock {
     base: LogTime,
@@ -40,9 +40,9 @@ pub(crate) struct LogClock {
 }
 
 impl LogClock {
-    /// A clock for a leader whose log was last stamped `applied`.
-    pub(crate) fn starting_after(applied: LogTime) -> Self {
-        Self { base: applied.max(wall()), since: now() }
+    /// A clock that shows `base` now.
+    pub(crate) fn starting_at(base: LogTime) -> Self {
+        Self { base, since: now() }
     }
 
     pub(crate) fn now(&self) -> LogTime {

@@ -239,6 +239,7 @@ fn weight(op: &Op) -> usize {
             Op::Cancel(cancel) => cancel.reason.len(),
             Op::Register(_)
             | Op::Expire(_)
+            | Op::Remove(_)
             | Op::Claim(_)
             | Op::Release(_)
             | Op::Assign(_)

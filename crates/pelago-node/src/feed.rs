@@ -36,11 +36,12 @@ impl Feed {
     pub(crate) async fn run(mut self) {
         while let Some(told) = self.told.recv().await {
             match told {
-                Told::Writes(writes) => {
+                Told::Writes { index, writes } => {
                     let mut rows = Vec::new();
                     for write in writes {
                         self.tell(write, &mut rows);
                     }
+                    self.view.seen(index);
                     self.scheduler.tell(rows).await;
                 }
                 Told::Replaced => self.begin_anew().await,
@@ -86,6 +87,10 @@ impl Feed {
                     NodeState::Expired => rows.push(Row::NodeGone(node.holder())),
                 }
                 self.view.put(node);
+            }
+            Write::NodeGone(id) => {
+                self.view.remove(id);
+                rows.push(Row::NodeRemoved(id));
             }
             Write::Agent { .. }
             | Write::MessageGone { .. }

@@ -29,7 +29,7 @@ use crate::{
     committer,
     host::TaskRequest,
     ids,
-    mesh::{Forward, Held},
+    mesh::{Forward, Held, Removal},
     metrics::Metrics,
     raft::Consensus,
     scheduler,
@@ -157,6 +157,8 @@ pub struct Status {
     pub leader: Option<Name>,
     /// Raft's term.
     pub term: u64,
+    /// How often this process saw another leader, or the same one in another term.
+    pub leader_changes: u64,
     /// Whether a majority of voters answers.
     pub quorum: bool,
     /// Nodes by name.
@@ -208,6 +210,9 @@ pub enum Error {
     /// No node of this name takes part. Nothing was done.
     #[error("node {0} not found")]
     UnknownNode(Name),
+    /// The node takes part. Nothing was done.
+    #[error("node {0} is up")]
+    NodeUp(Name),
     /// There is no such task; it may have been forgotten.
     #[error("task {0} not found")]
     UnknownTask(TaskId),
@@ -272,7 +277,7 @@ impl Error {
             Self::UnknownTask(_) => Why::UnknownTask,
             Self::NoState(_) => Why::NoState,
             Self::Conflict { .. } => Why::Conflict,
-            Self::WrongState(_) => Why::WrongState,
+            Self::WrongState(_) | Self::NodeUp(_) => Why::WrongState,
             Self::TooLarge(_) => Why::TooLarge,
             Self::BadCursor => Why::BadCursor,
             Self::Busy(_) => Why::Busy,
@@ -329,6 +334,7 @@ pub(crate) struct Parts {
     pub(crate) consensus: Arc<Consensus>,
     pub(crate) committer: committer::Handle,
     pub(crate) forward: Forward,
+    pub(crate) removal: Removal,
     pub(crate) lease: Held,
     pub(crate) links: Links,
 }
@@ -361,7 +367,9 @@ impl Handle {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         let Parts { metrics, consensus, .. } = self.parts();
-        metrics.leads.set(i64::from(consensus.standing().leads));
+        let standing = consensus.standing();
+        metrics.leads.set(i64::from(standing.leads));
+        metrics.consensus_term.set(standing.term);
         metrics.applied_index.set(consensus.progress().index());
         metrics.log_flushes.inc_by(consensus.flushes().saturating_sub(metrics.log_flushes.get()));
         metrics
@@ -411,6 +419,7 @@ impl Handle {
             // Who led before is not who leads.
             leader: standing.leader.as_deref().filter(|_| self.has_quorum()).and_then(|name| Name::new(name).ok()),
             term: standing.term,
+            leader_changes: parts.metrics.leader_changes.get(),
             quorum: self.has_quorum(),
             nodes,
             can_lose: u32::try_from(there.saturating_sub(majority)).unwrap_or(u32::MAX),
@@ -432,6 +441,25 @@ impl Handle {
             turns: totals.turns,
             draining: self.is_stopping(),
         })
+    }
+
+    /// Removes a node that is gone for good: it has no vote any more, its name is free, and its data directory is refused.
+    /// Returns what it was.
+    ///
+    /// # Errors
+    /// [`Error::UnknownNode`]; [`Error::NodeUp`] as long as it takes part; [`Error::NoQuorum`] when the others are no
+    /// majority, and it may be removed all the same: ask again.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the removal in doubt.
+    pub async fn remove_node(&self, name: &Name) -> Result<record::Node, Error> {
+        let nodes = self.read(|view| view.nodes()).await?;
+        let row = nodes.into_iter().find(|node| node.name == *name).ok_or_else(|| Error::UnknownNode(name.clone()))?;
+        match self.parts().removal.remove(row.id).await?.not_refused() {
+            Ok(_) => Ok(row),
+            Err(record::Refusal::NodeUp(_)) => Err(Error::NodeUp(name.clone())),
+            Err(refusal) => Err(refusal.into()),
+        }
     }
 
     /// Asks an agent and waits for its reply.

@@ -9,6 +9,7 @@
 //! | scheduler | the leader's view of tasks and room |
 //! | leases granted | the leader's view of who is alive |
 //! | lease held | this run's lease |
+//! | leader teller | who led last |
 //! | voters keeper | the leader's view of who should vote |
 //! | log keeper | when the database is checkpointed |
 //! | keeper | what is looked after from time to time |

@@ -35,6 +35,10 @@ pub struct Metrics {
     pub http_requests: Counter,
     /// Whether this node leads the mesh: 0 or 1.
     pub leads: Gauge,
+    /// Raft's term, as this node knows it.
+    pub consensus_term: Gauge<u64, AtomicU64>,
+    /// How often this node saw another leader, or the same one in another term.
+    pub leader_changes: Counter,
     /// The last entry of the log that was applied here.
     pub applied_index: Gauge<u64, AtomicU64>,
     /// Batches proposed by this node.
@@ -57,6 +61,8 @@ impl Default for Metrics {
             messages_buried: Counter::default(),
             http_requests: Counter::default(),
             leads: Gauge::default(),
+            consensus_term: Gauge::default(),
+            leader_changes: Counter::default(),
             applied_index: Gauge::default(),
             batches: Counter::default(),
             batch_items: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
@@ -93,6 +99,9 @@ impl Metrics {
         all.register("messages_dead", help, self.messages_buried.clone());
         all.register("http_requests", "Answered HTTP requests", self.http_requests.clone());
         all.register("consensus_is_leader", "Whether this node leads the mesh", self.leads.clone());
+        all.register("consensus_term", "Raft's term, as this node knows it", self.consensus_term.clone());
+        let help = "How often this node saw another leader, or the same one in another term";
+        all.register("consensus_leader_changes", help, self.leader_changes.clone());
         all.register("log_applied_index", "Last entry of the log applied here", self.applied_index.clone());
         all.register("batches", "Batches proposed by this node", self.batches.clone());
         all.register("batch_items", "Items per batch", self.batch_items.clone());

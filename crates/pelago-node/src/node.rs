@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use pelago_core::{
     agent,
     id::{BootId, DirectoryId, Holder, Incarnation, MeshId, Name, NodeId},
     link::{Ended, Goodbye, Hello, LANE_BYTES_MIN, PerLane, Role, Versions},
-    record::{self, Expire, Offer, Op, Outcome, Refusal, Register, RetryPolicy},
+    record::{Expire, Offer, Op, Outcome, Refusal, Register, RetryPolicy},
     task,
 };
 use pelago_net::{Links, ListenError, Listener};
@@ -32,7 +32,7 @@ use crate::{
     host::Kind,
     ids,
     loops::Loops,
-    mesh::{self, Answers, Dials, Forward, Granting, Held, Holding, Homes, Receiver, Router},
+    mesh::{self, Answers, Dials, End, Forward, Granting, Held, Holding, Homes, Receiver, Removal, Router, Unwanted},
     metrics::Metrics,
     raft::{self, Consensus, Timing},
     scheduler,
@@ -116,6 +116,15 @@ pub enum Error {
     /// The mesh refused the node.
     #[error("the mesh refused this node")]
     Refused(#[source] Refusal),
+    /// The mesh has removed the node.
+    #[error(
+        "the mesh has removed this node, and the data directory {} belongs to no node any more. Delete it, or choose \
+         another, and start the node again as a new one", path.display()
+    )]
+    Removed {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The rows cannot be read.
     #[error("failed to read the store")]
     Rows(#[from] sqlite::Error),
@@ -125,6 +134,15 @@ pub enum Error {
     /// The mesh has given this run up: the node was not heard for too long. It may start again.
     #[error("the mesh gave this node up because it was not heard; it has to start again")]
     Expired,
+    /// Another process registered as this node while it ran.
+    #[error(
+        "another process runs as this node, at {at}: was the data directory copied? A node has one directory and one \
+         process; delete the copy"
+    )]
+    Displaced {
+        /// Where it is reached.
+        at: String,
+    },
     /// A loop that the others need ended: a defect.
     #[error("the node's {0} loop ended by itself")]
     LoopEnded(&'static str),
@@ -135,6 +153,16 @@ impl Error {
     #[must_use]
     pub fn is_only_this_run(&self) -> bool {
         matches!(self, Self::Expired)
+    }
+
+    fn of(why: Unwanted, directory: &Path) -> Self {
+        match why {
+            Unwanted::Removed => Self::Removed { path: directory.to_owned() },
+            Unwanted::Displaced { at } if at.is_empty() => {
+                Self::Displaced { at: "an address that is not known here".into() }
+            }
+            Unwanted::Displaced { at } => Self::Displaced { at },
+        }
     }
 }
 
@@ -147,11 +175,13 @@ pub struct Node {
     links: Links,
     receivers: (Receiver, raft::Receiver),
     lease: Held,
+    /// Why another node wanted no link.
+    refused: watch::Receiver<Option<Ended>>,
     committer: committer::Handle,
     loops: Loops,
     drain_max: Duration,
     /// Held until the node has stopped: the lock is in it.
-    _directory: Directory,
+    directory: Directory,
 }
 
 impl Node {
@@ -177,7 +207,7 @@ impl Node {
         let mesh_address = listener.address();
         let (mut view_writer, view) = view::new();
         let mut loops = Loops::default();
-        let (dials, refused) =
+        let (dials, mut refused) =
             Dials::new(links.clone(), config.known.clone(), mesh_address, view.clone(), runtime.handle().clone());
         loops.start("listener", listener.run());
         loops.start("dials", dials.run());
@@ -187,7 +217,10 @@ impl Node {
             None => make_directory(&config, &links, &refused, name.clone()).await?,
         };
         let mesh = directory.identity().mesh;
-        links.introduce(|me| me.mesh = Some(mesh));
+        links.introduce(|me| {
+            me.mesh = Some(mesh);
+            me.node = directory.identity().node_id.unwrap_or(NodeId(0));
+        });
         let proposed = clock::now();
         let registration = registration(&config, directory.identity(), boot, mesh_address, &kinds);
         let raft_id = match directory.identity().raft_id {
@@ -209,12 +242,16 @@ impl Node {
             runtime,
             receiver: voice.clone(),
             links: links.clone(),
+            wall: clock::wall,
         };
         let consensus = Arc::new(Consensus::start(start).await?);
         let reader = Arc::clone(consensus.reader());
         // Whom it knew before is dialled now, so that nodes that were all stopped find each other.
+        view_writer.seen(consensus.progress().index());
         let (nodes, _) = feed::read_standing(&reader).await?;
         view_writer.replace(nodes);
+        let log = view.clone();
+        links.refuse(move |other| log.objection(other));
         let forward = Forward::new(Arc::clone(&consensus), links.clone());
         let anywhere = Arc::new(forward.clone());
         let (committer, committing) = Committer::new(Arc::clone(&consensus), anywhere, Arc::clone(&metrics));
@@ -228,12 +265,15 @@ impl Node {
         let holder = tokio::select! {
             holder = while_discarding(&mut told, registering) => holder?,
             reason = consensus.failed() => return Err(Error::ConsensusStopped(reason)),
+            why = mesh::unwanted(&mut refused) => return Err(Error::of(why, directory.path())),
         };
-        if !directory.identity().log_begun {
-            directory.begin_log()?;
+        let Identity { log_begun, node_id, .. } = directory.identity();
+        if !log_begun || *node_id != Some(holder.node) {
+            directory.begin_log(holder.node)?;
         }
         links.introduce(|me| (me.node, me.incarnation) = (holder.node, holder.incarnation));
 
+        view_writer.seen(consensus.progress().index());
         let (nodes, running) = feed::read_standing(&reader).await?;
         view_writer.replace(nodes);
         let waiters = Arc::new(TaskWaiters::default());
@@ -306,8 +346,21 @@ impl Node {
         loops.start("scheduler", scheduling.run());
         loops.start("leases granted", granting.run());
         loops.start("lease held", holding.run());
+        loops.start("leader teller", Arc::clone(&consensus).tell_leaders(metrics.leader_changes.clone()));
         loops.start("log keeper", Arc::clone(&consensus).keep_short());
-        loops.start("voters keeper", Arc::clone(&consensus).keep_voters(candidates(view.clone())));
+        loops.start(
+            "voters keeper",
+            Arc::clone(&consensus).keep_voters({
+                let view = view.clone();
+                move || mesh::candidates(&view)
+            }),
+        );
+        let removal = Removal {
+            consensus: Arc::clone(&consensus),
+            forward: forward.clone(),
+            reader: Arc::clone(&reader),
+            view: view.clone(),
+        };
         let handle = Handle::new(crate::handle::Parts {
             mesh,
             mesh_name: config.mesh_name,
@@ -322,6 +375,7 @@ impl Node {
             consensus: Arc::clone(&consensus),
             committer: committing.clone(),
             forward: forward.clone(),
+            removal: removal.clone(),
             lease: lease.clone(),
             links: links.clone(),
         });
@@ -329,6 +383,7 @@ impl Node {
             consensus: Arc::clone(&consensus),
             committer: committing.clone(),
             forward,
+            removal,
             agents: Arc::clone(&agents),
             leases: grants,
             handle: handle.clone(),
@@ -352,10 +407,11 @@ impl Node {
             links,
             receivers: (receiver, voice),
             lease,
+            refused,
             committer: committing,
             loops,
             drain_max: config.drain_max,
-            _directory: directory,
+            directory,
         })
     }
 
@@ -378,7 +434,11 @@ impl Node {
     pub async fn failed(&mut self) -> Error {
         tokio::select! {
             reason = self.consensus.failed() => Error::ConsensusStopped(reason),
-            () = self.lease.over() => Error::Expired,
+            end = self.lease.over() => match end {
+                End::Expired => Error::Expired,
+                End::Displaced { by } => Error::of(Unwanted::Displaced { at: by }, self.directory.path()),
+            },
+            why = mesh::unwanted(&mut self.refused) => Error::of(why, self.directory.path()),
             name = self.loops.ended() => Error::LoopEnded(name),
         }
     }
@@ -464,18 +524,8 @@ async fn make_directory(
         }
     };
     let directory = DirectoryId(ids::random());
-    let identity = Identity { mesh, directory, node, raft_id, log_begun: false };
+    let identity = Identity { mesh, directory, node, raft_id, node_id: None, log_begun: false };
     Ok(Directory::create(&config.directory, identity)?)
-}
-
-/// Who may become a voter, as this node sees it now.
-fn candidates(view: view::Reader) -> impl Fn() -> Vec<raft::Candidate> + Send + Sync + 'static {
-    let candidate = |node: &record::Node| raft::Candidate {
-        name: node.name.clone(),
-        zone: node.labels.get("zone").cloned(),
-        live: node.is_live(node.incarnation),
-    };
-    move || view.get().nodes().map(candidate).collect()
 }
 
 /// The host's name and four letters, as far as a name may hold them.

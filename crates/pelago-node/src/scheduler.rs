@@ -13,10 +13,10 @@ use std::{
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use pelago_core::{
-    id::{AgentId, FencingToken, Holder, Name, TaskId},
+    id::{AgentId, FencingToken, Holder, Name, NodeId, TaskId},
     record::{
-        Assign, Enqueue, NewTask, Node, NodeState, Offer, Op, Outcome, Phase, Placement, Refusal, Task, TaskState,
-        TimeOut,
+        Assign, Cancel, Enqueue, NewTask, Node, NodeState, Offer, Op, Outcome, Phase, Placement, Refusal, Task,
+        TaskState, TimeOut,
     },
     task::{Config, Effect, Input, Scheduler, Waiting},
     time::LogTime,
@@ -54,6 +54,7 @@ pub(crate) enum Row {
     Task(Box<Task>),
     NodeUp(Holder, BTreeMap<Name, Offer>),
     NodeGone(Holder),
+    NodeRemoved(NodeId),
 }
 
 pub(crate) struct Loop {
@@ -81,6 +82,8 @@ enum Decided {
     NotEnqueued(TaskId),
     /// The row of a task whose assignment or time-out was refused, and the run that is over if that was why.
     Refused(TaskId, Option<Box<Task>>, Option<Holder>),
+    /// A task waits for a node that was removed.
+    Forlorn(TaskId, NodeId),
     /// The row will tell.
     Known,
 }
@@ -241,6 +244,12 @@ impl Loop {
         if !self.leads {
             return;
         }
+        if let Row::Task(task) = &row
+            && let (TaskState::Queued, Some(node)) = (task.state, task.node)
+            && !self.core.knows(node)
+        {
+            self.look_for(node, task.id);
+        }
         let input = match row {
             Row::Task(task) if task.state == TaskState::Queued && self.needs_holder(task.placement, &task.agent) => {
                 let (held, waiting) = (self.holder_of(task.agent.clone()), row_to_waiting(*task));
@@ -252,8 +261,31 @@ impl Loop {
             Row::Task(task) => to_input(*task),
             Row::NodeUp(holder, offers) => Input::NodeUp { holder, offers },
             Row::NodeGone(holder) => Input::NodeGone(holder),
+            Row::NodeRemoved(id) => {
+                let tasks: Vec<TaskId> = self.core.waiting_for(id).collect();
+                return tasks.into_iter().for_each(|task| self.call_off(task, id));
+            }
         };
         self.core.handle(now, input, &mut self.effects);
+    }
+
+    /// Finds out whether a node, to which a task is pinned, is only away. The task came after it into the log.
+    fn look_for(&self, node: NodeId, task: TaskId) {
+        let reader = Arc::clone(&self.reader);
+        self.pending.push(Box::pin(async move {
+            let read = tokio::task::spawn_blocking(move || reader.view(|view| view.nodes())).await;
+            match read {
+                Ok(Ok(nodes)) if nodes.iter().all(|row| row.id != node) => Decided::Forlorn(task, node),
+                // Unread, it waits as for a node that is away.
+                Ok(_) | Err(_) => Decided::Known,
+            }
+        }));
+    }
+
+    /// Nobody is left who may do a task.
+    fn call_off(&mut self, task: TaskId, node: NodeId) {
+        let reason = format!("node #{node}, to which it was pinned, was removed from the mesh");
+        self.propose(task, Op::Cancel(Cancel { task, reason }));
     }
 
     /// Whether it must be known who holds the agent before its task is placed.
@@ -303,6 +335,7 @@ impl Loop {
     fn decided(&mut self, now: LogTime, decided: Decided) {
         match decided {
             Decided::Held(waiting) if self.leads => self.core.handle(now, Input::Queued(*waiting), &mut self.effects),
+            Decided::Forlorn(task, node) if self.leads => self.call_off(task, node),
             Decided::HeldFor(request, held_by) => self.enqueue(*request, held_by),
             Decided::NotEnqueued(id) => self.core.handle(now, Input::Refused(id), &mut self.effects),
             Decided::Refused(id, row, gone) => {
@@ -315,7 +348,7 @@ impl Loop {
                     self.row(now, Row::Task(task));
                 }
             }
-            Decided::Held(_) | Decided::Known => {}
+            Decided::Held(_) | Decided::Forlorn(..) | Decided::Known => {}
         }
     }
 

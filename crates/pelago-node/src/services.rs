@@ -191,6 +191,7 @@ impl From<pelago_core::record::Refusal> for Error {
             | Refusal::WrongState { .. }
             | Refusal::TooEarly
             | Refusal::NameTaken(_)
+            | Refusal::NodeUp(_)
             | Refusal::NotAlone => Self::WrongState(refusal.to_string()),
         }
     }

@@ -1,9 +1,16 @@
 //! Which nodes there are and what they host, as this node last heard.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use pelago_core::{
-    id::{Holder, Name, NodeId},
+    id::{Holder, Incarnation, Name, NodeId},
+    link::{Hello, Refusal},
     nearest::nearest_few,
     record::{Node, NodeState, Offer, Placement},
 };
@@ -18,29 +25,50 @@ pub(crate) struct View {
 }
 
 /// Keeps the view; there is one writer.
-pub(crate) struct Writer(watch::Sender<Arc<View>>);
+pub(crate) struct Writer {
+    view: watch::Sender<Arc<View>>,
+    seen: Arc<AtomicU64>,
+}
 
 /// Reads the view. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Reader(watch::Receiver<Arc<View>>);
+pub(crate) struct Reader {
+    view: watch::Receiver<Arc<View>>,
+    /// Up to which entry of the log the view has everything.
+    seen: Arc<AtomicU64>,
+}
 
 /// A view without nodes.
 pub(crate) fn new() -> (Writer, Reader) {
     let (writer, reader) = watch::channel(Arc::default());
-    (Writer(writer), Reader(reader))
+    let seen = Arc::new(AtomicU64::new(0));
+    (Writer { view: writer, seen: Arc::clone(&seen) }, Reader { view: reader, seen })
 }
 
 impl Writer {
     /// Begins anew with `nodes`.
     pub(crate) fn replace(&mut self, nodes: Vec<Node>) {
         let nodes = nodes.into_iter().map(|node| (node.id, node)).collect();
-        self.0.send_replace(Arc::new(View { nodes }));
+        self.view.send_replace(Arc::new(View { nodes }));
     }
 
     pub(crate) fn put(&mut self, node: Node) {
-        self.0.send_modify(|view| {
+        self.change(|nodes| _ = nodes.insert(node.id, node));
+    }
+
+    pub(crate) fn remove(&mut self, id: NodeId) {
+        self.change(|nodes| _ = nodes.remove(&id));
+    }
+
+    /// All that the log says up to this entry is in the view.
+    pub(crate) fn seen(&mut self, index: u64) {
+        self.seen.fetch_max(index, Ordering::Release);
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut BTreeMap<NodeId, Node>)) {
+        self.view.send_modify(|view| {
             let mut next = View::clone(view);
-            next.nodes.insert(node.id, node);
+            change(&mut next.nodes);
             *view = Arc::new(next);
         });
     }
@@ -48,7 +76,25 @@ impl Writer {
 
 impl Reader {
     pub(crate) fn get(&self) -> Arc<View> {
-        Arc::clone(&self.0.borrow())
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Why a node must have no link, as the log says: it was removed, or another process registered as it later.
+    pub(crate) fn objection(&self, other: &Hello) -> Option<Refusal> {
+        if other.node == NodeId(0) {
+            return None;
+        }
+        // In this order: what was seen is in the view that is looked at afterwards.
+        let seen = self.seen.load(Ordering::Acquire);
+        match self.get().nodes.get(&other.node) {
+            // Its id is the entry that admitted it.
+            None => (seen >= other.node.0).then_some(Refusal::Removed),
+            Some(row) => {
+                let is_run = other.incarnation != Incarnation(0) && row.state == NodeState::Up;
+                let is_later = row.incarnation > other.incarnation && row.boot != other.boot;
+                (is_run && is_later).then(|| Refusal::OldRun { at: place(row) })
+            }
+        }
     }
 
     /// Resolves when the view has changed since the last call; never again once its writer is gone.
@@ -56,7 +102,7 @@ impl Reader {
     /// # Cancel safety
     /// Dropping the future loses nothing.
     pub(crate) async fn changed(&mut self) {
-        if self.0.changed().await.is_err() {
+        if self.view.changed().await.is_err() {
             std::future::pending().await
         }
     }
@@ -114,5 +160,13 @@ impl View {
 
     pub(crate) fn live(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values().filter(|node| node.state == NodeState::Up)
+    }
+}
+
+/// Where a run is reached, in words.
+pub(crate) fn place(node: &Node) -> String {
+    match node.http_address.as_str() {
+        "" => node.mesh_address.clone(),
+        http => format!("{} (for clients {http})", node.mesh_address),
     }
 }

@@ -62,6 +62,9 @@ impl MapRows {
             Write::Node(node) => {
                 self.nodes.insert(node.id, node);
             }
+            Write::NodeGone(id) => {
+                self.nodes.remove(&id);
+            }
             Write::Agent { agent, state } => {
                 self.states.extend(state.map(|state| (agent.id.clone(), state)));
                 self.agents.insert(agent.id.clone(), agent);

@@ -36,6 +36,7 @@ impl fmt::Display for Short<'_> {
         match self.0 {
             Op::Register(op) => write!(f, "register {} boot {:.8}", op.name, op.boot.to_string()),
             Op::Expire(op) => write!(f, "expire {}", op.holder),
+            Op::Remove(op) => write!(f, "remove node {}", op.node),
             Op::Claim(op) => write!(f, "claim {} after epoch {} for {}", op.agent, op.seen, op.holder),
             Op::Turn(op) => write!(
                 f,

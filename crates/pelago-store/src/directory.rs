@@ -1,7 +1,7 @@
 //! A node's data directory: whose it is, and that only one process uses it.
 //!
 //! ```text
-//!   node          mesh id, directory id, node name, id in the control log and whether the log has begun, format version
+//!   node          mesh id, directory id, node name, ids in the control log and the mesh, whether the log has begun, format version
 //!   lock          held by the process that runs the node
 //!   log/          segments of the control log
 //!   state.db      the state machine's rows
@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pelago_core::id::{DirectoryId, Invalid, MeshId, Name};
+use pelago_core::id::{DirectoryId, Invalid, MeshId, Name, NodeId};
 
 /// The layout this version writes.
 const FORMAT: u32 = 1;
@@ -40,6 +40,8 @@ pub struct Identity {
     pub node: Name,
     /// Its id among those that take part in the control log; none until it was admitted.
     pub raft_id: Option<u64>,
+    /// Its id in the mesh; none until its first registration was seen.
+    pub node_id: Option<NodeId>,
     /// Whether its log has begun: an empty one is a lost one from then on.
     pub log_begun: bool,
 }
@@ -140,11 +142,12 @@ impl Directory {
         self.rewrite()
     }
 
-    /// Writes down that the log has begun.
+    /// Writes down that the log has begun, and which node the directory is of.
     ///
     /// # Errors
     /// [`Error::Io`]. The directory is as before, or as after.
-    pub fn begin_log(&mut self) -> Result<(), Error> {
+    pub fn begin_log(&mut self, node_id: NodeId) -> Result<(), Error> {
+        self.identity.node_id = Some(node_id);
         self.identity.log_begun = true;
         self.rewrite()
     }
@@ -202,10 +205,13 @@ fn read(path: &Path, file: &Path, text: &str) -> Result<Identity, Error> {
     if found > FORMAT {
         return Err(Error::Newer { path: path.into(), found });
     }
-    let raft_id =
-        value("raft").ok().map(|raft_id| raft_id.parse().map_err(|_| bad("its raft id is not a number".into())));
+    let number = |word: &str| {
+        let number = value(word).ok().map(|number| number.parse().map_err(|_| bad(format!("its {word} is no number"))));
+        number.transpose()
+    };
     Ok(Identity {
-        raft_id: raft_id.transpose()?,
+        raft_id: number("raft")?,
+        node_id: number("id")?.map(NodeId),
         log_begun: value("log").is_ok(),
         mesh: value("mesh").map_err(bad)?.parse().map_err(invalid)?,
         directory: value("directory").map_err(bad)?.parse().map_err(invalid)?,
@@ -215,12 +221,15 @@ fn read(path: &Path, file: &Path, text: &str) -> Result<Identity, Error> {
 
 /// Writes beside, then renames, so that a half-written identity is never seen.
 fn write(path: &Path, file: &Path, identity: &Identity) -> io::Result<()> {
-    let Identity { mesh, directory, node, raft_id, log_begun } = identity;
+    let Identity { mesh, directory, node, raft_id, node_id, log_begun } = identity;
     let beside = file.with_extension("new");
     let mut out = File::create(&beside)?;
     write!(out, "format {FORMAT}\nmesh {mesh}\ndirectory {directory}\nnode {node}\n")?;
     if let Some(raft_id) = raft_id {
         writeln!(out, "raft {raft_id}")?;
+    }
+    if let Some(NodeId(id)) = node_id {
+        writeln!(out, "id {id}")?;
     }
     if *log_begun {
         writeln!(out, "log begun")?;
@@ -240,6 +249,7 @@ mod tests {
             directory: DirectoryId(2),
             node: Name::new(node).expect("valid"),
             raft_id: None,
+            node_id: None,
             log_begun: false,
         }
     }
@@ -253,10 +263,13 @@ mod tests {
         let mut open = Directory::open(&path, None).expect("opens").expect("exists");
         assert_eq!(open.identity(), &identity("n1"));
         open.admit(7).expect("written");
-        open.begin_log().expect("written");
+        open.begin_log(NodeId(9)).expect("written");
         drop(open);
         let open = Directory::open(&path, None).expect("opens").expect("exists");
-        assert_eq!(open.identity(), &Identity { raft_id: Some(7), log_begun: true, ..identity("n1") });
+        assert_eq!(
+            open.identity(),
+            &Identity { raft_id: Some(7), node_id: Some(NodeId(9)), log_begun: true, ..identity("n1") }
+        );
     }
 
     #[test]

@@ -21,6 +21,9 @@ pub mod kind {
     pub const ASK: u16 = 4;
     /// [`Heartbeat`](super::Heartbeat), answered with [`Granted`](super::Granted).
     pub const HEARTBEAT: u16 = 5;
+    /// A batch with the removal of a node, for the leader, who takes its vote first; answered with
+    /// [`Proposed`](super::Proposed).
+    pub const REMOVE: u16 = 6;
 }
 
 #[cfg(test)]

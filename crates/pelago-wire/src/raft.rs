@@ -4,8 +4,9 @@
 
 pub use crate::message::{Malformed, decode, encode};
 pub use proto::{
-    AppendReply, AppendRequest, Config, Conflict, DumpPart, DumpReply, Entry, HandOver, HandOverReply, LastEntry,
-    LogId, Member, Membership, StoredMembership, Vote, VoteReply, VoteRequest, append_reply, entry, hand_over_reply,
+    AppendReply, AppendRequest, ClockReply, Config, Conflict, DumpPart, DumpReply, Entry, HandOver, HandOverReply,
+    LastEntry, LogId, Member, Membership, StoredMembership, Vote, VoteReply, VoteRequest, append_reply, entry,
+    hand_over_reply,
 };
 
 mod proto {
@@ -25,6 +26,8 @@ pub enum Kind {
     HandOver,
     /// A [`DumpPart`].
     DumpPart,
+    /// What time it is; answered with [`ClockReply`].
+    Clock,
 }
 
 impl Kind {
@@ -37,13 +40,14 @@ impl Kind {
             Self::PreVote => 3,
             Self::HandOver => 4,
             Self::DumpPart => 5,
+            Self::Clock => 6,
         }
     }
 
     /// What a frame's kind means. `None` if this release does not know it.
     #[must_use]
     pub fn of(number: u16) -> Option<Self> {
-        let all = [Self::Append, Self::Vote, Self::PreVote, Self::HandOver, Self::DumpPart];
+        let all = [Self::Append, Self::Vote, Self::PreVote, Self::HandOver, Self::DumpPart, Self::Clock];
         all.into_iter().find(|kind| kind.number() == number)
     }
 }
@@ -102,13 +106,15 @@ mod tests {
             &DumpPart { vote, dump: 5, offset: 6, bytes, last: true },
             b"\x0a\x06\x08\x03\x10\x02\x18\x01\x10\x05\x18\x06\x22\x04dump\x28\x01",
         );
+        check(&ClockReply { time_ms: 0x0102 }, b"\x09\x02\x01\0\0\0\0\0\0");
         check(&DumpReply { vote }, b"\x0a\x06\x08\x03\x10\x02\x18\x01");
     }
 
     #[test]
     fn kinds_keep_their_numbers() {
         let known: Vec<_> = (0..8).filter_map(Kind::of).collect();
-        assert_eq!(known, [Kind::Append, Kind::Vote, Kind::PreVote, Kind::HandOver, Kind::DumpPart]);
+        let all = [Kind::Append, Kind::Vote, Kind::PreVote, Kind::HandOver, Kind::DumpPart, Kind::Clock];
+        assert_eq!(known, all);
     }
 
     #[test]

@@ -20,12 +20,12 @@ use pelago_core::{id::TaskId, record::TaskState};
 use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 
-use request::{Request, agent_path};
+use request::{Request, agent_path, node_path};
 
 use crate::{
     model::{
-        Agent, AgentList, Cancel, DeadMessageList, Enqueued, Health, NewTask, NodeList, Payload, SendReceipt, Status,
-        Task, TaskEventList, TaskList, words,
+        Agent, AgentList, Cancel, DeadMessageList, Enqueued, Health, NewTask, NodeList, Payload, RemovedNode,
+        SendReceipt, Status, Task, TaskEventList, TaskList, words,
     },
     problem::{Code, Problem},
 };
@@ -328,6 +328,14 @@ impl Client {
     /// See [`Error`].
     pub async fn nodes(&self) -> Result<NodeList> {
         self.document(Request::get("/api/v1/nodes")).await
+    }
+
+    /// Removes a node that is gone for good.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn remove_node(&self, name: &str) -> Result<RemovedNode> {
+        self.document(Request::delete(node_path(name))).await
     }
 
     /// How the mesh stands.

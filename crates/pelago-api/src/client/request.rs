@@ -35,6 +35,10 @@ impl Request {
         Self::new(Method::POST, path.into())
     }
 
+    pub(super) fn delete(path: impl Into<String>) -> Self {
+        Self::new(Method::DELETE, path.into())
+    }
+
     fn new(method: Method, path: String) -> Self {
         Self { method, path, query: Vec::new(), body: None, idempotency_key: None, answer_max: ANSWER_MAX }
     }
@@ -92,6 +96,11 @@ impl Request {
 /// The path of an agent, or of something that is done with it.
 pub(super) fn agent_path(address: &str, action: &str) -> String {
     format!("/api/v1/agents/{}{action}", utf8_percent_encode(address, SEGMENT))
+}
+
+/// The path of a node.
+pub(super) fn node_path(name: &str) -> String {
+    format!("/api/v1/nodes/{}", utf8_percent_encode(name, SEGMENT))
 }
 
 #[cfg(test)]

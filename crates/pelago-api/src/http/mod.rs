@@ -15,6 +15,7 @@
 //! | `/api/v1/agents/{address}/ask`, `…/send` | POST | a question and its reply; a durable message |
 //! | `/api/v1/messages/dead` | GET | messages that could not be handled; `?agent=ADDRESS` |
 //! | `/api/v1/nodes`, `/api/v1/status` | GET | the mesh |
+//! | `/api/v1/nodes/{name}` | DELETE | forget a node that is gone for good |
 //! | `/api/tasks` | POST | as `/api/v1/tasks` |
 //! | `/health`, `/livez`, `/readyz`, `/metrics` | GET | for probes and collectors |
 //!
@@ -41,7 +42,7 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::Request,
-    routing::{get, post},
+    routing::{delete, get, post},
 };
 
 use self::{app::App, failure::Failure};
@@ -62,6 +63,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/api/v1/agents/{address}/send", post(agents::send))
         .route("/api/v1/messages/dead", get(agents::dead_messages))
         .route("/api/v1/nodes", get(mesh::nodes))
+        .route("/api/v1/nodes/{name}", delete(mesh::remove))
         .route("/api/v1/status", get(mesh::status))
         .route("/api/tasks", post(tasks::enqueue))
         .route("/health", get(health::health))

@@ -15,7 +15,7 @@ pub mod words;
 use serde::Serialize;
 
 pub use agent::{Agent, AgentList, DeadMessage, DeadMessageList, SendReceipt};
-pub use node::{Health, HealthAgents, HealthMesh, Liveness, Node, NodeList, Offer, Readiness, Status};
+pub use node::{Health, HealthAgents, HealthMesh, Liveness, Node, NodeList, Offer, Readiness, RemovedNode, Status};
 pub use payload::Payload;
 pub use task::{Cancel, Enqueued, Happening, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList};
 pub use time::Timestamp;
@@ -45,6 +45,7 @@ documents![
     NodeList,
     Problem,
     Readiness,
+    RemovedNode,
     SendReceipt,
     Status,
     Task,

@@ -107,6 +107,30 @@ impl From<Status> for NodeList {
     }
 }
 
+/// A node that was removed from the mesh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedNode {
+    /// Its id, never reused.
+    pub id: u64,
+    /// Its name, free from here on.
+    pub name: String,
+    /// Names of the voters that are left.
+    pub voters: Vec<String>,
+    /// How many nodes the mesh can lose right now without losing its majority.
+    pub can_lose: u32,
+}
+
+impl RemovedNode {
+    pub(crate) fn new(row: &record::Node, left: &handle::Status) -> Self {
+        Self {
+            id: row.id.0,
+            name: row.name.to_string(),
+            voters: left.voters.iter().map(Name::to_string).collect(),
+            can_lose: left.can_lose,
+        }
+    }
+}
+
 /// How the mesh stands, as far as one node knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -129,6 +153,9 @@ pub struct Status {
     pub leader: Option<String>,
     /// Raft's term.
     pub term: u64,
+    /// How often the process that answers saw another leader, or the same one in another term.
+    #[serde(default)]
+    pub leader_changes: u64,
     /// Whether a majority of voters answers.
     pub quorum: bool,
     /// How many nodes the mesh can lose right now without losing its majority.
@@ -165,6 +192,7 @@ impl From<handle::Status> for Status {
             holder,
             leader,
             term,
+            leader_changes,
             quorum,
             nodes,
             voters,
@@ -193,6 +221,7 @@ impl From<handle::Status> for Status {
             draining,
             leader: leader.map(|name| name.to_string()),
             term,
+            leader_changes,
             quorum,
             can_lose,
             voters: voters.iter().map(Name::to_string).collect(),

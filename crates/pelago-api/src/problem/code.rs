@@ -120,6 +120,8 @@ codes! {
     BadAnswer = 2032, 502, Never, "the answer cannot be read";
     /// All connections that a node has are taken.
     NoRoom = 2033, 503, Soon, "the node has no connection left";
+    /// Only a node that was stopped or lost can be removed.
+    NodeUp = 2034, 409, Never, "the node takes part";
 }
 
 /// Whether the same request may succeed later.

@@ -17,7 +17,13 @@ impl From<Error> for Problem {
                 problem(Code::WrongKey, "keyed agents are reached as `name:key`, all others as `name`")
             }
             Error::UnknownNode(_) => {
-                problem(Code::UnknownNode, "pin to a node that takes part, or to none").with_next("pelago node ls")
+                problem(Code::UnknownNode, "an address is pinned to a node that takes part, or to none")
+                    .with_next("pelago node ls")
+            }
+            Error::NodeUp(_) => {
+                let hint =
+                    "stop it first; only a node that was stopped or lost can be removed, since it does not come back";
+                problem(Code::NodeUp, hint).with_next("pelago node ls")
             }
             Error::UnknownTask(_) => {
                 problem(Code::UnknownTask, "tasks are forgotten some time after they ended").with_next("pelago task ls")
@@ -84,6 +90,7 @@ mod tests {
             Error::UnknownAgent { name: name("cart"), nearest: vec![] },
             Error::WrongKey("cart needs a key".into()),
             Error::UnknownNode(name("n9")),
+            Error::NodeUp(name("n2")),
             Error::UnknownTask(TaskId(1)),
             Error::NoState(agent),
             Error::Conflict { key: "k".into() },

@@ -74,6 +74,7 @@ async fn a_bad_query_is_told_what_is_wrong_with_it() {
 async fn what_is_not_there_is_named() {
     let world = World::start().await;
     let id = "0".repeat(32);
+    let here = world.client.status().await.expect("it answers").node;
     for (method, target, status, code) in [
         ("GET", "/api/v1/tasks/12", 400, "PLG-2011"),
         ("GET", "/api/v1/tasks/%FF", 400, "PLG-2001"),
@@ -84,6 +85,9 @@ async fn what_is_not_there_is_named() {
         ("GET", "/api/v1/agents/counter:nobody", 404, "PLG-2007"),
         ("GET", "/api/v1/agents/conter:nobody", 404, "PLG-2004"),
         ("POST", "/api/v1/agents/n9%2Fcounter:a/ask", 404, "PLG-2006"),
+        ("DELETE", "/api/v1/nodes/n9", 404, "PLG-2006"),
+        ("DELETE", &format!("/api/v1/nodes/{here}"), 409, "PLG-2034"),
+        ("GET", "/api/v1/nodes/n9", 405, "PLG-2013"),
         ("GET", "/api/v1/agents/n1/counter:a", 404, "PLG-2012"),
         ("GET", "/", 404, "PLG-2012"),
         ("GET", "/api/v1/tasks/", 404, "PLG-2012"),

@@ -2,7 +2,7 @@
 
 use pelago_api::{
     client::Client,
-    model::{Node, NodeList, words},
+    model::{Node, NodeList, RemovedNode, words},
 };
 
 use super::status;
@@ -16,12 +16,27 @@ pub(crate) enum NodeCommand {
     /// List the nodes of the mesh
     #[command(after_long_help = LS_EXAMPLES)]
     Ls,
+    /// Remove a node that is gone for good
+    ///
+    /// It loses its vote, which passes on to another node if one is ready, and its name is free for a new one. Tasks that
+    /// are pinned to it are called off; all else it held is done by the others already. Should it come back with its old
+    /// data directory, the mesh refuses it. A node that takes part is not removed: stop it first.
+    #[command(after_long_help = REMOVE_EXAMPLES)]
+    Remove {
+        /// Its name
+        name: String,
+    },
 }
 
 const LS_EXAMPLES: &str = "\
 Examples:
   pelago node ls
   pelago node ls -o json | jq -r '.items[].name'";
+
+const REMOVE_EXAMPLES: &str = "\
+Examples:
+  pelago node remove node-2
+  pelago node remove node-2 -o json | jq -r '.voters[]'";
 
 pub(super) async fn run(command: NodeCommand, client: &Client, output: Output) -> Result<Exit, Error> {
     match command {
@@ -30,6 +45,14 @@ pub(super) async fn run(command: NodeCommand, client: &Client, output: Output) -
             let answers = format!("{} answers; {}", status.node, status::can_lose(&status));
             output.document(&NodeList::from(status), text)?;
             output.note(&answers);
+            Ok(Exit::Done)
+        }
+        NodeCommand::Remove { name } => {
+            let removed = client.remove_node(&name).await?;
+            output.document(&removed, |RemovedNode { id, name, voters, .. }| {
+                format!("{name} (#{id}) is removed; voters: {}", voters.join(", "))
+            })?;
+            output.note("next: pelago status");
             Ok(Exit::Done)
         }
     }

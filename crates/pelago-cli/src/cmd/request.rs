@@ -13,7 +13,7 @@ pub(crate) enum Request {
     /// Show how the mesh stands, problems first
     #[command(after_long_help = status::EXAMPLES)]
     Status,
-    /// Look at nodes
+    /// Look at nodes, and remove those that are gone
     #[command(subcommand)]
     Node(node::NodeCommand),
     /// Talk to agents

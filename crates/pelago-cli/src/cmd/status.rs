@@ -23,6 +23,9 @@ const ENTRIES_BEHIND_MAX: u64 = 1_000;
 pub(super) async fn run(client: &Client, output: Output) -> Result<Exit, Error> {
     let status = client.status().await?;
     output.document(&status, text)?;
+    if let Some(lost) = status.nodes.iter().find(|node| node.state == NodeState::Expired) {
+        output.note(&format!("next: start {0} again, or if it is gone for good: pelago node remove {0}", lost.name));
+    }
     if tasks(&status, TaskState::Dead) > 0 {
         output.note("next: pelago task ls --state dead");
     }

@@ -1,9 +1,10 @@
 //! A mesh of real processes, each of which may be killed at any moment.
 
 use std::{
+    fs::File,
     io::{BufRead as _, BufReader},
     net::SocketAddr,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -12,6 +13,8 @@ use pelago_api::{client::Client, model::Status};
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tempfile::TempDir;
+
+use super::say;
 
 /// How long anything may take to come true.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
@@ -25,6 +28,8 @@ pub(crate) struct Mesh {
 /// One node: its place, and its process while it has one.
 pub(crate) struct Node {
     pub(crate) name: String,
+    /// Its folder in the home of the mesh, and what its log is called there.
+    folder: String,
     pub(crate) http: SocketAddr,
     mesh: SocketAddr,
     process: Option<Child>,
@@ -44,7 +49,8 @@ impl Mesh {
         let mut nodes: Vec<Node> = Vec::new();
         for number in 0..n {
             let any = SocketAddr::from(([127, 0, 0, 1], 0));
-            let mut node = Node { name: format!("n{number}"), http: any, mesh: any, process: None };
+            let name = format!("n{number}");
+            let mut node = Node { folder: name.clone(), name, http: any, mesh: any, process: None };
             node.spawn(home.path(), &nodes.iter().map(|other| other.mesh).collect::<Vec<_>>());
             node.ready();
             nodes.push(node);
@@ -86,6 +92,33 @@ impl Mesh {
         process.wait().expect("it is our child");
     }
 
+    /// Deletes all that a node has on disk.
+    pub(crate) fn wipe(&self, number: usize) {
+        std::fs::remove_dir_all(self.home.path().join(&self.nodes[number].folder)).expect("it has a data directory");
+    }
+
+    /// Copies the data directory of a node, which has to be down.
+    pub(crate) fn copy(&self, number: usize) -> PathBuf {
+        let (from, to) = (self.home.path().join(&self.nodes[number].folder), self.home.path().join("copy"));
+        copy_all(&from, &to);
+        to
+    }
+
+    /// Starts a process on the copy of a node's directory, at addresses of its own.
+    pub(crate) fn double(&self, number: usize) -> Node {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let name = self.nodes[number].name.clone();
+        let mut double = Node { name, folder: "copy".into(), http: any, mesh: any, process: None };
+        let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != number);
+        double.spawn(self.home.path(), &others.map(|(_, node)| node.mesh).collect::<Vec<_>>());
+        double
+    }
+
+    /// What a node has logged.
+    pub(crate) fn log(&self, node: &Node) -> String {
+        std::fs::read_to_string(self.home.path().join(format!("{}.log", node.folder))).expect("it has a log")
+    }
+
     /// The number of the node that leads, and runs.
     pub(crate) async fn leader(&self) -> usize {
         let deadline = Instant::now() + PATIENCE;
@@ -110,7 +143,7 @@ impl Node {
     fn spawn(&mut self, home: &Path, others: &[SocketAddr]) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pelago"));
         command.args(["serve", "--print-addr", "json", "--log-level", "warn", "--name", &self.name]);
-        command.arg("--data-dir").arg(home.join(&self.name));
+        command.arg("--data-dir").arg(home.join(&self.folder));
         command.arg("--port").arg(self.http.port().to_string()).arg("--mesh-addr").arg(self.mesh.to_string());
         if others.is_empty() {
             command.arg("--found");
@@ -118,7 +151,8 @@ impl Node {
         for other in others {
             command.arg("--join").arg(other.to_string());
         }
-        command.current_dir(home).stdin(Stdio::null()).stdout(Stdio::piped());
+        let log = File::options().create(true).append(true).open(home.join(format!("{}.log", self.folder)));
+        command.current_dir(home).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.expect("a log"));
         self.process = Some(command.spawn().expect("the program starts"));
     }
 
@@ -129,6 +163,12 @@ impl Node {
         BufReader::new(stdout).read_line(&mut line).expect("stdout can be read");
         let Addresses { http, mesh } = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
         (self.http, self.mesh) = (http, mesh);
+    }
+
+    /// The code that its process ended with, if it has.
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let ended = self.process.as_mut().expect("it was started").try_wait().expect("it is our child");
+        ended.map(|ended| ended.code().expect("nobody killed it"))
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -168,6 +208,30 @@ impl Drop for Node {
             // The test has failed already, or is done.
             let _ended = process.kill();
             let _ended = process.wait();
+        }
+    }
+}
+
+impl Drop for Mesh {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let last = |text: &str| {
+                text.lines().rev().take(30).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
+            };
+            self.nodes.iter().for_each(|node| say(&format!("--- {}\n{}", node.name, last(&self.log(node)))));
+        }
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder can be made");
+    for entry in std::fs::read_dir(from).expect("it is a folder") {
+        let path = entry.expect("it can be listed").path();
+        let to = to.join(path.file_name().expect("it has a name"));
+        if path.is_dir() {
+            copy_all(&path, &to);
+        } else {
+            std::fs::copy(&path, &to).expect("it can be copied");
         }
     }
 }

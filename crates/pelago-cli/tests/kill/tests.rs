@@ -40,10 +40,16 @@ async fn another_node_leads_soon_after_the_leader_is_killed() {
     let writers = Writers::start(&mesh.clients(), "append:r", 3);
     writers.acknowledge(50).await;
     let leader = mesh.leader().await;
+    let other = &mesh.nodes[(leader + 1) % 3];
+    let (changes, term) = ("pelago_consensus_leader_changes_total", "pelago_consensus_term");
+    let before = (other.metric(changes).await, other.metric(term).await);
     mesh.kill(leader);
     let killed = Instant::now();
     let next = mesh.leader().await;
     assert_ne!(next, leader);
+    let other = &mesh.nodes[(leader + 1) % 3];
+    assert!(other.metric(changes).await > before.0 && other.metric(term).await > before.1, "{before:?}");
+    assert_eq!(mesh.nodes[next].metric("pelago_consensus_is_leader").await, 1);
     writers.acknowledge(50).await;
     say(&format!(
         "n{next} leads, and 50 more writes are acknowledged {} ms after the kill",
@@ -163,7 +169,90 @@ async fn a_node_that_slept_past_its_lease_is_refused_and_joins_again() {
     writers.acknowledge(20).await;
     let blocked = mesh.nodes[sleeper].metric("pelago_zombie_commit_blocked_total").await;
     assert!(blocked >= 1, "no late commit was refused");
+    let log = mesh.log(&mesh.nodes[sleeper]);
+    assert!(!log.contains("ERROR"), "nothing failed where it began again: {log}");
     say(&format!("{blocked} late commits were refused"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_disk_is_gone_is_removed_and_replaced_under_its_name() {
+    let mut mesh = Mesh::start(3).await;
+    let writers = Writers::start(&mesh.clients(), "append:r", 3);
+    writers.acknowledge(30).await;
+    let victim = mesh.leader().await;
+    let name = mesh.nodes[victim].name.clone();
+    mesh.kill(victim);
+    mesh.wipe(victim);
+    let client = mesh.nodes[(victim + 1) % 3].client();
+    let deadline = Instant::now() + PATIENCE;
+    // Until the others have given it up, it counts as up.
+    let removed = loop {
+        match client.remove_node(&name).await {
+            Ok(removed) => break removed,
+            Err(error) => assert!(Instant::now() < deadline, "it is not removed: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!((removed.voters.len(), removed.can_lose), (2, 0), "{removed:?}");
+    writers.acknowledge(30).await;
+
+    mesh.start_again(&[victim]);
+    mesh.until_whole().await;
+    writers.acknowledge(30).await;
+    let status = client.status().await.expect("it answers");
+    let again = status.nodes.iter().find(|node| node.name == name).expect("it is there");
+    assert!(again.id > removed.id && again.voter, "{again:?}");
+    let up = |node: &pelago_api::model::Node| node.state == pelago_core::record::NodeState::Up;
+    assert!(status.nodes.len() == 3 && status.nodes.iter().all(up), "{status:?}");
+    ask_until_answered(&mesh.nodes[victim].client(), &format!("{name}/append:new"), 1).await;
+    let tasks = mesh.clients();
+    until_done(&tasks[victim], enqueue(&tasks, victim).await).await;
+    let checked = writers.check(&mesh.nodes[victim].client()).await;
+    say(&format!("{checked} acknowledged writes are there, read at the node that is new"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_processes_on_copies_of_one_directory_one_stops_and_says_why() {
+    let mut mesh = Mesh::start(3).await;
+    let original = (mesh.leader().await + 1) % 3;
+    mesh.kill(original);
+    mesh.copy(original);
+    mesh.start_again(&[original]);
+    mesh.until_whole().await;
+    let mut double = mesh.double(original);
+    let deadline = Instant::now() + PATIENCE;
+    let (code, log) = loop {
+        if let Some(code) = mesh.nodes[original].ended() {
+            break (code, mesh.log(&mesh.nodes[original]));
+        }
+        if let Some(code) = double.ended() {
+            break (code, mesh.log(&double));
+        }
+        assert!(Instant::now() < deadline, "both go on: {}\n{}", mesh.log(&mesh.nodes[original]), mesh.log(&double));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(code, 1, "{log}");
+    assert!(log.contains("another process runs as this node, at 127.0.0.1:"), "{log}");
+    // The other one is the node from here on, and stays in the run that it has.
+    let witness = (original + 1) % 3;
+    let name = mesh.nodes[original].name.clone();
+    let client = mesh.nodes[witness].client();
+    let run = async |client: &Client| {
+        let status = client.status().await.ok()?;
+        let node = status.nodes.into_iter().find(|node| node.name == name)?;
+        (node.linked && node.state == pelago_core::record::NodeState::Up).then_some(node.incarnation)
+    };
+    let mut seen = None;
+    let mut since = Instant::now();
+    while seen.is_none() || since.elapsed() < Duration::from_secs(3) {
+        let now = run(&client).await;
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
+        assert!(Instant::now() < deadline + PATIENCE, "it does not come to rest: {now:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    ask_until_answered(&client, &format!("{name}/append:r"), 1).await;
 }
 
 async fn enqueue(clients: &[Client], number: usize) -> TaskId {

@@ -49,7 +49,7 @@ pub struct Hello {
     pub mesh_name: Name,
     /// The name of the node.
     pub node_name: Name,
-    /// Its id; 0 while it is not admitted.
+    /// Its id; 0 while it is not admitted, or does not know it.
     pub node: NodeId,
     /// This run of it.
     pub boot: BootId,
@@ -105,9 +105,15 @@ pub enum Refusal {
         /// The other one.
         there: Name,
     },
-    /// A later run of the node has a link.
-    #[error("a later run of the same node has a link")]
-    OldRun,
+    /// A later run of the node has a link, or has registered.
+    #[error("it knows a later run of the same node")]
+    OldRun {
+        /// Where that run is reached, in words; empty if it is not known.
+        at: String,
+    },
+    /// The node was removed from the mesh.
+    #[error("the mesh has removed the node: its data directory belongs to no node any more")]
+    Removed,
     /// It is about to stop.
     #[error("it is stopping")]
     Stopping,

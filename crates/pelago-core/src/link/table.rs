@@ -85,7 +85,7 @@ impl Entry {
         if self.boot != old.boot {
             // A node that has not registered yet is a new run: an old one has no reason to dial.
             let is_older = self.incarnation != Incarnation(0) && self.incarnation < old.incarnation;
-            return if is_older { Err(Refusal::OldRun) } else { Ok(()) };
+            return if is_older { Err(Refusal::OldRun { at: String::new() }) } else { Ok(()) };
         }
         // An end that dials again has given up its earlier connection.
         if self.dialled == old.dialled || self.dialled == (me.node_name < other.node_name) {

@@ -340,7 +340,7 @@ fn a_new_run_of_a_node_takes_the_place_of_the_old_one_and_never_the_other_way_ro
     let run = |boot, incarnation| Hello { boot: BootId(boot), incarnation: Incarnation(incarnation), ..hello("b") };
     assert_eq!(table.enter(&me, &terms(run(1, 10), true), LinkId(1)), Ok(None));
     assert_eq!(table.enter(&me, &terms(run(2, 20), false), LinkId(2)), Ok(Some(LinkId(1))));
-    assert_eq!(table.enter(&me, &terms(run(1, 10), false), LinkId(3)), Err(Refusal::OldRun));
+    assert_eq!(table.enter(&me, &terms(run(1, 10), false), LinkId(3)), Err(Refusal::OldRun { at: String::new() }));
     assert_eq!(table.enter(&me, &terms(run(3, 0), false), LinkId(4)), Ok(Some(LinkId(2))));
     table.leave(LinkId(2));
     assert_eq!(table.find(&name("b"), Role::Main), Some(LinkId(4)), "one that was replaced is out already");

@@ -27,7 +27,7 @@ mod tests;
 pub use chain::Chain;
 pub use op::{
     Assign, BodyHash, Cancel, Claim, Enqueue, Expire, Finish, MessageBody, NewTask, Op, Progress, Register, Release,
-    Remember, Retry, RetryPolicy, Send, Sender, Sweep, TimeOut, Turn, Verdict,
+    Remember, Remove, Retry, RetryPolicy, Send, Sender, Sweep, TimeOut, Turn, Verdict,
 };
 pub use outcome::{Outcome, Refusal};
 pub use row::{
@@ -77,6 +77,7 @@ pub fn decide<R: Rows>(now: Stamp, op: &Op, rows: &R, writes: &mut Vec<Write>) -
     let outcome = match op {
         Op::Register(op) => node::register(now, op, rows, writes),
         Op::Expire(op) => node::expire(now, op, rows, writes),
+        Op::Remove(op) => node::remove(op, rows, writes),
         Op::Claim(op) => agent::claim(now, op, rows, writes),
         Op::Turn(op) => agent::turn(now, op, rows, writes),
         Op::Release(op) => agent::release(op, rows, writes),

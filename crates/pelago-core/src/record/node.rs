@@ -1,7 +1,7 @@
-//! Rules of nodes: admission, registration of a run, expiry.
+//! Rules of nodes: admission, registration of a run, expiry, removal.
 
 use super::{
-    Expire, Outcome, Refusal, Register, Stamp,
+    Expire, Outcome, Refusal, Register, Remove, Stamp,
     row::{Node, NodeState, Rows, Write},
     task,
 };
@@ -58,6 +58,18 @@ pub(super) fn expire<R: Rows>(now: Stamp, op: &Expire, rows: &R, writes: &mut Ve
         Some(_) | None => Vec::new(),
     };
     Ok(Outcome::Expired { freed })
+}
+
+/// Forgets a node. What its last run held is free already: agents are claimed by others, and its tasks wait. A task that
+/// is pinned to it has nobody left to go to; the leader's scheduler calls it off.
+pub(super) fn remove<R: Rows>(op: &Remove, rows: &R, writes: &mut Vec<Write>) -> Result<Outcome, R::Error> {
+    match rows.node(op.node)? {
+        Some(row) if row.state == NodeState::Up => return Ok(Outcome::Refused(Refusal::NodeUp(op.node))),
+        Some(_) => writes.push(Write::NodeGone(op.node)),
+        // Ids are never reused: it was removed before.
+        None => {}
+    }
+    Ok(Outcome::Committed)
 }
 
 /// Whether the run may act. A run that was given up must not take anything new.

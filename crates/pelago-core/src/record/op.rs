@@ -19,6 +19,8 @@ pub enum Op {
     Register(Register),
     /// A node's process is given up for dead.
     Expire(Expire),
+    /// A node that is gone for good is forgotten.
+    Remove(Remove),
     /// A node takes an agent.
     Claim(Claim),
     /// An agent's turn, or a run of them, commits.
@@ -54,6 +56,7 @@ impl Op {
             Self::Send(send) => send.idempotency.is_some(),
             Self::Register(_)
             | Self::Expire(_)
+            | Self::Remove(_)
             | Self::Claim(_)
             | Self::Turn(_)
             | Self::Release(_)
@@ -93,6 +96,13 @@ pub struct Register {
 pub struct Expire {
     /// The run.
     pub holder: Holder,
+}
+
+/// Forgets a node whose run is over: its name is free, and its data directory is no node's any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remove {
+    /// The node.
+    pub node: NodeId,
 }
 
 /// Takes an agent that is free, new, or held by a run that has expired.

@@ -154,6 +154,9 @@ pub enum Refusal {
     /// Another data directory was admitted under this name: another node, or this one before it was wiped.
     #[error("the name is taken by node {0}, which has another data directory")]
     NameTaken(NodeId),
+    /// The node takes part: only one that was stopped or lost can be removed.
+    #[error("node {0} is up")]
+    NodeUp(NodeId),
     /// The op must stand alone in its entry.
     #[error("the op must be the only item of its entry")]
     NotAlone,

@@ -285,6 +285,8 @@ pub struct TaskEvent {
 pub enum Write {
     /// Puts a node.
     Node(Node),
+    /// Deletes a node.
+    NodeGone(NodeId),
     /// Puts an agent, and its state when there is a new one.
     Agent {
         /// The agent.
@@ -337,6 +339,7 @@ impl Write {
             Self::MessageGone { id: gone, .. } => gone == id,
             Self::Message(message) => message.buried.is_some() && message.id == *id,
             Self::Node(_)
+            | Self::NodeGone(_)
             | Self::Agent { .. }
             | Self::Reply(_)
             | Self::ReplyGone(_)

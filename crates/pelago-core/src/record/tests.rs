@@ -146,7 +146,7 @@ impl Table {
             Write::Reply(reply) => drop(self.replies.insert(reply.key.clone(), reply)),
             Write::NewTask { task, .. } | Write::Task { task, .. } => drop(self.tasks.insert(task.id, task)),
             Write::Event(_) => {}
-            Write::ReplyGone(_) | Write::TaskGone(_) => unreachable!("nothing is swept here"),
+            Write::NodeGone(_) | Write::ReplyGone(_) | Write::TaskGone(_) => unreachable!("nothing is forgotten here"),
         }
     }
 

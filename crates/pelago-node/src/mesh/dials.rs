@@ -153,7 +153,34 @@ fn is_doubled(ended: &Ended) -> bool {
     )
 }
 
-/// Whether it would be refused again: another mesh, a name that is taken, or no node at all.
+/// Why the mesh wants this run no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Unwanted {
+    /// The node was removed.
+    Removed,
+    /// Another process registered as this node later. Where it is, if that was said.
+    Displaced { at: String },
+}
+
+/// Resolves once another node has refused this run because the log says that it is no more.
+///
+/// # Cancel safety
+/// Dropping the future loses nothing.
+pub(crate) async fn unwanted(refused: &mut watch::Receiver<Option<Ended>>) -> Unwanted {
+    loop {
+        match &*refused.borrow_and_update() {
+            Some(Ended::RefusedThere(Refusal::Removed)) => return Unwanted::Removed,
+            Some(Ended::RefusedThere(Refusal::OldRun { at })) => return Unwanted::Displaced { at: at.clone() },
+            Some(_) | None => {}
+        }
+        if refused.changed().await.is_err() {
+            // Nobody dials any more.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Whether it would be refused again: another mesh, a name that is taken, a node or run that is no more, or no node at all.
 fn is_for_good(ended: &Ended) -> bool {
     match ended {
         Ended::RefusedHere(refusal) | Ended::RefusedThere(refusal) => matches!(
@@ -161,6 +188,8 @@ fn is_for_good(ended: &Ended) -> bool {
             Refusal::OtherMesh { .. }
                 | Refusal::NameTaken { .. }
                 | Refusal::UnknownVersion { .. }
+                | Refusal::Removed
+                | Refusal::OldRun { .. }
                 | Refusal::NotTheProtocol
         ),
         Ended::Broken(_) => true,

@@ -19,7 +19,7 @@ use pelago_store::{ProposeError, sqlite::Reader};
 use pelago_wire::mesh as wire;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{clock, committer, raft::Consensus, scheduler};
+use crate::{clock, committer, raft::Consensus, scheduler, view};
 
 /// Heartbeats that wait to be looked at.
 const HEARTBEATS_MAX: usize = 1_024;
@@ -38,13 +38,17 @@ pub(crate) struct Heartbeat {
 }
 
 /// What the leader says to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// This node does not lead, or no majority answers it.
     NotNow,
     Granted,
     /// The run was given up.
     Over,
+    /// Another process has registered as this node, and is reached there.
+    Displaced {
+        by: String,
+    },
 }
 
 /// Reaches the loop. Cheap to clone.
@@ -69,7 +73,7 @@ pub(crate) struct Heartbeats(mpsc::Receiver<(Heartbeat, oneshot::Sender<Verdict>
 struct Term {
     core: Grants,
     /// The runs that are up, as last read.
-    up: BTreeMap<Holder, Name>,
+    up: BTreeMap<Holder, Node>,
     waiting: BTreeMap<Holder, Vec<(Beat, oneshot::Sender<Verdict>)>>,
     asked: FuturesUnordered<BoxFuture<'static, Answer>>,
     effects: Vec<Effect>,
@@ -154,9 +158,12 @@ impl Loop {
                 }));
             }
             Effect::Grant { holder, beat } => term.tell(holder, |waiting| waiting <= beat, Verdict::Granted),
-            Effect::Refuse(holder) => term.tell(holder, |_any| true, Verdict::Over),
+            Effect::Refuse(holder) => {
+                let verdict = term.verdict_over(holder);
+                term.tell(holder, |_any| true, verdict);
+            }
             Effect::Expire(holder) => {
-                let name = term.up.get(&holder).map(ToString::to_string).unwrap_or_default();
+                let name = term.up.get(&holder).map(|node| node.name.to_string()).unwrap_or_default();
                 tracing::warn!(node = name, run = %holder, "a node was not heard any more and is given up");
                 let committer = self.committer.clone();
                 term.asked.push(Box::pin(async move {
@@ -170,7 +177,7 @@ impl Loop {
 
 impl Term {
     fn new(now: Time, nodes: Vec<Node>) -> Self {
-        let up = names_of(nodes);
+        let up = runs_of(nodes);
         Self {
             core: Grants::new(Config::default(), now, up.keys().copied()),
             up,
@@ -199,7 +206,7 @@ impl Term {
 
     /// Tells which runs began and ended since the rows were read last.
     fn compare(&mut self, nodes: Vec<Node>) {
-        let up = names_of(nodes);
+        let up = runs_of(nodes);
         let gone: BTreeSet<_> = self.up.keys().filter(|holder| !up.contains_key(holder)).copied().collect();
         let new: BTreeSet<_> = up.keys().filter(|holder| !self.up.contains_key(holder)).copied().collect();
         gone.into_iter().for_each(|holder| self.handle(Input::Gone(holder)));
@@ -208,8 +215,8 @@ impl Term {
     }
 
     fn look_for_links(&mut self, me: &Name, links: &Links) {
-        let is_lost = |name: &Name| name != me && links.get(name, Role::Main).is_none();
-        let without: Vec<_> = self.up.iter().filter(|(_, name)| is_lost(name)).map(|(holder, _)| *holder).collect();
+        let is_lost = |node: &Node| node.name != *me && links.get(&node.name, Role::Main).is_none();
+        let without: Vec<_> = self.up.iter().filter(|(_, node)| is_lost(node)).map(|(holder, _)| *holder).collect();
         without.into_iter().for_each(|holder| self.handle(Input::LinkLost(holder)));
     }
 
@@ -217,12 +224,19 @@ impl Term {
         self.core.handle(clock::now(), input, &mut self.effects);
     }
 
+    /// What a run is told that is over. A process begins again as often as it likes, but it never has two runs at a time:
+    /// if another is up while this one asks, there are two processes.
+    fn verdict_over(&self, over: Holder) -> Verdict {
+        let other = self.up.values().find(|node| node.id == over.node && node.incarnation > over.incarnation);
+        other.map_or(Verdict::Over, |node| Verdict::Displaced { by: view::place(node) })
+    }
+
     fn tell(&mut self, holder: Holder, which: impl Fn(Beat) -> bool, verdict: Verdict) {
         let waiting = self.waiting.remove(&holder).unwrap_or_default();
         let (told, left): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|(beat, _)| which(*beat));
         for (_, answer) in told {
             // It may have given up waiting.
-            let _gone = answer.send(verdict);
+            let _gone = answer.send(verdict.clone());
         }
         if !left.is_empty() {
             self.waiting.insert(holder, left);
@@ -246,26 +260,29 @@ async fn read_nodes(reader: Arc<Reader>) -> Option<Vec<Node>> {
     read.ok()?.ok()
 }
 
-fn names_of(nodes: Vec<Node>) -> BTreeMap<Holder, Name> {
+fn runs_of(nodes: Vec<Node>) -> BTreeMap<Holder, Node> {
     let up = nodes.into_iter().filter(|node| node.state == NodeState::Up);
-    up.map(|node| (node.holder(), node.name)).collect()
+    up.map(|node| (node.holder(), node)).collect()
 }
 
-impl From<Verdict> for i32 {
+impl From<Verdict> for wire::Granted {
     fn from(verdict: Verdict) -> Self {
-        Self::from(match verdict {
-            Verdict::NotNow => wire::Verdict::Unspecified,
-            Verdict::Granted => wire::Verdict::Granted,
-            Verdict::Over => wire::Verdict::Over,
-        })
+        let (verdict, displaced_by) = match verdict {
+            Verdict::NotNow => (wire::Verdict::Unspecified, String::new()),
+            Verdict::Granted => (wire::Verdict::Granted, String::new()),
+            Verdict::Over => (wire::Verdict::Over, String::new()),
+            Verdict::Displaced { by } => (wire::Verdict::Over, by),
+        };
+        Self { verdict: verdict.into(), displaced_by }
     }
 }
 
 impl Verdict {
-    pub(super) fn read(verdict: i32) -> Self {
+    pub(super) fn read(wire::Granted { verdict, displaced_by }: wire::Granted) -> Self {
         match wire::Verdict::try_from(verdict) {
             Ok(wire::Verdict::Granted) => Self::Granted,
-            Ok(wire::Verdict::Over) => Self::Over,
+            Ok(wire::Verdict::Over) if displaced_by.is_empty() => Self::Over,
+            Ok(wire::Verdict::Over) => Self::Displaced { by: displaced_by },
             Ok(wire::Verdict::Unspecified) | Err(_) => Self::NotNow,
         }
     }

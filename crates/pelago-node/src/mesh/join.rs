@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pelago_core::{
-    id::{Holder, MeshId, Name},
+    id::{Holder, MeshId, Name, NodeId},
     link::{Ended, Lane, Role},
     record::{Op, Outcome, Refusal, Register},
 };
@@ -41,6 +41,17 @@ pub enum Error {
     /// A node answered, but the mesh could not decide.
     #[error("the mesh was met but admits nobody now: {0}")]
     NotNow(ProposeError),
+    /// Another data directory has the name.
+    #[error(
+        "the name {name} belongs to node {node} of the mesh, which has another data directory. If that one is gone for good, \
+         run `pelago node remove {name}` and start this node again; else give this one another name"
+    )]
+    NameTaken {
+        /// The name.
+        name: Name,
+        /// Who has it.
+        node: NodeId,
+    },
     /// The mesh said no.
     #[error("the mesh refused this node: {0}")]
     Refused(Refusal),
@@ -80,6 +91,9 @@ pub(crate) async fn join(links: &Links, registration: &Register, max: Duration) 
         for link in links.all().iter().filter(|link| link.terms().other.role == Role::Main) {
             match ask(link, &batch).await {
                 Ok(Outcome::Registered { holder, .. }) => return Ok(holder),
+                Ok(Outcome::Refused(Refusal::NameTaken(node))) => {
+                    return Err(Error::NameTaken { name: registration.name.clone(), node });
+                }
                 Ok(Outcome::Refused(refusal)) => return Err(Error::Refused(refusal)),
                 // Nothing that a registration is answered with.
                 Ok(_) => last = ProposeError::Unknown,

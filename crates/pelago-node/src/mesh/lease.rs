@@ -17,7 +17,7 @@ use pelago_core::{
 };
 use pelago_net::Links;
 use pelago_wire::mesh::{self as wire, kind};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{
     answer,
@@ -40,8 +40,16 @@ struct Shared {
     until_micros: AtomicU64,
     draining: AtomicBool,
     now: Notify,
-    is_over: AtomicBool,
-    over: Notify,
+    over: watch::Sender<Option<End>>,
+}
+
+/// Why a run is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was not heard for too long.
+    Expired,
+    /// Another process registered as this node, and is reached there.
+    Displaced { by: String },
 }
 
 /// The loop that asks.
@@ -89,14 +97,15 @@ impl Held {
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
-    pub(crate) async fn over(&self) {
-        loop {
-            let told = self.0.over.notified();
-            if self.0.is_over.load(Ordering::Acquire) {
-                return;
-            }
-            told.await;
-        }
+    pub(crate) async fn over(&self) -> End {
+        let mut over = self.0.over.subscribe();
+        let told = over.wait_for(Option::is_some).await;
+        told.ok().and_then(|end| end.clone()).expect("the sender is in self, and something was sent")
+    }
+
+    fn ends(&self, end: End) {
+        self.lasts_until(Time::ZERO);
+        self.0.over.send_replace(Some(end));
     }
 
     /// The run begins: its registration was first proposed at `proposed`.
@@ -133,9 +142,11 @@ impl Loop {
             }
             Verdict::Over => {
                 tracing::warn!(run = %self.holder, "the mesh has given this run up");
-                self.held.lasts_until(Time::ZERO);
-                self.held.0.is_over.store(true, Ordering::Release);
-                self.held.0.over.notify_waiters();
+                self.held.ends(End::Expired);
+            }
+            Verdict::Displaced { by } => {
+                tracing::error!(run = %self.holder, other = by, "another process runs as this node");
+                self.held.ends(End::Displaced { by });
             }
             Verdict::NotNow => {}
         }
@@ -162,7 +173,7 @@ impl Loop {
         let payload = wire::encode(&wire::Heartbeat { run: Some(answer::run(holder)), beat: beat.0, draining });
         match link.request(Lane::Control, kind::HEARTBEAT, &payload, ANSWER_MAX).await {
             Ok(reply) => match wire::decode::<wire::Granted>("answer to a heartbeat", reply) {
-                Ok(wire::Granted { verdict }) => Verdict::read(verdict),
+                Ok(granted) => Verdict::read(granted),
                 Err(_) => Verdict::NotNow,
             },
             Err(_) => Verdict::NotNow,

@@ -1,8 +1,9 @@
 //! This node among the others: links, joining, leases, and what nodes ask each other.
 //!
 //! *Is:* the only part of a node that knows there are others. `dials` keeps a link with each; `receive` answers what
-//! comes over them, `clients` what comes from those who are no nodes; `forward` takes batches and strict reads to the leader; `router` finds the node an agent is on
-//! (`homes` knows where one belongs); `lease` and `grants` are the two sides of a node's lease.
+//! comes over them, `clients` what comes from those who are no nodes; `forward` takes batches and strict reads to the
+//! leader; `router` finds the node an agent is on (`homes` knows where one belongs); `lease` and `grants` are the two
+//! sides of a node's lease; `join` and `removal` are how a node comes and goes for good.
 //!
 //! *Is not:* consensus, which has links of its own (`raft`), nor a rule about who may own what (`core::record`).
 
@@ -15,13 +16,15 @@ mod homes;
 mod join;
 mod lease;
 mod receive;
+mod removal;
 mod router;
 
-pub(crate) use dials::Dials;
+pub(crate) use dials::{Dials, Unwanted, unwanted};
 pub(crate) use forward::Forward;
 pub(crate) use grants::{Loop as Granting, channel as heartbeats};
 pub(crate) use homes::Homes;
 pub(crate) use join::{Error as JoinError, join, mesh_of};
-pub(crate) use lease::{Held, Loop as Holding};
+pub(crate) use lease::{End, Held, Loop as Holding};
 pub(crate) use receive::{Answers, Receiver};
+pub(crate) use removal::{Removal, candidates};
 pub(crate) use router::Router;

@@ -23,6 +23,7 @@ use super::{
     clients,
     forward::Forward,
     grants::{self, Heartbeat, Verdict},
+    removal::Removal,
 };
 use crate::{Handle as NodeHandle, agents::Agents, committer, raft::Consensus};
 
@@ -40,6 +41,7 @@ pub(crate) struct Answers {
     pub(crate) consensus: Arc<Consensus>,
     pub(crate) committer: committer::Handle,
     pub(crate) forward: Forward,
+    pub(crate) removal: Removal,
     pub(crate) agents: Arc<Agents>,
     pub(crate) leases: grants::Handle,
     pub(crate) handle: NodeHandle,
@@ -120,6 +122,7 @@ impl Answers {
             kind::JOIN => Box::pin(self.join(payload)),
             kind::READ_INDEX => Box::pin(self.read_index()),
             kind::HEARTBEAT => Box::pin(self.heartbeat(payload)),
+            kind::REMOVE => Box::pin(async move { answer::encode_proposed(self.removal.asked(payload).await) }),
             _unknown => return None,
         })
     }
@@ -183,7 +186,7 @@ impl Answers {
             }
             Ok(wire::Heartbeat { run: None, .. }) | Err(_) => Verdict::NotNow,
         };
-        wire::encode(&wire::Granted { verdict: verdict.into() })
+        wire::encode(&wire::Granted::from(verdict))
     }
 }
 

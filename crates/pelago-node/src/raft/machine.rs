@@ -169,7 +169,7 @@ impl Machine {
                     }
                 }
                 // The node is shutting down if nobody listens.
-                let _gone = feed.blocking_send(Told::Writes(writes));
+                let _gone = feed.blocking_send(Told::Writes { index: last.index, writes });
             });
             // Raft is shutting down if nobody waits.
             let _gone = done.send(told);

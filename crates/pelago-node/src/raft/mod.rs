@@ -6,6 +6,7 @@
 //! A node begins in this order: [`Runtime`], whose thread drives the links of consensus; [`Receiver`], which takes what
 //! comes over them; the links; [`Consensus::start`].
 
+mod clock;
 mod dump;
 mod leading;
 mod log;
@@ -31,7 +32,7 @@ use std::{
 use openraft::{
     Config, Raft, ReadPolicy, SnapshotPolicy,
     async_runtime::watch::WatchReceiver as _,
-    errors::{ClientWriteError, LinearizableReadError, RaftError},
+    errors::{ClientWriteError, Fatal, LinearizableReadError, RaftError},
 };
 use pelago_core::{
     id::Name,
@@ -92,6 +93,8 @@ pub(crate) struct Start<'a> {
     /// The one that `links` were made with.
     pub(crate) receiver: Receiver,
     pub(crate) links: Links,
+    /// The wall clock.
+    pub(crate) wall: fn() -> LogTime,
 }
 
 /// How fast a mesh notices that its leader is gone.
@@ -106,8 +109,8 @@ pub enum Timing {
 /// What became true on this node.
 #[derive(Debug)]
 pub(crate) enum Told {
-    /// A batch was applied.
-    Writes(Vec<Write>),
+    /// The log was applied up to here, and this is what it wrote.
+    Writes { index: u64, writes: Vec<Write> },
     /// Another database took the place of this one: read it all again.
     Replaced,
 }
@@ -120,6 +123,8 @@ pub(crate) struct Consensus {
     progress: Arc<Progress>,
     /// The clock of the term in which this node leads. A short-lived lock: nothing is awaited under it.
     clock: Mutex<Option<(u64, LogClock)>>,
+    wall: fn() -> LogTime,
+    links: Links,
     flushes: Arc<pelago_store::log::Counters>,
 }
 
@@ -145,7 +150,7 @@ pub enum Error {
     /// The log is empty, and it was not.
     #[error(
         "the control log in {} is gone: this node may have acknowledged what was in it, and would vote as if it had not. \
-         Bring the files back, or start a node of another name in a new data directory", path.display()
+         Bring the files back, or remove the node from the mesh (`pelago node remove`) and start it again in a new data directory", path.display()
     )]
     LogGone {
         /// Where it was.
@@ -219,7 +224,7 @@ impl Consensus {
     /// # Errors
     /// See [`Error`].
     pub(crate) async fn start(start: Start<'_>) -> Result<Self, Error> {
-        let Start { directory, raft_id, found, timing, feed, runtime, receiver, links } = start;
+        let Start { directory, raft_id, found, timing, feed, runtime, receiver, links, wall } = start;
         let mesh = directory.identity().mesh;
         let files = files::OsDirectory::open(directory.log()).map_err(Error::Files)?;
         let log = Log::open(Arc::new(files), pelago_store::log::Config::new(mesh.0))?;
@@ -237,7 +242,7 @@ impl Consensus {
         let database = Database::new(path, mesh, Arc::clone(&reader));
         let machine = Machine::new(rows, database.clone(), feed, Arc::clone(&progress)).map_err(Error::Raft)?;
         let name = directory.identity().node.to_string();
-        let network = network::Network { links, reader: Arc::clone(&reader) };
+        let network = network::Network { links: links.clone(), reader: Arc::clone(&reader) };
         let starting = runtime.handle().spawn(async move {
             let config = Arc::new(timing.config().validate().map_err(io::Error::other)?);
             let mut log = log::Storage::new(log);
@@ -246,7 +251,7 @@ impl Consensus {
             }
             let raft = Raft::new(raft_id, config, network, log, machine);
             let raft = raft.await.map_err(io::Error::other)?;
-            receiver.begin(receive::Part { raft: raft.clone(), dumps: dump::Receiver::new(database) });
+            receiver.begin(receive::Part { raft: raft.clone(), dumps: dump::Receiver::new(database), wall });
             if found && !raft.is_initialized().await.map_err(io::Error::other)? {
                 let founders = BTreeMap::from([(raft_id, Member(name))]);
                 raft.initialize(founders).await.map_err(io::Error::other)?;
@@ -257,7 +262,8 @@ impl Consensus {
             Ok(raft)
         });
         let raft = starting.await.map_err(|error| Error::Raft(io::Error::other(error)))?.map_err(Error::Raft)?;
-        Ok(Self { raft, runtime: Mutex::new(Some(runtime)), reader, progress, clock: Mutex::new(None), flushes })
+        let (runtime, clock) = (Mutex::new(Some(runtime)), Mutex::new(None));
+        Ok(Self { raft, runtime, reader, progress, clock, wall, links, flushes })
     }
 
     /// Waits until somebody leads.
@@ -287,9 +293,10 @@ impl Consensus {
         &self.progress
     }
 
-    /// The log's time now, if this node leads; else the time of the last entry applied here.
+    /// The log's time now, if this node leads and its clock has begun; else the time of the last entry applied here.
     pub(crate) fn log_time(&self) -> LogTime {
-        self.stamp().unwrap_or_else(|_| self.progress.time())
+        let time = self.leading_term().ok().and_then(|term| self.time_in(term));
+        time.unwrap_or_else(|| self.progress.time())
     }
 
     pub(crate) fn flushes(&self) -> u64 {
@@ -360,6 +367,8 @@ impl Consensus {
         let Some(matched) = metrics.replication else { return metrics.current_leader.is_some() };
         let others = metrics.membership_config.membership().voter_ids().filter(|voter| *voter != me);
         let Some(next) = others.max_by_key(|voter| matched.get(voter).copied().flatten()) else { return false };
+        let to = metrics.membership_config.membership().get_node(&next).map(ToString::to_string).unwrap_or_default();
+        tracing::info!(to, term = metrics.current_term, "this node hands the lead over");
         if self.raft.trigger().transfer_leader(next).await.is_err() {
             return false;
         }
@@ -402,27 +411,12 @@ impl Consensus {
         }
         drop(self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
-
-    /// The log's time for an entry that this node appends.
-    fn stamp(&self) -> Result<LogTime, ProposeError> {
-        let leading = self.raft.as_leader().map_err(|_| ProposeError::NotLeader)?;
-        let term = leading.to_committed_leader_id().term;
-        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        match *clock {
-            Some((of, clock)) if of == term => Ok(clock.now()),
-            _ => {
-                let fresh = LogClock::starting_after(self.progress.time());
-                *clock = Some((term, fresh));
-                Ok(fresh.now())
-            }
-        }
-    }
 }
 
 impl Propose for Consensus {
     /// Only where this node leads.
     async fn propose(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
-        self.propose_at(self.stamp()?, batch).await
+        self.propose_at(self.stamp().await?, batch).await
     }
 }
 
@@ -456,7 +450,9 @@ impl Consensus {
                 tracing::debug!(%error, "a change of the membership is put off");
                 Err(ProposeError::Unknown)
             }
-            Some(Err(RaftError::Fatal(error))) => {
+            // The node stops.
+            Some(Err(RaftError::Fatal(Fatal::Stopped))) => Err(ProposeError::Stopped),
+            Some(Err(RaftError::Fatal(error @ (Fatal::StorageError(_) | Fatal::Panicked)))) => {
                 tracing::error!(%error, "consensus has stopped on this node");
                 Err(ProposeError::Stopped)
             }

@@ -14,9 +14,10 @@ use openraft::Raft;
 use pelago_core::{
     id::Name,
     link::{Lane, NoReply, RequestId},
+    time::LogTime,
 };
 use pelago_net::{Ask, Credit, Deliver, Handle, Incoming};
-use pelago_wire::raft::Kind;
+use pelago_wire::raft::{self as wire, Kind};
 use tokio::runtime;
 
 use super::{
@@ -39,6 +40,7 @@ pub(crate) struct Receiver {
 pub(super) struct Part {
     pub(super) raft: Raft<Types, Machine>,
     pub(super) dumps: dump::Receiver,
+    pub(super) wall: fn() -> LogTime,
 }
 
 impl Receiver {
@@ -151,6 +153,7 @@ impl Part {
                 let reply = raft.handle_transfer_leader(request).await.map_err(Refused::stopped)?;
                 Ok(rpc::hand_over_reply(&reply))
             }
+            Kind::Clock => Ok(wire::encode(&wire::ClockReply { time_ms: (self.wall)().as_millis() })),
             Kind::DumpPart => match self.dumps.take(from, payload).await? {
                 Taken::Part => Ok(dump::reply(None)),
                 Taken::Whole(vote, snapshot) => {

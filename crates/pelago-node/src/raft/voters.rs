@@ -1,18 +1,25 @@
 //! Keeps the number of voters: carries out, on the leader, what `core::voters` chooses.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
-use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::{ChangeMembers, RaftMetrics, async_runtime::watch::WatchReceiver as _};
 use pelago_core::{
     id::Name,
     voters::{self, Member, Standing},
 };
+use pelago_store::ProposeError;
 use tokio::time::Instant;
 
-use super::{ANSWER_MAX, Consensus};
+use super::{ANSWER_MAX, Consensus, types::Types};
 
 /// How often it is looked whether somebody should vote or vote no more.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The pause before a change of the members is tried again: only one goes on at a time.
+const CHANGE_AGAIN: Duration = Duration::from_millis(50);
 /// How many entries one who begins to vote may lack.
 const BEHIND_MAX: u64 = 1_000;
 
@@ -41,28 +48,14 @@ impl Consensus {
 
     async fn look_after(&self, candidates: &[Candidate], away_since: &BTreeMap<Name, Instant>) {
         let metrics = self.raft.metrics().borrow_watched().clone();
-        let Some(matched) = metrics.replication else { return };
-        let membership = metrics.membership_config.membership();
-        let configs = membership.get_joint_config();
-        let next = match configs.as_slice() {
-            // A leader was lost between the two halves of a change: it is finished.
-            [_, .., last] => last.clone(),
-            [_] | [] => {
-                let caught_up_from = metrics.last_log_index.unwrap_or(0).saturating_sub(BEHIND_MAX);
-                let named = |name: &str| candidates.iter().find(|candidate| candidate.name.as_str() == name);
-                let known = membership.nodes().filter_map(|(id, member)| Some((*id, named(&member.0)?)));
-                let members = known.map(|(id, candidate)| Member {
-                    id,
-                    zone: candidate.zone.clone(),
-                    is_caught_up: matched
-                        .get(&id)
-                        .copied()
-                        .flatten()
-                        .is_some_and(|matched| matched.index >= caught_up_from),
-                    away: away_since.get(&candidate.name).map_or(Duration::ZERO, Instant::elapsed),
-                });
-                let standing = Standing { voters: membership.voter_ids().collect(), members: members.collect() };
-                let Some(next) = voters::next(&standing) else { return };
+        let away = |candidate: &Candidate| away_since.get(&candidate.name).map_or(Duration::ZERO, Instant::elapsed);
+        let next = match unfinished(&metrics) {
+            Some(next) => next,
+            None => {
+                let Some(next) = standing(&metrics, candidates, away).and_then(|standing| voters::next(&standing))
+                else {
+                    return;
+                };
                 next
             }
         };
@@ -73,6 +66,69 @@ impl Consensus {
             tracing::warn!(%error, "the voters could not be changed; it is tried again");
         }
     }
+
+    /// Takes a node out of consensus for good, as the leader. Its vote passes on to another that is ready, if there is
+    /// one; if not, there is one voter less. Returns the Raft id that it had; `None` if it took no part.
+    ///
+    /// That this commits means that a majority of those who vote agreed, and so there is one among those who are left:
+    /// the node that goes is not up, and without it the others need no more votes than before.
+    ///
+    /// # Errors
+    /// As [`Propose::propose`](pelago_store::Propose::propose); after [`ProposeError::Unknown`] ask again.
+    pub(crate) async fn dismiss(&self, name: &Name, candidates: &[Candidate]) -> Result<Option<u64>, ProposeError> {
+        let deadline = Instant::now() + ANSWER_MAX;
+        let mut dismissed = None;
+        loop {
+            let metrics = self.raft.metrics().borrow_watched().clone();
+            let away = |candidate: &Candidate| if candidate.live { Duration::ZERO } else { Duration::MAX };
+            let standing = standing(&metrics, candidates, away).ok_or(ProposeError::NotLeader)?;
+            let member = metrics.membership_config.membership().nodes().find(|(_, member)| member.0 == name.as_str());
+            let Some((&raft_id, _)) = member else { return Ok(dismissed) };
+            dismissed = Some(raft_id);
+            let done = match (unfinished(&metrics), standing.voters.contains(&raft_id)) {
+                (Some(next), _) => self.raft.change_membership(next, true).await,
+                (None, true) => self.raft.change_membership(voters::without(&standing, raft_id), false).await,
+                (None, false) => {
+                    let gone = ChangeMembers::RemoveNodes(BTreeSet::from([raft_id]));
+                    self.raft.change_membership(gone, false).await
+                }
+            };
+            match self.changed(Some(done.map(drop))) {
+                Ok(()) => tracing::info!(node = %name, "a node takes part in the control log no more"),
+                // The voters keeper changes them in this moment.
+                Err(ProposeError::Unknown) if Instant::now() < deadline => tokio::time::sleep(CHANGE_AGAIN).await,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// The second half of a change whose leader was lost after the first: it is finished before anything else.
+fn unfinished(metrics: &RaftMetrics<Types>) -> Option<BTreeSet<u64>> {
+    match metrics.membership_config.membership().get_joint_config().as_slice() {
+        [_, .., last] => Some(last.clone()),
+        [_] | [] => None,
+    }
+}
+
+/// How the members stand; `None` where another leads.
+fn standing(
+    metrics: &RaftMetrics<Types>,
+    candidates: &[Candidate],
+    away: impl Fn(&Candidate) -> Duration,
+) -> Option<Standing> {
+    let matched = metrics.replication.as_ref()?;
+    let membership = metrics.membership_config.membership();
+    let caught_up_from = metrics.last_log_index.unwrap_or(0).saturating_sub(BEHIND_MAX);
+    let named = |name: &str| candidates.iter().find(|candidate| candidate.name.as_str() == name);
+    let known = membership.nodes().filter_map(|(id, member)| Some((*id, named(&member.0)?)));
+    let members = known.map(|(id, candidate)| Member {
+        id,
+        zone: candidate.zone.clone(),
+        is_caught_up: matched.get(&id).copied().flatten().is_some_and(|matched| matched.index >= caught_up_from),
+        away: away(candidate),
+    });
+    Some(Standing { voters: membership.voter_ids().collect(), members: members.collect() })
 }
 
 /// Remembers since when candidates are away.

@@ -1,10 +1,11 @@
 //! Meshes of several nodes: any of them answers for all.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
+use bytes::Bytes;
 use pelago_core::{id::Name, record::TaskState};
 use pelago_node::{
-    Config, Node,
+    Config, Node, TaskRequest,
     handle::{AgentFilter, Error},
 };
 use tempfile::TempDir;
@@ -94,6 +95,45 @@ async fn a_new_directory_under_a_known_name_is_refused() {
     let empty = tempfile::tempdir().expect("a temporary directory can be made");
     let refused = Node::start(member(empty.path(), 2, Some(&nodes[0])), kinds()).await.err().expect("refused");
     assert!(matches!(refused, pelago_node::Error::Join(_)), "{refused}");
+    let why = std::error::Error::source(&refused).map(ToString::to_string).unwrap_or_default();
+    assert!(why.contains("pelago node remove n2"), "{why}");
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_removed_node_is_replaced_by_another_of_its_name_and_does_not_come_back() {
+    let (homes, mut nodes) = three().await;
+    let removed = Name::new("n2").expect("valid");
+    let refused = nodes[0].handle().remove_node(&removed).await;
+    assert_eq!(refused, Err(Error::NodeUp(removed.clone())));
+    let later = TaskRequest { delay: Duration::from_secs(600), ..TaskRequest::default() };
+    let pinned = nodes[0].handle().enqueue("n2/teller", Bytes::from_static(b"\"counter:a\""), later).await;
+    let pinned = pinned.expect("the task is taken").task;
+    stop(nodes.remove(2)).await;
+
+    // By one that may not lead.
+    let row = nodes[1].handle().remove_node(&removed).await.expect("it is removed");
+    assert_eq!(row.name, removed);
+    let again = nodes[0].handle().remove_node(&removed).await;
+    assert_eq!(again, Err(Error::UnknownNode(removed)));
+    let left = nodes[1].handle().status().await.expect("the rows can be read");
+    assert_eq!((left.nodes.len(), left.voters.len()), (2, 2), "{left:?}");
+    let ended = nodes[0].handle().task(pinned, Some(Duration::from_secs(20))).await.expect("it is known");
+    assert_eq!(ended.task.state, TaskState::Cancelled, "{ended:?}");
+
+    let config = member(homes[2].path(), 2, Some(&nodes[0]));
+    let refused = Node::start(config, kinds()).await.err().expect("refused");
+    assert!(matches!(refused, pelago_node::Error::Removed { .. }), "{refused}");
+    let empty = tempfile::tempdir().expect("a temporary directory can be made");
+    nodes.push(Node::start(member(empty.path(), 2, Some(&nodes[0])), kinds()).await.expect("it is admitted"));
+    until_whole(&nodes).await;
+    assert_eq!(ask(nodes[2].handle(), "counter:b", "1").await, Ok("1".into()));
+    assert_eq!(ask(nodes[0].handle(), "n2/here", "1").await, Ok("1".into()));
+    // Not even while another has its name.
+    let config = member(homes[2].path(), 2, Some(&nodes[0]));
+    let refused = Node::start(config, kinds()).await.err().expect("refused");
+    assert!(matches!(refused, pelago_node::Error::Removed { .. }), "{refused}");
+    until_whole(&nodes).await;
     stop_all(nodes).await;
 }
 
@@ -133,14 +173,19 @@ async fn three() -> (Vec<TempDir>, Vec<Node>) {
         let config = member(home.path(), n, nodes.first());
         nodes.push(Node::start(config, kinds()).await.expect("it starts"));
     }
-    for node in &nodes {
+    until_whole(&nodes).await;
+    (homes, nodes)
+}
+
+/// Waits until three nodes know each other and vote.
+async fn until_whole(nodes: &[Node]) {
+    for node in nodes {
         poll(async || {
             let status = node.handle().status().await.expect("the rows can be read");
             status.nodes.len() == 3 && status.linked.len() == 2 && status.voters.len() == 3 && status.can_lose == 1
         })
         .await;
     }
-    (homes, nodes)
 }
 
 /// Node number `n`, which founds a mesh unless it meets `first`.

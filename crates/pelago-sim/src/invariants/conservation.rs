@@ -34,6 +34,7 @@ pub(crate) fn check(change: &Applied, before: &MapRows) -> Result<(), Violation>
                 return violated(format!("task {id} was forgotten before its end"));
             }
             Write::Node(_)
+            | Write::NodeGone(_)
             | Write::Agent { .. }
             | Write::Message(_)
             | Write::MessageGone { .. }

@@ -2,7 +2,7 @@
 
 use pelago_core::{
     id::{DirectoryId, Epoch, Holder, Incarnation},
-    record::{NodeState, Op, Outcome, Refusal, Register, TaskState},
+    record::{Assign, NewTask, NodeState, Op, Outcome, Refusal, Register, Remove, TaskState},
 };
 
 use super::{
@@ -20,6 +20,8 @@ cases! {
     the_tasks_of_a_lost_node_wait_again,
     the_tasks_of_a_restarted_node_wait_again,
     a_task_that_loses_its_last_node_is_dead,
+    a_node_that_is_up_is_not_removed,
+    a_removed_node_leaves_its_name_and_its_agents_to_others,
 }
 
 fn a_node_keeps_its_id_and_gets_an_incarnation_with_each_run<S: Subject>(world: &mut World<S>) {
@@ -110,4 +112,35 @@ fn a_task_that_loses_its_last_node_is_dead<S: Subject>(world: &mut World<S>) {
     world.one(enqueue(task, Some(holder)));
     assert_eq!(world.expire(holder), [], "it does not wait again");
     assert_eq!(world.story(id), "queued running dead");
+}
+
+fn a_node_that_is_up_is_not_removed<S: Subject>(world: &mut World<S>) {
+    let holder = world.join("n1");
+    let (task, token) = world.running(holder);
+    assert_eq!(world.refused(Op::Remove(Remove { node: holder.node })), Refusal::NodeUp(holder.node));
+    world.commit(done(task, token));
+}
+
+fn a_removed_node_leaves_its_name_and_its_agents_to_others<S: Subject>(world: &mut World<S>) {
+    let (lost, other) = (world.join("n1"), world.join("n2"));
+    let held = agent("cart");
+    let epoch = world.claim(&held, 0, lost);
+    let pinned = NewTask { node: Some(lost.node), ..world.new_task("pinned") };
+    let id = pinned.id;
+    world.one(enqueue(pinned, None));
+    world.expire(lost);
+    let removal = Op::Remove(Remove { node: lost.node });
+    world.commit(removal.clone());
+    assert_eq!(world.subject.node(lost.node), None);
+    assert_eq!(world.state(id), TaskState::Queued, "whoever leads calls it off");
+    // Another directory under the same name is another node: ids are never reused.
+    let (new, _) = world.register(Register { directory: DirectoryId(42), ..register("n1", 9) });
+    assert!(new.node > lost.node);
+    world.commit(removal);
+    assert_eq!(world.subject.node(new.node).map(|row| row.state), Some(NodeState::Up), "sent twice, it does no more");
+    assert_eq!(
+        world.refused(Op::Assign(Assign { task: id, holder: new })),
+        Refusal::WrongState { task: id, state: "queued" }
+    );
+    assert_eq!(world.claim(&held, epoch.0, other), Epoch(epoch.0 + 1));
 }

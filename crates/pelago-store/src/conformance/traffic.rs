@@ -5,7 +5,7 @@ use pelago_core::{
     id::{AgentId, Epoch, FencingToken, Holder, NodeId, TaskId, TurnId, Version},
     record::{
         Assign, BodyHash, Cancel, Claim, Expire, Finish, MessageBody, NewTask, Op, Outcome, Placement, Progress,
-        Release, Remember, Retry, RetryPolicy, Send, Sweep, TimeOut, Turn, Verdict,
+        Release, Remember, Remove, Retry, RetryPolicy, Send, Sweep, TimeOut, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -149,6 +149,7 @@ impl Traffic {
 
     fn fresh(&mut self, subject: &impl Subject) -> Op {
         match self.below(40) {
+            0 if self.one_in(3) => Op::Remove(Remove { node: self.holder().node }),
             0 => Op::Expire(Expire { holder: self.holder() }),
             1..=5 => self.claim(subject),
             6..=13 => Op::Turn(self.turn(subject)),

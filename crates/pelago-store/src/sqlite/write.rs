@@ -20,6 +20,7 @@ impl Batch<'_> {
     pub(super) fn write(&mut self, write: &Write) -> Result<(), Error> {
         match write {
             Write::Node(node) => self.put_node(node),
+            Write::NodeGone(id) => self.node_gone(*id),
             Write::Agent { agent, state } => self.put_agent(agent, state.as_ref()),
             Write::Message(message) => match &message.buried {
                 None => self.new_message(message),
@@ -53,6 +54,18 @@ impl Batch<'_> {
         self.put_labels(node.id, node)?;
         self.put_offers(node.id, node)?;
         self.kept.nodes.insert(node.id, node.clone());
+        Ok(())
+    }
+
+    fn node_gone(&mut self, id: NodeId) -> Result<(), Error> {
+        for sql in [
+            "DELETE FROM nodes WHERE id = ?1",
+            "DELETE FROM node_labels WHERE node = ?1",
+            "DELETE FROM node_offers WHERE node = ?1",
+        ] {
+            self.connection.execute(sql, [number(id.0)])?;
+        }
+        self.kept.nodes.remove(&id);
         Ok(())
     }
 
@@ -313,6 +326,7 @@ impl Batch<'_> {
                 Write::Task { task, result } => results.extend(result.as_ref().map(|result| (task.id, result))),
                 Write::Event(event) => events.push(event),
                 Write::Node(_)
+                | Write::NodeGone(_)
                 | Write::Agent { .. }
                 | Write::Message(_)
                 | Write::MessageGone { .. }

@@ -79,7 +79,8 @@ pub(super) fn put_refusal(buffer: &mut BytesMut, refusal: &Refusal) {
         Refusal::Duplicate { here, there } => {
             Reason::Duplicate(proto::Nodes { here: here.to_string(), there: there.to_string() })
         }
-        Refusal::OldRun => Reason::OldRun(nothing),
+        Refusal::OldRun { at } => Reason::OldRun(proto::LaterRun { at: at.clone() }),
+        Refusal::Removed => Reason::Removed(nothing),
         Refusal::Stopping => Reason::Stopping(nothing),
         Refusal::TooLittleCredit => Reason::TooLittleCredit(nothing),
         Refusal::NotTheProtocol => Reason::NotTheProtocol(nothing),
@@ -98,7 +99,8 @@ pub(super) fn refusal(payload: &[u8]) -> Result<Refusal, Malformed> {
         Reason::Duplicate(proto::Nodes { here, there }) => {
             Refusal::Duplicate { here: name(&here)?, there: name(&there)? }
         }
-        Reason::OldRun(_) => Refusal::OldRun,
+        Reason::OldRun(proto::LaterRun { at }) => Refusal::OldRun { at },
+        Reason::Removed(_) => Refusal::Removed,
         Reason::Stopping(_) => Refusal::Stopping,
         Reason::TooLittleCredit(_) => Refusal::TooLittleCredit,
         Reason::NotTheProtocol(_) => Refusal::NotTheProtocol,

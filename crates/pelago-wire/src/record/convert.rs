@@ -13,6 +13,11 @@ pub(super) trait Convert: Sized {
     /// The form.
     type Form;
 
+    /// The first format that has this value.
+    fn since(&self) -> u64 {
+        1
+    }
+
     /// The form of this value. It cannot fail: values of core are valid.
     fn form(&self) -> Self::Form;
 

@@ -21,7 +21,7 @@ const _: () = assert!(VERSION < 0x80);
 pub(super) fn encode<T: Convert<Form: Message>>(values: &[T], bytes: &mut BytesMut) {
     assert!(values.len() <= ITEMS_MAX, "a batch has at most {ITEMS_MAX} items, and this one has {}", values.len());
     bytes.put_u8(VERSION_KEY);
-    bytes.put_u8(VERSION as u8);
+    bytes.put_u8(values.iter().map(T::since).max().unwrap_or(1) as u8);
     for value in values {
         bytes.put_u8(ITEM_KEY);
         value.form().encode_length_delimited(bytes).expect("a buffer that grows has room");
@@ -92,8 +92,8 @@ fn number(bytes: &mut Bytes) -> Result<u64, DecodeError> {
 #[cfg(test)]
 mod tests {
     use pelago_core::{
-        id::TaskId,
-        record::{Op, Outcome, Retry},
+        id::{NodeId, TaskId},
+        record::{Op, Outcome, Refusal, Remove, Retry},
         time::LogTime,
     };
 
@@ -129,12 +129,21 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_named_before_its_items_are_read() {
-        let newer = DecodeError::Newer { what: "batch", found: 2, known: 1 };
-        assert_eq!(decode_batch(Bytes::from_static(&[0x08, 2, 0xff, 0xff])), Err(newer));
+        let newer = DecodeError::Newer { what: "batch", found: 3, known: 2 };
+        assert_eq!(decode_batch(Bytes::from_static(&[0x08, 3, 0xff, 0xff])), Err(newer));
         assert_eq!(
             refused(&[0x08, 0x80, 0x10]),
-            "batch was written by a newer version of Pelago: format 2048, and this one reads up to 1"
+            "batch was written by a newer version of Pelago: format 2048, and this one reads up to 2"
         );
+    }
+
+    #[test]
+    fn a_list_has_the_oldest_format_that_has_all_of_it() {
+        let removal = Op::Remove(Remove { node: NodeId(7) });
+        assert_eq!(encode_batch(&ops(2))[..2], [0x08, 1]);
+        assert_eq!(encode_batch(&[ops(1), vec![removal]].concat())[..2], [0x08, 2]);
+        assert_eq!(encode_outcomes(&[Outcome::Committed])[..2], [0x08, 1]);
+        assert_eq!(encode_outcomes(&[Outcome::Refused(Refusal::NodeUp(NodeId(7)))])[..2], [0x08, 2]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use pelago_core::{
     id::Name,
-    record::{Expire, Offer, Placement, Register},
+    record::{Expire, Offer, Placement, Register, Remove},
 };
 
 use super::{
@@ -106,5 +106,19 @@ impl Convert for Expire {
     fn value(form: proto::Expire) -> Result<Self, DecodeError> {
         let proto::Expire { holder } = form;
         Ok(Self { holder: present("holder", holder)? })
+    }
+}
+
+impl Convert for Remove {
+    type Form = proto::Remove;
+
+    fn form(&self) -> proto::Remove {
+        let Self { node } = self;
+        proto::Remove { node: node.form() }
+    }
+
+    fn value(form: proto::Remove) -> Result<Self, DecodeError> {
+        let proto::Remove { node } = form;
+        Ok(Self { node: field("node", node)? })
     }
 }

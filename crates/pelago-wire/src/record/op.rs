@@ -15,6 +15,7 @@ impl Convert for Op {
         let op = match self {
             Self::Register(op) => item::Op::Register(op.form()),
             Self::Expire(op) => item::Op::Expire(op.form()),
+            Self::Remove(op) => item::Op::Remove(op.form()),
             Self::Claim(op) => item::Op::Claim(op.form()),
             Self::Turn(op) => item::Op::Turn(op.form()),
             Self::Release(op) => item::Op::Release(op.form()),
@@ -31,11 +32,16 @@ impl Convert for Op {
         proto::Item { op: Some(op) }
     }
 
+    fn since(&self) -> u64 {
+        if matches!(self, Self::Remove(_)) { 2 } else { 1 }
+    }
+
     fn value(form: proto::Item) -> Result<Self, DecodeError> {
         let proto::Item { op } = form;
         Ok(match op.ok_or_else(|| missing("op"))? {
             item::Op::Register(op) => Self::Register(field("register", op)?),
             item::Op::Expire(op) => Self::Expire(field("expire", op)?),
+            item::Op::Remove(op) => Self::Remove(field("remove", op)?),
             item::Op::Claim(op) => Self::Claim(field("claim", op)?),
             item::Op::Turn(op) => Self::Turn(field("turn", op)?),
             item::Op::Release(op) => Self::Release(field("release", op)?),

@@ -37,6 +37,10 @@ impl Convert for Outcome {
         proto::Outcome { outcome: Some(outcome) }
     }
 
+    fn since(&self) -> u64 {
+        if matches!(self, Self::Refused(Refusal::NodeUp(_))) { 2 } else { 1 }
+    }
+
     fn value(form: proto::Outcome) -> Result<Self, DecodeError> {
         let proto::Outcome { outcome } = form;
         Ok(match outcome.ok_or_else(|| missing("outcome"))? {
@@ -95,6 +99,7 @@ impl Convert for Refusal {
             Self::TooEarly => refusal::Why::TooEarly(proto::Nothing {}),
             Self::NameTaken(node) => refusal::Why::NameTaken(node.form()),
             Self::NotAlone => refusal::Why::NotAlone(proto::Nothing {}),
+            Self::NodeUp(node) => refusal::Why::NodeUp(node.form()),
         };
         proto::Refusal { why: Some(why) }
     }
@@ -127,6 +132,7 @@ impl Convert for Refusal {
             refusal::Why::TooEarly(proto::Nothing {}) => Self::TooEarly,
             refusal::Why::NameTaken(node) => Self::NameTaken(field("name_taken", node)?),
             refusal::Why::NotAlone(proto::Nothing {}) => Self::NotAlone,
+            refusal::Why::NodeUp(node) => Self::NodeUp(field("node_up", node)?),
         })
     }
 }

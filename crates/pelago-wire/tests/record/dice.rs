@@ -8,8 +8,8 @@ use pelago_core::{
     },
     record::{
         Assign, BodyHash, Cancel, Claim, Enqueue, Expire, Finish, IdempotencyKey, MessageBody, MessageId, NewTask,
-        Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember, Retry, RetryPolicy, Send,
-        Sender, Sweep, TimeOut, Turn, Verdict,
+        Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember, Remove, Retry, RetryPolicy,
+        Send, Sender, Sweep, TimeOut, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -47,7 +47,8 @@ impl Dice {
             10 => Op::Cancel(Cancel { task, reason: self.text() }),
             11 => Op::Retry(Retry { task }),
             12 => Op::TimeOut(TimeOut { task, token: self.token(), retry_after_ms: self.number() }),
-            _ => Op::Sweep(self.sweep()),
+            13 => Op::Sweep(self.sweep()),
+            _ => Op::Remove(Remove { node: NodeId(self.number()) }),
         }
     }
 
@@ -86,7 +87,8 @@ impl Dice {
             17 => Refusal::WrongState { task, state: self.pick(&["queued", "running", "done", "dead", "cancelled"]) },
             18 => Refusal::TooEarly,
             19 => Refusal::NameTaken(NodeId(self.number())),
-            _ => Refusal::NotAlone,
+            20 => Refusal::NotAlone,
+            _ => Refusal::NodeUp(NodeId(self.number())),
         };
         Outcome::Refused(refusal)
     }

@@ -1,4 +1,4 @@
-//! The bytes of version 1, one file an op and an outcome.
+//! The bytes of every format, one file an op and an outcome.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -7,14 +7,15 @@ use pelago_wire::record::{decode_batch, decode_entry, decode_outcomes, encode_ba
 
 use crate::samples;
 
-const PREFIX: &str = "record_v1_";
+const PREFIX: &str = "record_";
 const BYTES_PER_LINE: usize = 32;
 
 #[test]
 fn ops_have_the_bytes_of_their_golden_files() {
     for (name, op) in samples::ops() {
-        let name = format!("op_{name}");
-        check(&name, &encode_batch(std::slice::from_ref(&op)));
+        let bytes = encode_batch(std::slice::from_ref(&op));
+        let name = format!("v{}_op_{name}", format_of(&bytes));
+        check(&name, &bytes);
         assert_eq!(decode_batch(golden(&name)), Ok(vec![op]), "{name}");
     }
 }
@@ -22,8 +23,9 @@ fn ops_have_the_bytes_of_their_golden_files() {
 #[test]
 fn outcomes_have_the_bytes_of_their_golden_files() {
     for (name, outcome) in samples::outcomes() {
-        let name = format!("outcome_{name}");
-        check(&name, &encode_outcomes(std::slice::from_ref(&outcome)));
+        let bytes = encode_outcomes(std::slice::from_ref(&outcome));
+        let name = format!("v{}_outcome_{name}", format_of(&bytes));
+        check(&name, &bytes);
         assert_eq!(decode_outcomes(golden(&name)), Ok(vec![outcome]), "{name}");
     }
 }
@@ -31,7 +33,7 @@ fn outcomes_have_the_bytes_of_their_golden_files() {
 #[test]
 fn entries_have_the_bytes_of_their_golden_files() {
     for (name, time, ops) in samples::entries() {
-        let name = format!("entry_{name}");
+        let name = format!("v1_entry_{name}");
         check(&name, &encode_entry(time, &ops));
         assert_eq!(decode_entry(golden(&name)), Ok((time, ops)), "{name}");
     }
@@ -44,13 +46,20 @@ fn every_kind_has_a_sample_and_every_file_a_test() {
     let outcomes: BTreeSet<_> = samples::outcomes().iter().map(|(_, o)| samples::kind_of_outcome(o)).collect();
     assert_eq!(outcomes, (0..samples::OUTCOME_KINDS).collect());
 
-    let op_names = samples::ops().into_iter().map(|(name, _)| format!("op_{name}"));
-    let outcome_names = samples::outcomes().into_iter().map(|(name, _)| format!("outcome_{name}"));
-    let entry_names = samples::entries().into_iter().map(|(name, ..)| format!("entry_{name}"));
+    let op_name = |(name, op)| format!("v{}_op_{name}", format_of(&encode_batch(&[op])));
+    let op_names = samples::ops().into_iter().map(op_name);
+    let outcome_name = |(name, outcome)| format!("v{}_outcome_{name}", format_of(&encode_outcomes(&[outcome])));
+    let outcome_names = samples::outcomes().into_iter().map(outcome_name);
+    let entry_names = samples::entries().into_iter().map(|(name, ..)| format!("v1_entry_{name}"));
     let tested: BTreeSet<_> = op_names.chain(outcome_names).chain(entry_names).collect();
     if !blessing() {
         assert_eq!(files(), tested);
     }
+}
+
+/// The format that a batch or its outcomes say they are of.
+fn format_of(bytes: &[u8]) -> u8 {
+    bytes[1]
 }
 
 /// Compares `bytes` with the golden file, or writes the file when told to.

@@ -8,8 +8,8 @@ use pelago_core::{
     },
     record::{
         Assign, BodyHash, Cancel, Claim, Enqueue, Expire, Finish, IdempotencyKey, MessageBody, MessageId, NewTask,
-        Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember, Retry, RetryPolicy, Send,
-        Sender, Sweep, TimeOut, Turn, Verdict,
+        Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember, Remove, Retry, RetryPolicy,
+        Send, Sender, Sweep, TimeOut, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -17,7 +17,7 @@ use pelago_core::{
 const ID: u128 = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff;
 
 /// How many sorts of ops there are.
-pub(crate) const OP_KINDS: usize = 14;
+pub(crate) const OP_KINDS: usize = 15;
 
 /// Numbers the sorts of ops.
 pub(crate) fn kind_of_op(op: &Op) -> usize {
@@ -36,11 +36,12 @@ pub(crate) fn kind_of_op(op: &Op) -> usize {
         Op::Retry(_) => 11,
         Op::TimeOut(_) => 12,
         Op::Sweep(_) => 13,
+        Op::Remove(_) => 14,
     }
 }
 
 /// How many sorts of outcomes there are, refusals counted one by one.
-pub(crate) const OUTCOME_KINDS: usize = 21;
+pub(crate) const OUTCOME_KINDS: usize = 22;
 
 /// Numbers the sorts of outcomes.
 pub(crate) fn kind_of_outcome(outcome: &Outcome) -> usize {
@@ -66,6 +67,7 @@ pub(crate) fn kind_of_outcome(outcome: &Outcome) -> usize {
         Outcome::Refused(Refusal::TooEarly) => 18,
         Outcome::Refused(Refusal::NameTaken(_)) => 19,
         Outcome::Refused(Refusal::NotAlone) => 20,
+        Outcome::Refused(Refusal::NodeUp(_)) => 21,
     }
 }
 
@@ -101,6 +103,7 @@ pub(crate) fn ops() -> Vec<(&'static str, Op)> {
         ("retry", Op::Retry(Retry { task: TaskId(0) })),
         ("time_out", Op::TimeOut(TimeOut { task: TaskId(ID), token: token(), retry_after_ms: 99 })),
         ("sweep", Op::Sweep(Sweep { ended_before: time(), keyed_ended_before: LogTime::ZERO, rows_max: 500 })),
+        ("remove", Op::Remove(Remove { node: NodeId(7) })),
     ]
 }
 
@@ -135,13 +138,14 @@ pub(crate) fn outcomes() -> Vec<(&'static str, Outcome)> {
         ("too_early", Refusal::TooEarly),
         ("name_taken", Refusal::NameTaken(NodeId(12))),
         ("not_alone", Refusal::NotAlone),
+        ("node_up", Refusal::NodeUp(NodeId(7))),
     ];
     succeeded.into_iter().chain(refused.map(|(name, refusal)| (name, Outcome::Refused(refusal)))).collect()
 }
 
-/// Entries: none, one and all ops.
+/// Entries: none, one, and all ops that the first format has.
 pub(crate) fn entries() -> Vec<(&'static str, LogTime, Vec<Op>)> {
-    let all = ops().into_iter().map(|(_, op)| op).collect();
+    let all = ops().into_iter().map(|(_, op)| op).filter(|op| !matches!(op, Op::Remove(_))).collect();
     vec![
         ("empty", LogTime::ZERO, Vec::new()),
         ("one", time(), vec![Op::Retry(Retry { task: TaskId(ID) })]),

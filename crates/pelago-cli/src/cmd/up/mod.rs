@@ -159,10 +159,10 @@ async fn watch_over(
             [others @ .., last] if nodes.running().is_empty() => (Some(last), others),
             all => (None, all),
         };
-        for Lost { what, log } in others {
-            output.problem(&problem::node_lost(what, log));
+        for Lost { what, log, again } in others {
+            output.problem(&problem::node_lost(what, log, again));
         }
-        if let Some(Lost { what, log }) = last {
+        if let Some(Lost { what, log, again: _ }) = last {
             return Err(problem::all_lost(what, &child::last_words(log)));
         }
         tokio::select! {

@@ -1,6 +1,8 @@
 //! The nodes of a local mesh as they run: children of this process.
 
 use std::{
+    ffi::OsString,
+    path::Path,
     process::Command,
     time::{Duration, Instant},
 };
@@ -52,6 +54,8 @@ pub(super) struct Shown {
     /// The data directory.
     dir: String,
     pub(super) log: String,
+    /// The command that starts it alone.
+    pub(super) command: String,
 }
 
 /// A node that ended by itself.
@@ -59,6 +63,8 @@ pub(super) struct Lost {
     /// Which, and how.
     pub(super) what: String,
     pub(super) log: std::path::PathBuf,
+    /// The command that starts it again.
+    pub(super) again: String,
 }
 
 impl<'f> Nodes<'f> {
@@ -75,28 +81,26 @@ impl<'f> Nodes<'f> {
         let is_new = !places.iter().any(|place| self.folder.has_mesh(&place.name));
         let (founder, others) = places.split_at(usize::from(is_new));
         for place in founder {
-            let founder = self.start_one(place, |command| _ = command.arg("--found")).await?;
+            let founder = self.start_one(place, places, true).await?;
             self.running.push(founder);
         }
-        let join = |place: &Place, command: &mut Command| {
-            for other in places.iter().filter(|other| other.name != place.name) {
-                command.args(["--join", &mesh_address(other)]);
-            }
-        };
-        let starting = others.iter().map(|place| self.start_one(place, |command| join(place, command)));
+        let starting = others.iter().map(|place| self.start_one(place, places, false));
         let started = try_join_all(starting).await?;
         self.running.extend(started);
         Ok(())
     }
 
-    async fn start_one(&self, place: &Place, meet: impl FnOnce(&mut Command)) -> Result<Node, Error> {
+    async fn start_one(&self, place: &Place, all: &[Place], found: bool) -> Result<Node, Error> {
         let (data, log) = (self.folder.data(&place.name), self.folder.log(&place.name));
         let failed =
             |error: child::Error| problem::not_started(&format!("{} {error}", place.name), &child::last_words(&log));
         let settings = |command: &mut Command| {
-            command.args(["--name", &place.name, "--port", &place.http.to_string()]);
-            command.args(["--mesh-addr", &mesh_address(place)]).arg("--data-dir").arg(&data);
-            meet(command);
+            command.args(flags(place, &data));
+            if found {
+                command.arg("--found")
+            } else {
+                command.args(join(place, all))
+            };
         };
         let mut child = Child::start(&log, settings).map_err(failed)?;
         let ready = child.ready().await.map_err(failed)?;
@@ -107,6 +111,7 @@ impl<'f> Nodes<'f> {
             pid: child.id(),
             dir: data.display().to_string(),
             log: log.display().to_string(),
+            command: alone(place, &std::path::absolute(&data).unwrap_or(data), all),
         };
         Ok(Node { child, shown })
     }
@@ -126,7 +131,8 @@ impl<'f> Nodes<'f> {
         self.running.retain_mut(|node| {
             let Some(how) = node.child.has_ended() else { return true };
             let what = format!("{} ended by itself ({how})", node.shown.name);
-            lost.push(Lost { what, log: self.folder.log(&node.shown.name) });
+            let (log, again) = (self.folder.log(&node.shown.name), node.shown.command.clone());
+            lost.push(Lost { what, log, again });
             false
         });
         lost
@@ -146,6 +152,30 @@ impl<'f> Nodes<'f> {
             }
         }
     }
+}
+
+/// What makes `pelago serve` this node.
+fn flags(place: &Place, data: &Path) -> Vec<OsString> {
+    let (http, mesh) = (place.http.to_string(), mesh_address(place));
+    let words = ["--name", &place.name, "--port", &http, "--mesh-addr", &mesh, "--data-dir"];
+    words.into_iter().map(OsString::from).chain([data.into()]).collect()
+}
+
+/// Where it finds the others.
+fn join(place: &Place, all: &[Place]) -> Vec<OsString> {
+    let others = all.iter().filter(|other| other.name != place.name);
+    others.flat_map(|other| ["--join".into(), mesh_address(other).into()]).collect()
+}
+
+/// The command line that starts a node alone, as a shell reads it.
+fn alone(place: &Place, data: &Path, all: &[Place]) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:".contains(c);
+    let quoted = |word: OsString| match word.to_string_lossy() {
+        plain if plain.chars().all(is_plain) => plain.into_owned(),
+        other => format!("'{}'", other.replace('\'', r"'\''")),
+    };
+    let words = flags(place, data).into_iter().chain(join(place, all)).map(quoted);
+    format!("pelago serve {}", words.collect::<Vec<_>>().join(" "))
 }
 
 fn mesh_address(place: &Place) -> String {

@@ -45,9 +45,9 @@ pub(super) fn not_started(what: &str, log: &str) -> Error {
 }
 
 /// A node ended by itself; others go on.
-pub(super) fn node_lost(what: &str, log: &Path) -> Problem {
-    let hint = format!("the others go on; {} says why", log.display());
-    problem("PLG-3023", 500, "a node ended by itself", what.to_owned(), &hint).with_next("pelago status")
+pub(super) fn node_lost(what: &str, log: &Path, again: &str) -> Problem {
+    let hint = format!("the others go on; {} says why. Started alone, it is not stopped with them", log.display());
+    problem("PLG-3023", 500, "a node ended by itself", what.to_owned(), &hint).with_next(again)
 }
 
 /// All nodes ended by themselves. `log` is the last that was said.

@@ -6,6 +6,7 @@ use pelago_core::{
     id::{AgentId, BootId, DirectoryId, Incarnation, MeshId, Name, NodeId},
     link::{Goodbye, Hello, LANE_BYTES_MIN, Pauses, PerLane, Role, Versions},
     record::{MessageBody, Op, Outcome, Send},
+    time::LogTime,
 };
 use pelago_net::{Config, Dial, Links, Listener};
 use pelago_store::{
@@ -22,6 +23,7 @@ use tokio::{
 };
 
 use super::{SOON, nothing, register};
+use crate::clock;
 use crate::raft::{Candidate, Consensus, ENTRIES_KEPT, FOUNDER, Receiver, Runtime, Start, Timing, Told};
 
 /// The Raft ids of a mesh's nodes, the founder first.
@@ -157,6 +159,27 @@ async fn a_voter_that_was_stopped_takes_part_again() {
 }
 
 #[tokio::test]
+async fn a_leader_whose_clock_is_an_hour_ahead_does_not_move_the_logs_time() {
+    let ahead = IDS[1];
+    let mesh = Mesh::of_three_with(Timing::Slow, Some(ahead)).await;
+    let before = mesh.leader().await;
+    nothing(&before.consensus, 1).await;
+    let all_have_it = || mesh.nodes.iter().all(|node| node.consensus.standing().voters.len() == 3);
+    until("three vote", all_have_it).await;
+    before.consensus.raft.trigger().transfer_leader(ahead).await.expect("it may be asked");
+    until("it leads", || mesh.nodes[1].consensus.standing().leads).await;
+    until_ok(async || mesh.nodes[1].consensus.propose(&[nothing_op()]).await).await;
+    let log = mesh.nodes[1].consensus.progress().time();
+    assert!(log <= clock::wall().plus_millis(60_000), "{log:?}");
+    assert!(mesh.nodes[1].consensus.log_time() <= clock::wall().plus_millis(60_000));
+    mesh.stop().await;
+}
+
+fn an_hour_ahead() -> LogTime {
+    clock::wall().plus_millis(3_600_000)
+}
+
+#[tokio::test]
 async fn a_leader_hands_over() {
     let mesh = Mesh::of_three(Timing::Slow).await;
     let before = mesh.leader().await;
@@ -190,6 +213,8 @@ async fn a_batch_too_large_for_a_frame_is_refused_and_a_large_one_replicated() {
 struct Mesh {
     home: TempDir,
     timing: Timing,
+    /// The Raft id of the node whose clock is an hour ahead.
+    ahead: Option<u64>,
     nodes: Vec<Node>,
     candidates: watch::Sender<Vec<Candidate>>,
     dials: Vec<JoinHandle<()>>,
@@ -210,9 +235,14 @@ pub(super) struct Node {
 
 impl Mesh {
     async fn begin(timing: Timing) -> Self {
+        Self::begin_with(timing, None).await
+    }
+
+    async fn begin_with(timing: Timing, ahead: Option<u64>) -> Self {
         let home = TempDir::new().expect("a temporary directory can be made");
         let (candidates, _) = watch::channel(Vec::new());
-        let mut mesh = Self { home, timing, nodes: Vec::new(), candidates, dials: Vec::new(), keepers: Vec::new() };
+        let (nodes, dials, keepers) = Default::default();
+        let mut mesh = Self { home, timing, ahead, nodes, candidates, dials, keepers };
         let told = mesh.add().await;
         drop(told);
         mesh.nodes[0].consensus.led(SOON).await.expect("a founder leads");
@@ -220,7 +250,11 @@ impl Mesh {
     }
 
     async fn of_three(timing: Timing) -> Self {
-        let mut mesh = Self::begin(timing).await;
+        Self::of_three_with(timing, None).await
+    }
+
+    async fn of_three_with(timing: Timing, ahead: Option<u64>) -> Self {
+        let mut mesh = Self::begin_with(timing, ahead).await;
         drop(mesh.join().await);
         drop(mesh.join().await);
         let voters = || mesh.nodes.iter().all(|node| node.consensus.standing().voters.len() == 3);
@@ -264,7 +298,8 @@ impl Mesh {
     }
 
     async fn start(&mut self, name: &Name, raft_id: u64) -> JoinHandle<Told> {
-        let mut node = Node::start(&self.home.path().join(name.as_str()), name, raft_id, self.timing).await;
+        let wall = if self.ahead == Some(raft_id) { an_hour_ahead } else { clock::wall };
+        let mut node = Node::start_with(&self.home.path().join(name.as_str()), name, raft_id, self.timing, wall).await;
         let mut told = node.told.take().expect("nobody listened yet");
         let first = tokio::spawn(async move {
             let first = told.recv().await.expect("something is told");
@@ -358,6 +393,10 @@ impl Consensus {
 
 impl Node {
     pub(super) async fn start(path: &Path, name: &Name, raft_id: u64, timing: Timing) -> Self {
+        Self::start_with(path, name, raft_id, timing, clock::wall).await
+    }
+
+    async fn start_with(path: &Path, name: &Name, raft_id: u64, timing: Timing, wall: fn() -> LogTime) -> Self {
         let path = path.join("node");
         let directory = match Directory::open(&path, None).expect("the directory can be read") {
             Some(directory) => directory,
@@ -380,6 +419,7 @@ impl Node {
             runtime,
             receiver,
             links: links.clone(),
+            wall,
         };
         let consensus = Arc::new(Consensus::start(start).await.expect("consensus starts"));
         let listener = tokio::spawn(listener.run());
@@ -436,7 +476,14 @@ fn links(runtime: &Runtime, receiver: Receiver, name: &Name, raft_id: u64) -> Li
 }
 
 fn identity(name: &Name) -> Identity {
-    Identity { mesh: MeshId(1), directory: DirectoryId(2), node: name.clone(), raft_id: None, log_begun: false }
+    Identity {
+        mesh: MeshId(1),
+        directory: DirectoryId(2),
+        node: name.clone(),
+        raft_id: None,
+        node_id: None,
+        log_begun: false,
+    }
 }
 
 fn nothing_op() -> Op {
