@@ -5,14 +5,17 @@
 
 use std::sync::Arc;
 
-use pelago_core::record::{Node, NodeState, Task, Write};
+use pelago_core::{
+    record::{Node, NodeState, Task, Write},
+    time::LogTime,
+};
 use pelago_store::sqlite::{self, Reader};
 use tokio::sync::mpsc;
 
 use crate::{
     agents::Agents,
     raft::Told,
-    scheduler, view,
+    scheduler, timers, view,
     waiters::{End, TaskWaiters},
 };
 
@@ -22,6 +25,7 @@ pub(crate) const BATCHES_MAX: usize = 256;
 pub(crate) struct Feed {
     pub(crate) told: mpsc::Receiver<Told>,
     pub(crate) agents: Arc<Agents>,
+    pub(crate) timers: Arc<timers::Set>,
     pub(crate) waiters: Arc<TaskWaiters>,
     pub(crate) scheduler: scheduler::Handle,
     pub(crate) view: view::Writer,
@@ -52,6 +56,7 @@ impl Feed {
             }
             Err(error) => tracing::error!(%error, "the rows that came from another node cannot be read"),
         }
+        self.timers.heard(LogTime::ZERO);
         self.waiters.wake_all();
     }
 
@@ -71,6 +76,7 @@ impl Feed {
             }
             Write::Event(event) => self.waiters.told.wake(event.task, &()),
             Write::Message(message) if message.buried.is_none() => self.agents.wake(&message.to),
+            Write::Timer { timer, .. } => self.timers.heard(timer.due),
             Write::Node(node) => {
                 match node.state {
                     NodeState::Up => self.scheduler.node_up(node.holder(), node.offers.clone()).await,
@@ -81,6 +87,8 @@ impl Feed {
             Write::Agent { .. }
             | Write::Message(_)
             | Write::MessageGone { .. }
+            | Write::TimerBuried { .. }
+            | Write::TimerGone { .. }
             | Write::Reply(_)
             | Write::ReplyGone(_)
             | Write::TaskGone(_) => {}

@@ -14,7 +14,7 @@ pub mod words;
 
 use serde::Serialize;
 
-pub use agent::{Agent, AgentList, SendReceipt};
+pub use agent::{Agent, AgentList, SendReceipt, Timer};
 pub use node::{Health, HealthAgents, HealthMesh, Liveness, Node, NodeList, Offer, Readiness, Status};
 pub use payload::Payload;
 pub use task::{Cancel, Enqueued, Happening, NewTask, Task, TaskEvent, TaskEventList, TaskList};

@@ -110,7 +110,7 @@ async fn a_voter_whose_log_was_deleted_does_not_vote_again() {
 }
 
 /// Three nodes that have met: n0, which founded their mesh, n1 and n2.
-async fn three() -> (Vec<TempDir>, Vec<Node>) {
+pub(crate) async fn three() -> (Vec<TempDir>, Vec<Node>) {
     let homes: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a temporary directory can be made")).collect();
     let mut nodes = Vec::new();
     for (n, home) in homes.iter().enumerate() {
@@ -134,6 +134,6 @@ fn member(home: &Path, n: usize, first: Option<&Node>) -> Config {
     Config { name, found: first.is_none(), known, ..config(home) }
 }
 
-async fn stop_all(nodes: Vec<Node>) {
+pub(crate) async fn stop_all(nodes: Vec<Node>) {
     futures_util::future::join_all(nodes.into_iter().map(stop)).await;
 }

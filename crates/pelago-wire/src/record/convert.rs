@@ -16,6 +16,11 @@ pub(super) trait Convert: Sized {
     /// The form of this value. It cannot fail: values of core are valid.
     fn form(&self) -> Self::Form;
 
+    /// The lowest format in which this value can be written.
+    fn format(&self) -> u8 {
+        1
+    }
+
     /// The value of a form that came from outside.
     fn value(form: Self::Form) -> Result<Self, DecodeError>;
 }

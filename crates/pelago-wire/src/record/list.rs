@@ -14,14 +14,15 @@ const VERSION_KEY: u8 = 0x08;
 /// Key of the list: field 2, with a length.
 const ITEM_KEY: u8 = 0x12;
 
-/// The version is written as one byte, which a variable-length number is only below this.
+/// A version is written as one byte, which a variable-length number is only below this.
 const _: () = assert!(VERSION < 0x80);
 
 /// Appends `values` to `bytes`.
 pub(super) fn encode<T: Convert<Form: Message>>(values: &[T], bytes: &mut BytesMut) {
     assert!(values.len() <= ITEMS_MAX, "a batch has at most {ITEMS_MAX} items, and this one has {}", values.len());
     bytes.put_u8(VERSION_KEY);
-    bytes.put_u8(VERSION as u8);
+    // An earlier release reads what needs no later format.
+    bytes.put_u8(values.iter().map(T::format).max().unwrap_or(1));
     for value in values {
         bytes.put_u8(ITEM_KEY);
         value.form().encode_length_delimited(bytes).expect("a buffer that grows has room");
@@ -129,11 +130,11 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_named_before_its_items_are_read() {
-        let newer = DecodeError::Newer { what: "batch", found: 2, known: 1 };
-        assert_eq!(decode_batch(Bytes::from_static(&[0x08, 2, 0xff, 0xff])), Err(newer));
+        let newer = DecodeError::Newer { what: "batch", found: 3, known: 2 };
+        assert_eq!(decode_batch(Bytes::from_static(&[0x08, 3, 0xff, 0xff])), Err(newer));
         assert_eq!(
             refused(&[0x08, 0x80, 0x10]),
-            "batch was written by a newer version of Pelago: format 2048, and this one reads up to 1"
+            "batch was written by a newer version of Pelago: format 2048, and this one reads up to 2"
         );
     }
 

@@ -36,8 +36,8 @@ use self::convert::Convert;
 /// The most ops in one batch.
 pub const ITEMS_MAX: usize = 1_024;
 
-/// The format of batches and outcomes that this release writes, and the newest it reads.
-pub const VERSION: u64 = 1;
+/// The newest format of batches and outcomes that this release reads; it writes the lowest that will do.
+pub const VERSION: u64 = 2;
 
 /// Key of `Entry.time_ms`: field 1, 8 bytes.
 const TIME: u8 = 0x09;

@@ -31,6 +31,10 @@ impl Convert for Op {
         proto::Item { op: Some(op) }
     }
 
+    fn format(&self) -> u8 {
+        if let Self::Turn(turn) = self { turn.format() } else { 1 }
+    }
+
     fn value(form: proto::Item) -> Result<Self, DecodeError> {
         let proto::Item { op } = form;
         Ok(match op.ok_or_else(|| missing("op"))? {

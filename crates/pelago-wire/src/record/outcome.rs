@@ -132,7 +132,7 @@ impl Convert for Refusal {
 }
 
 /// The parts that the rules of this release measure.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 12] = [
     "the agent's state",
     "the durable sends of one commit",
     "the message",
@@ -142,6 +142,9 @@ const PARTS: [&str; 9] = [
     "the task's list of events",
     "the task's result",
     "the tasks of one commit",
+    "the timer's input",
+    "the timers of one agent",
+    "the timers of one commit",
 ];
 
 /// A part in this release's words. The text is for people, so one that only the leader's release knows is no error.
@@ -160,9 +163,10 @@ mod tests {
 
     use super::*;
 
-    const RULES: [&str; 2] = [
+    const RULES: [&str; 3] = [
         include_str!("../../../pelago-core/src/record/agent.rs"),
         include_str!("../../../pelago-core/src/record/task.rs"),
+        include_str!("../../../pelago-core/src/record/timer.rs"),
     ];
 
     #[test]

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use pelago_core::{
     id::{
-        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TurnId,
-        Version,
+        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TimerName,
+        TurnId, Version,
     },
     record::{
         Assign, BodyHash, Cancel, Claim, Enqueue, Expire, Finish, IdempotencyKey, MessageBody, MessageId, NewTask,
         Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember, Retry, RetryPolicy, Send,
-        Sender, Sweep, TimeOut, Turn, Verdict,
+        Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -101,6 +101,21 @@ pub(crate) fn ops() -> Vec<(&'static str, Op)> {
         ("retry", Op::Retry(Retry { task: TaskId(0) })),
         ("time_out", Op::TimeOut(TimeOut { task: TaskId(ID), token: token(), retry_after_ms: 99 })),
         ("sweep", Op::Sweep(Sweep { ended_before: time(), keyed_ended_before: LogTime::ZERO, rows_max: 500 })),
+    ]
+}
+
+/// What only format 2 can say.
+pub(crate) fn ops_of_2() -> Vec<(&'static str, Op)> {
+    let timer = |name| TimerName::new(name).expect("a valid name");
+    let set = SetTimer { after_ms: 86_400_000, payload: Bytes::from_static(b"\"dunning\"") };
+    let timers =
+        vec![TimerChange { name: timer("due: 17"), set: Some(set) }, TimerChange { name: timer("日本"), set: None }];
+    let fired = |name| MessageId::of_timer(timer(name), Version(68));
+    let turn = bare_turn(TurnId(ID + 2));
+    vec![
+        ("turn_sets_timers", Op::Turn(Turn { timers, ..turn.clone() })),
+        ("turn_of_timer", Op::Turn(Turn { consumed: vec![fired("a@b")], ..turn.clone() })),
+        ("turn_buries_timer", Op::Turn(Turn { buried: vec![(fired("a@b"), "it broke".into())], ..turn })),
     ]
 }
 
@@ -199,6 +214,7 @@ fn bare_turn(turn: TurnId) -> Turn {
         finishes: Vec::new(),
         sends: Vec::new(),
         enqueues: Vec::new(),
+        timers: Vec::new(),
     }
 }
 
