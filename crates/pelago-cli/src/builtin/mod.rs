@@ -9,13 +9,22 @@ pub(crate) mod crew;
 mod echo;
 mod flaky;
 mod reader;
+mod reminder;
 mod sleeper;
 
 use pelago::Kind;
 
 /// All of them.
 pub(crate) fn kinds() -> Vec<Kind> {
-    let mut kinds = vec![append::kind(), counter::kind(), echo::kind(), flaky::kind(), reader::kind(), sleeper::kind()];
+    let mut kinds = vec![
+        append::kind(),
+        counter::kind(),
+        echo::kind(),
+        flaky::kind(),
+        reader::kind(),
+        reminder::kind(),
+        sleeper::kind(),
+    ];
     kinds.extend(crew::kinds());
     kinds
 }
