@@ -34,7 +34,7 @@ use refused::{RefusedCommit, is_in_doubt};
 
 use crate::{
     id::{AgentId, Epoch, FencingToken, Holder, TaskId, TurnId, Version},
-    record::{Claim, Op, Outcome, Refusal, Release},
+    record::{Claim, Op, Outcome, Refusal, Release, Turn},
     time::Time,
 };
 
@@ -217,7 +217,7 @@ impl Activation {
         };
         let Op::Turn(turn) = proposed.op else { return };
         if loaded.is_some_and(|loaded| loaded.row.last_turn == turn.turn) {
-            return self.committed(now, turn.turns, effects);
+            return self.committed(now, &turn, effects);
         }
         let turns = std::mem::take(&mut self.gathered).turns;
         self.run_again(turns.into_iter().map(|(envelope, _)| envelope).collect());
@@ -277,7 +277,7 @@ impl Activation {
     fn commit_decided(&mut self, now: Time, op: Op, outcome: Outcome, effects: &mut Vec<Effect>) {
         let Op::Turn(turn) = op else { return };
         if outcome == Outcome::Committed {
-            return self.committed(now, turn.turns, effects);
+            return self.committed(now, &turn, effects);
         }
         let turns = std::mem::take(&mut self.gathered).turns;
         if let Outcome::Refused(Refusal::Fenced { version, .. }) = outcome
@@ -291,11 +291,25 @@ impl Activation {
         self.reload(&outcome, effects);
     }
 
-    fn committed(&mut self, now: Time, turns: u64, effects: &mut Vec<Effect>) {
-        self.version.0 += turns;
+    fn committed(&mut self, now: Time, turn: &Turn, effects: &mut Vec<Effect>) {
+        self.version.0 += turn.turns;
+        self.drop_changed_timers(turn, effects);
         answer_all(std::mem::take(&mut self.gathered).turns, effects);
         self.phase = Phase::Ready { since: now };
         self.proceed(now, effects);
+    }
+
+    /// Timers that a commit set anew or cancelled are over, even if they wait in the mailbox.
+    fn drop_changed_timers(&mut self, turn: &Turn, effects: &mut Vec<Effect>) {
+        let is_over = |envelope: &Envelope| {
+            let of = envelope.timer().filter(|(_, set)| *set <= turn.version);
+            of.is_some_and(|(name, _)| turn.timers.iter().any(|change| change.name == *name))
+        };
+        if !turn.timers.is_empty() {
+            let (over, rest): (Vec<_>, _) = self.mailbox.drain(..).partition(is_over);
+            self.mailbox = VecDeque::from(rest);
+            over.iter().for_each(|envelope| answer(envelope, Ok(Bytes::new()), effects));
+        }
     }
 
     fn turn_ended(&mut self, now: Time, result: Result<Produced, Failure>, effects: &mut Vec<Effect>) {

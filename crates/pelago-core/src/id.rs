@@ -219,6 +219,41 @@ impl fmt::Display for Key {
     }
 }
 
+/// What tells one timer of an agent from the others: 1 to 128 bytes, no control characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimerName(Arc<str>);
+
+impl TimerName {
+    /// The longest name, in bytes.
+    pub const BYTES_MAX: usize = 128;
+
+    /// Checks `text`.
+    ///
+    /// # Errors
+    /// [`Invalid`] names the rule that `text` breaks.
+    pub fn new(text: &str) -> Result<Self, Invalid> {
+        if text.is_empty() || text.len() > Self::BYTES_MAX {
+            return Err(Invalid::new(text, "a timer's name has 1 to 128 bytes"));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(Invalid::new(text, "a timer's name has no control characters"));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for TimerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// One agent in the mesh: `name` or `name:key`, within a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AgentId {

@@ -230,7 +230,9 @@ fn weight(op: &Op) -> usize {
                 let finishes: usize = turn.finishes.iter().map(finish).sum();
                 let state = turn.state.as_ref().map_or(0, bytes::Bytes::len);
                 let consumed = turn.consumed.len() * HEADER;
-                state + consumed + buried + replies + finishes + sends(&turn.sends) + tasks(&turn.enqueues)
+                let set = turn.timers.iter().map(|timer| timer.set.as_ref().map_or(0, |set| set.payload.len()));
+                let timers: usize = set.map(|payload| HEADER + payload).sum();
+                state + consumed + buried + replies + finishes + sends(&turn.sends) + tasks(&turn.enqueues) + timers
             }
             Op::Send(send) => send.body.payload.len(),
             Op::Enqueue(enqueue) => enqueue.task.input.len(),

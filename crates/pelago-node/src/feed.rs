@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use pelago_core::record::{Message, Node, NodeState, Task, Write};
+use pelago_core::{
+    record::{Message, Node, NodeState, Task, Write},
+    time::LogTime,
+};
 use pelago_store::sqlite::{self, Reader};
 use tokio::sync::mpsc;
 
@@ -14,7 +17,7 @@ use crate::{
     metrics::Metrics,
     raft::Told,
     scheduler::{self, Row},
-    view,
+    timers, view,
     waiters::{End, TaskWaiters},
 };
 
@@ -24,6 +27,7 @@ pub(crate) const BATCHES_MAX: usize = 256;
 pub(crate) struct Feed {
     pub(crate) told: mpsc::Receiver<Told>,
     pub(crate) agents: Arc<Agents>,
+    pub(crate) timers: Arc<timers::Set>,
     pub(crate) waiters: Arc<TaskWaiters>,
     pub(crate) scheduler: scheduler::Handle,
     pub(crate) view: view::Writer,
@@ -58,6 +62,7 @@ impl Feed {
             }
             Err(error) => tracing::error!(%error, "the rows that came from another node cannot be read"),
         }
+        self.timers.heard(LogTime::ZERO);
         self.waiters.wake_all();
     }
 
@@ -81,6 +86,7 @@ impl Feed {
                 None => self.agents.wake(&message.to),
                 Some(reason) => self.buried(&message, reason),
             },
+            Write::Timer { timer, .. } => self.timers.heard(timer.due),
             Write::Node(node) => {
                 match node.state {
                     NodeState::Up => rows.push(Row::NodeUp(node.holder(), node.offers.clone())),
@@ -94,6 +100,8 @@ impl Feed {
             }
             Write::Agent { .. }
             | Write::MessageGone { .. }
+            | Write::TimerBuried { .. }
+            | Write::TimerGone { .. }
             | Write::Reply(_)
             | Write::ReplyGone(_)
             | Write::TaskGone(_) => {}

@@ -69,7 +69,7 @@ pub struct TaskDetail {
     pub result: Option<Bytes>,
 }
 
-/// An agent as it stands, with its state.
+/// An agent as it stands, with its state and timers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentDetail {
     /// The agent.
@@ -78,6 +78,8 @@ pub struct AgentDetail {
     pub node: Option<Name>,
     /// Its state; `None` before its first change.
     pub state: Option<Bytes>,
+    /// Its timers, in the order of their names. Lists leave them out.
+    pub timers: Vec<record::Timer>,
 }
 
 /// What was made of a request for a task.
@@ -686,7 +688,7 @@ impl Handle {
         let name = name.map_or(sqlite::NameFilter::Any, sqlite::NameFilter::Is);
         let filter = sqlite::AgentFilter { namespace: Name::default_namespace(), name, held_by: None };
         let page = self.read(move |view| view.agents(&filter, after.as_ref(), rows)).await?;
-        let items = page.rows.into_iter().map(|agent| self.detail(agent, None)).collect();
+        let items = page.rows.into_iter().map(|agent| self.detail(agent, None, Vec::new())).collect();
         Ok(Page { items, next: page.next.map(|cursor| cursor.to_string()) })
     }
 
@@ -707,7 +709,7 @@ impl Handle {
         Ok(Page { items: page.rows, next: page.next.map(|cursor| cursor.to_string()) })
     }
 
-    /// A keyed agent with its state.
+    /// A keyed agent with its state and timers.
     ///
     /// # Errors
     /// [`Error::NoState`] when it never was, [`Error::UnknownAgent`], [`Error::Store`].
@@ -718,8 +720,9 @@ impl Handle {
             return Err(Error::WrongKey(format!("agent {} has no durable state", id.name)));
         }
         let wanted = id.clone();
-        let whole = self.read(move |view| view.agent(&wanted)).await?.ok_or(Error::NoState(id))?;
-        Ok(self.detail(whole.agent, whole.state))
+        let (whole, timers) = self.read(move |view| Ok((view.agent(&wanted)?, view.timers(&wanted)?))).await?;
+        let sqlite::AgentWhole { agent, state } = whole.ok_or(Error::NoState(id))?;
+        Ok(self.detail(agent, state, timers))
     }
 
     /// The time of the log.
@@ -787,9 +790,9 @@ impl Handle {
         Ok(())
     }
 
-    fn detail(&self, agent: record::Agent, state: Option<Bytes>) -> AgentDetail {
+    fn detail(&self, agent: record::Agent, state: Option<Bytes>, timers: Vec<record::Timer>) -> AgentDetail {
         let node = self.parts().view.get().name_of(agent.holder.node);
-        AgentDetail { agent, node, state }
+        AgentDetail { agent, node, state, timers }
     }
 
     /// Runs a query where blocking is allowed, once this node knows what it has to.

@@ -22,6 +22,7 @@ mod node;
 mod raft;
 mod scheduler;
 mod services;
+mod timers;
 mod view;
 mod waiters;
 

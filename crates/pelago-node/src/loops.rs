@@ -7,6 +7,7 @@
 //! | committer | batches on their way |
 //! | feed | the order in which commits are told |
 //! | scheduler | the leader's view of tasks and room |
+//! | timers | when agents that belong here are told of timers that are due |
 //! | leases granted | the leader's view of who is alive |
 //! | lease held | this run's lease |
 //! | leader teller | who led last |

@@ -37,6 +37,7 @@ use crate::{
     raft::{self, Consensus, Timing},
     scheduler,
     services::NodeServices,
+    timers::{self, Timers},
     view,
     waiters::TaskWaiters,
 };
@@ -284,6 +285,7 @@ impl Node {
             lease: lease.clone(),
             committer: committing.clone(),
             reader: Arc::clone(&reader),
+            consensus: Arc::clone(&consensus),
             metrics: Arc::clone(&metrics),
             services: Arc::clone(&services),
         };
@@ -330,8 +332,18 @@ impl Node {
             grants: grants.clone(),
             held: lease.clone(),
         };
+        let timers_set = Arc::new(timers::Set::default());
+        let waking = Timers {
+            agents: Arc::clone(&agents),
+            homes: homes.clone(),
+            view: view.clone(),
+            reader: Arc::clone(&reader),
+            consensus: Arc::clone(&consensus),
+            set: Arc::clone(&timers_set),
+        };
         let feed = Feed {
             told,
+            timers: timers_set,
             agents: Arc::clone(&agents),
             waiters: Arc::clone(&waiters),
             scheduler: scheduler.clone(),
@@ -344,6 +356,7 @@ impl Node {
         running.iter().for_each(|task| agents.task_changed(task, None));
         loops.start("feed", feed.run());
         loops.start("scheduler", scheduling.run());
+        loops.start("timers", waking.run());
         loops.start("leases granted", granting.run());
         loops.start("lease held", holding.run());
         loops.start("leader teller", Arc::clone(&consensus).tell_leaders(metrics.leader_changes.clone()));

@@ -9,8 +9,8 @@ use std::{fmt, str::FromStr, time::Duration};
 use bytes::Bytes;
 use pelago_core::{
     agent::{Failure, Produced},
-    id::{AgentId, FencingToken, Key, Name, TaskId},
-    record::{BodyHash, MessageBody, NewTask, Placement, RetryPolicy},
+    id::{AgentId, FencingToken, Key, Name, TaskId, TimerName},
+    record::{BodyHash, MessageBody, NewTask, Placement, RetryPolicy, SetTimer, TimerChange},
 };
 
 use crate::dice::Dice;
@@ -24,6 +24,10 @@ pub(crate) enum Request {
     Tell { number: u64, sent: u64, to: u64 },
     /// Append a number, and enqueue a task that appends another one.
     Delegate { number: u64, task: u64, to: u64 },
+    /// Append a number, and set a timer of the register.
+    Later { number: u64, timer: u64, after_ms: u64, then: Then, fires: u64 },
+    /// Append a number, and cancel a timer of the register.
+    Settle { number: u64, timer: u64 },
     /// Tell what there is.
     Peek,
     /// Fail, and tell what there is in the error.
@@ -36,6 +40,33 @@ pub(crate) enum Request {
     Flaky { number: u64 },
     /// Append a number, but fail and say that trying again is of no use.
     Hopeless { number: u64 },
+}
+
+/// What the turn of a timer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It appends a number.
+    Append,
+    /// It appends one, but fails often.
+    Flaky,
+    /// It would append one, but fails always.
+    Poison,
+    /// It appends one and sets the timer again, which appends the next number.
+    Again,
+}
+
+impl Then {
+    const ALL: [Self; 4] = [Self::Append, Self::Flaky, Self::Poison, Self::Again];
+
+    /// What a timer is told that appends `number`.
+    fn request(self, number: u64, timer: u64, after_ms: u64) -> Request {
+        match self {
+            Self::Append => Request::Append { number },
+            Self::Flaky => Request::Flaky { number },
+            Self::Poison => Request::Poison { number },
+            Self::Again => Request::Later { number, timer, after_ms, then: Self::Append, fires: number + 1 },
+        }
+    }
 }
 
 impl Request {
@@ -54,6 +85,8 @@ impl Request {
             Self::Append { number }
             | Self::Tell { number, .. }
             | Self::Delegate { number, .. }
+            | Self::Later { number, .. }
+            | Self::Settle { number, .. }
             | Self::Stall { number }
             | Self::Poison { number }
             | Self::Flaky { number }
@@ -69,6 +102,10 @@ impl fmt::Display for Request {
             Self::Append { number } => write!(f, "append {number}"),
             Self::Tell { number, sent, to } => write!(f, "tell {number} {sent} {to}"),
             Self::Delegate { number, task, to } => write!(f, "delegate {number} {task} {to}"),
+            Self::Later { number, timer, after_ms, then, fires } => {
+                write!(f, "later {number} {timer} {after_ms} {} {fires}", *then as u64)
+            }
+            Self::Settle { number, timer } => write!(f, "settle {number} {timer}"),
             Self::Peek => f.write_str("peek"),
             Self::Refuse => f.write_str("refuse"),
             Self::Stall { number } => write!(f, "stall {number}"),
@@ -95,6 +132,12 @@ impl FromStr for Request {
             ("append", &[number]) => Self::Append { number },
             ("tell", &[number, sent, to]) => Self::Tell { number, sent, to },
             ("delegate", &[number, task, to]) => Self::Delegate { number, task, to },
+            ("later", &[number, timer, after_ms, then, fires]) => {
+                let then = usize::try_from(then).ok().and_then(|then| Then::ALL.get(then).copied());
+                let then = then.ok_or_else(|| NotARequest(text.to_owned()))?;
+                Self::Later { number, timer, after_ms, then, fires }
+            }
+            ("settle", &[number, timer]) => Self::Settle { number, timer },
             ("peek", &[]) => Self::Peek,
             ("refuse", &[]) => Self::Refuse,
             ("stall", &[number]) => Self::Stall { number },
@@ -161,6 +204,15 @@ fn end(mut produced: Produced, request: Request, error: &str, dice: &mut Dice) -
             produced.enqueues.push(new_task(register_id(to), Request::Append { number: task }));
             Ok(produced)
         }
+        Request::Later { timer, after_ms, then, fires, .. } => {
+            let set = SetTimer { after_ms, payload: then.request(fires, timer, after_ms).payload() };
+            produced.timers.push(TimerChange { name: timer_name(timer), set: Some(set) });
+            Ok(produced)
+        }
+        Request::Settle { timer, .. } => {
+            produced.timers.push(TimerChange { name: timer_name(timer), set: None });
+            Ok(produced)
+        }
         Request::Hopeless { .. } => Err(Failure::Hopeless(error.to_owned())),
         Request::Refuse | Request::Poison { .. } => failed(),
         Request::Flaky { .. } if dice.chance(600) => failed(),
@@ -217,6 +269,10 @@ pub(crate) fn result_of(task: TaskId, token: FencingToken) -> Bytes {
 /// What an attempt has to say while it runs: the first `n` of its notes, each named after it.
 pub(crate) fn notes_of(token: FencingToken, n: u64) -> Vec<Bytes> {
     (0..n).map(|n| Bytes::from(format!("{token} note {n}"))).collect()
+}
+
+fn timer_name(n: u64) -> TimerName {
+    TimerName::new(&format!("timer-{n}")).expect("the name is valid")
 }
 
 pub(crate) fn register_name() -> Name {

@@ -11,7 +11,7 @@ use pelago_core::{
 };
 
 use crate::{
-    behaviour::{self, Glimpse, Request},
+    behaviour::{self, Glimpse, Request, Then},
     dice::Dice,
     invariants::{Invariants, Violation},
     network::{Ask, Packet, Place, ProposalKey},
@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const PATIENCE_HEALED: Duration = Duration::from_secs(20);
 /// How many registers there are.
 pub(crate) const REGISTERS: u64 = 4;
+/// How many timers each register has.
+const TIMERS: u64 = 3;
 /// How many asks each client makes once all is well again; each must succeed.
 const PROBES: u64 = 2 * REGISTERS;
 
@@ -253,6 +255,7 @@ fn wanted(cx: &mut Context<'_>) -> Wanted {
     match cx.workload {
         Workload::Append => append(cx),
         Workload::Tasks => task(cx),
+        Workload::Timers => timer(cx),
     }
 }
 
@@ -288,6 +291,33 @@ fn task(cx: &mut Context<'_>) -> Wanted {
         86..93 => tell(agent, number, cx),
         _ => Wanted::Ask { agent, request: Request::Append { number }, key: None },
     }
+}
+
+fn timer(cx: &mut Context<'_>) -> Wanted {
+    let register = cx.dice.below(REGISTERS);
+    let agent = behaviour::register_id(register);
+    let number = cx.number();
+    let timer = register * TIMERS + cx.dice.below(TIMERS);
+    let request = match cx.dice.below(100) {
+        0..60 => {
+            let fires = cx.number();
+            // For the second time that one fires.
+            cx.number();
+            let then = match cx.dice.below(100) {
+                0..60 => Then::Append,
+                60..80 => Then::Again,
+                80..95 => Then::Flaky,
+                _ => Then::Poison,
+            };
+            let after_ms = if cx.dice.chance(200) { 0 } else { cx.dice.below(6_000) };
+            Request::Later { number, timer, after_ms, then, fires }
+        }
+        60..80 => Request::Settle { number, timer },
+        80..90 => return tell(agent, number, cx),
+        _ => Request::Append { number },
+    };
+    let key = cx.dice.chance(300).then(|| key(number));
+    Wanted::Ask { agent, request, key }
 }
 
 fn enqueue(register: AgentId, number: u64, cx: &mut Context<'_>) -> Wanted {

@@ -40,6 +40,8 @@ pub(crate) struct Leader {
     /// Its clock when its term began, in the log's time.
     clock: LogTime,
     began: Time,
+    /// Timers due until then were told of.
+    looked: LogTime,
 }
 
 /// Proposals that are applied together, with those who wait for the outcome.
@@ -96,6 +98,7 @@ impl Leader {
             out: Vec::new(),
             clock: rows.time,
             began: now,
+            looked: LogTime::ZERO,
         };
         // Nodes and tasks come to it from different places, so in either order.
         let nodes_first = dice.chance(500);
@@ -206,7 +209,7 @@ impl Leader {
         next.map_or_else(Vec::new, |(_, waiting)| waiting)
     }
 
-    /// Looks for nodes that were not heard of, and for attempts that take too long.
+    /// Looks for nodes that were not heard of, for attempts that take too long, and for timers.
     pub(crate) fn tick(&mut self, now: Time, rows: &MapRows, dice: &mut Dice) {
         let mut effects = Vec::new();
         if self.grants.deadline().is_some_and(|due| due <= now) {
@@ -214,8 +217,12 @@ impl Leader {
         }
         self.carry_out_leases(effects, rows);
         let mut effects = Vec::new();
-        self.scheduler.expire(rows.time.max(self.clock(now)), &mut effects);
+        let time = rows.time.max(self.clock(now));
+        self.scheduler.expire(time, &mut effects);
         self.carry_out(effects, rows, dice);
+        let homes = rows.homes_of_timers_due(self.looked, time);
+        self.out.extend(homes.into_iter().map(|holder| (node::place(holder.node, rows), Packet::Wake)));
+        self.looked = time;
     }
 
     /// Takes note of what was applied.

@@ -53,7 +53,17 @@ impl Applied {
             (Op::Turn(_), Outcome::Committed) if self.writes.is_empty() => Some("turn recognised the second time"),
             (Op::Turn(_), Outcome::Duplicate { .. }) => Some("ask under a known key answered again"),
             (Op::Turn(_), Outcome::Refused(Refusal::MessageGone { .. })) => Some("message handled before"),
+            (Op::Turn(_), Outcome::Refused(Refusal::TooEarly)) => Some("timer came too early"),
+            (Op::Turn(turn), Outcome::Committed) if turn.buried.iter().any(|(id, _)| id.timer().is_some()) => {
+                Some("timer buried")
+            }
             (Op::Turn(turn), Outcome::Committed) if !turn.buried.is_empty() => Some("message buried"),
+            (Op::Turn(turn), Outcome::Committed) if turn.consumed.iter().any(|id| id.timer().is_some()) => {
+                Some(if turn.timers.is_empty() { "timer fired" } else { "timer fired and set again" })
+            }
+            (Op::Turn(turn), Outcome::Committed) if turn.timers.iter().any(|timer| timer.set.is_none()) => {
+                Some("timer cancelled")
+            }
             (Op::Turn(_) | Op::Finish(_), Outcome::Refused(Refusal::StaleToken { .. })) => Some("late result refused"),
             (Op::Claim(_), Outcome::Refused(Refusal::Fenced { .. })) => Some("claim lost to another"),
             (Op::Claim(_), Outcome::Refused(Refusal::HolderGone(_))) => Some("claim of a lost node refused"),

@@ -8,10 +8,10 @@ use std::{collections::BTreeMap, convert::Infallible};
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{AgentId, Incarnation, Name, NodeId, TaskId},
+    id::{AgentId, Incarnation, Name, NodeId, TaskId, TimerName},
     record::{
         Agent, IdempotencyKey, Message, MessageId, Node, Op, Outcome, Reply, Rows, Stamp, Task, TaskEvent, TaskState,
-        Write, decide,
+        Timer, Write, decide,
     },
     time::LogTime,
 };
@@ -29,6 +29,8 @@ pub struct MapRows {
     pub states: BTreeMap<AgentId, Bytes>,
     /// Messages by receiver, buried ones included. A receiver without any has no entry.
     pub messages: BTreeMap<AgentId, BTreeMap<MessageId, Message>>,
+    /// Timers with their payloads, buried ones included.
+    pub timers: BTreeMap<(AgentId, TimerName), (Timer, Bytes)>,
     /// Remembered replies.
     pub replies: BTreeMap<IdempotencyKey, Reply>,
     /// Tasks.
@@ -73,6 +75,16 @@ impl MapRows {
                 self.messages.entry(message.to.clone()).or_default().insert(message.id.clone(), message);
             }
             Write::MessageGone { to, id } => self.message_gone(&to, &id),
+            Write::Timer { timer, payload } => {
+                self.timers.insert((timer.agent.clone(), timer.name.clone()), (timer, payload));
+            }
+            Write::TimerBuried { agent, name, reason } => {
+                let (timer, _) = self.timers.get_mut(&(agent, name)).expect("a timer is buried that is there");
+                timer.buried = Some(reason);
+            }
+            Write::TimerGone { agent, name } => {
+                self.timers.remove(&(agent, name));
+            }
             Write::Reply(reply) => {
                 self.replies.insert(reply.key.clone(), reply);
             }
@@ -129,6 +141,28 @@ impl MapRows {
         self.messages_to(to).filter(|message| message.buried.is_none())
     }
 
+    /// All timers of an agent with their payloads, in the order of their names.
+    pub fn timers_of(&self, agent: &AgentId) -> impl Iterator<Item = &(Timer, Bytes)> {
+        self.timers.iter().filter(move |((of, _), _)| of == agent).map(|(_, timer)| timer)
+    }
+
+    /// The timers of an agent that are due at `now`, as the messages that they are then, oldest first.
+    #[must_use]
+    pub fn timers_due(&self, agent: &AgentId, now: LogTime) -> Vec<Message> {
+        let due = self.timers_of(agent).filter(|(timer, _)| timer.buried.is_none() && timer.due <= now);
+        let mut due: Vec<_> = due
+            .map(|(timer, payload)| Message {
+                to: agent.clone(),
+                id: MessageId::of_timer(timer.name.clone(), timer.set),
+                payload: payload.clone(),
+                sent: timer.due,
+                buried: None,
+            })
+            .collect();
+        due.sort_by_key(|message| message.sent);
+        due
+    }
+
     /// All messages of an agent, buried ones included, in the order of their ids.
     pub fn messages_to(&self, to: &AgentId) -> impl Iterator<Item = &Message> {
         self.messages.get(to).into_iter().flat_map(BTreeMap::values)
@@ -156,6 +190,14 @@ impl Rows for MapRows {
 
     fn inbox_len(&self, to: &AgentId) -> Result<u64, Infallible> {
         Ok(self.waiting(to).count() as u64)
+    }
+
+    fn timer(&self, agent: &AgentId, name: &TimerName) -> Result<Option<Timer>, Infallible> {
+        Ok(self.timers.get(&(agent.clone(), name.clone())).map(|(timer, _)| timer.clone()))
+    }
+
+    fn timers_len(&self, agent: &AgentId) -> Result<u64, Infallible> {
+        Ok(self.timers_of(agent).count() as u64)
     }
 
     fn reply(&self, key: &IdempotencyKey) -> Result<Option<Reply>, Infallible> {

@@ -1,10 +1,13 @@
 //! What simulated nodes, the leader and the invariants read of the rows.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use pelago_core::{
     id::{AgentId, Holder, TaskId},
-    record::{Agent, Message, Node, Phase, Rows as _, Task},
+    record::{Agent, Message, Node, Phase, Rows as _, Task, Timer},
     route,
+    time::LogTime,
 };
 
 use crate::store::MapRows;
@@ -24,10 +27,12 @@ pub(crate) struct Attempt {
 }
 
 impl MapRows {
-    /// Whether nothing waits: every task has ended and every inbox is empty.
+    /// Whether nothing waits: every task has ended, every inbox is empty, and no timer is set.
     pub(crate) fn is_at_rest(&self) -> bool {
         let waits = |agent| !self.inbox(agent).is_empty();
-        self.tasks.values().all(|task| task.state.is_ended()) && !self.messages.keys().any(waits)
+        self.tasks.values().all(|task| task.state.is_ended())
+            && !self.messages.keys().any(waits)
+            && !self.timers.values().any(|(timer, _)| timer.buried.is_none())
     }
 
     pub(crate) fn is_live(&self, holder: Holder) -> bool {
@@ -60,6 +65,20 @@ impl MapRows {
     pub(crate) fn messages_for(&self, holder: Holder, an_agent_max: usize) -> Vec<Message> {
         let at_home = self.messages.keys().filter(|agent| self.home(agent) == Some(holder));
         at_home.flat_map(|agent| self.inbox(agent).into_iter().take(an_agent_max).cloned()).collect()
+    }
+
+    /// The first timers due at `now` of agents whose home is `holder`, a few an agent.
+    pub(crate) fn timers_for(&self, holder: Holder, now: LogTime, an_agent_max: usize) -> Vec<Message> {
+        let agents: BTreeSet<_> = self.timers.keys().map(|(agent, _)| agent).collect();
+        let at_home = agents.into_iter().filter(|agent| self.home(agent) == Some(holder));
+        at_home.flat_map(|agent| self.timers_due(agent, now).into_iter().take(an_agent_max)).collect()
+    }
+
+    /// The homes of agents with timers that are due from `after` on, until `now`.
+    pub(crate) fn homes_of_timers_due(&self, after: LogTime, now: LogTime) -> BTreeSet<Holder> {
+        let is_due = |timer: &&Timer| timer.buried.is_none() && timer.due > after && timer.due <= now;
+        let due = self.timers.values().map(|(timer, _)| timer).filter(is_due);
+        due.filter_map(|timer| self.home(&timer.agent)).collect()
     }
 
     /// The attempts that a run works on.

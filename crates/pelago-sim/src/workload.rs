@@ -9,16 +9,19 @@ pub enum Workload {
     Append,
     /// They enqueue, cancel and retry tasks, which append numbers or only have a result.
     Tasks,
+    /// They have registers set and cancel timers, which append numbers.
+    Timers,
 }
 
 impl Workload {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Append, Self::Tasks];
+    pub const ALL: [Self; 3] = [Self::Append, Self::Tasks, Self::Timers];
 
     fn name(self) -> &'static str {
         match self {
             Self::Append => "append",
             Self::Tasks => "tasks",
+            Self::Timers => "timers",
         }
     }
 }
@@ -31,7 +34,7 @@ impl fmt::Display for Workload {
 
 /// A name that is no workload's.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no workload: there are append and tasks")]
+#[error("{0:?} is no workload: there are append, tasks and timers")]
 pub struct NoWorkload(String);
 
 impl FromStr for Workload {

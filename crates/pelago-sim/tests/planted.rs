@@ -33,6 +33,11 @@ fn a_doubt_that_is_resolved_by_reading_is_found() {
 }
 
 #[test]
+fn a_timer_that_fires_early_is_found() {
+    is_found("timer_fires_early", "W6 (timers)");
+}
+
+#[test]
 fn an_acknowledgement_before_the_flush_is_found() {
     is_found("acknowledge_before_flush", "I3 (acknowledged is durable)");
 }

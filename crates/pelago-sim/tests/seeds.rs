@@ -44,6 +44,24 @@ fn a_thousand_seeds_of_tasks_violate_nothing() {
 }
 
 #[test]
+fn a_thousand_seeds_of_timers_violate_nothing() {
+    let seen = sweep(Workload::Timers);
+    for kind in [
+        "message handled before",
+        "run given up",
+        "timer buried",
+        "timer came too early",
+        "timer cancelled",
+        "timer fired",
+        "timer fired and set again",
+        "turn of an older epoch refused",
+        "turn recognised the second time",
+    ] {
+        assert!(seen.0.contains_key(kind), "no seed met: {kind}");
+    }
+}
+
+#[test]
 fn every_kind_of_fault_happens() {
     let mut seen = Tally::default();
     (0..100).for_each(|seed| seen.add(&run(seed, Workload::Append, Tracing::Off).faults));

@@ -201,6 +201,7 @@ fn turn(agent: &AgentId, version: u64) -> Turn {
         finishes: Vec::new(),
         sends: Vec::new(),
         enqueues: Vec::new(),
+        timers: Vec::new(),
     }
 }
 

@@ -35,7 +35,7 @@ fn sqlite_and_the_maps_agree_on_random_traffic() {
     }
 }
 
-const KINDS: [&str; 14] = [
+const KINDS: [&str; 16] = [
     "Committed",
     "Registered",
     "Expired",
@@ -50,6 +50,8 @@ const KINDS: [&str; 14] = [
     "StaleToken",
     "WrongState",
     "Conflict",
+    "MessageGone",
+    "TooEarly",
 ];
 
 fn agree(seed: u64, seen: &mut BTreeMap<String, u64>) {
@@ -84,7 +86,7 @@ fn entry(index: u64, time: LogTime, ops: Vec<pelago_core::record::Op>) -> Entry 
 /// The first word of what is printed for an outcome, or of its refusal.
 fn kind(outcome: &Outcome) -> String {
     let text = format!("{outcome:?}").replace("Refused(", "");
-    text.split([' ', '(', '{']).next().expect("it begins with a word").to_owned()
+    text.split([' ', '(', '{', ')']).next().expect("it begins with a word").to_owned()
 }
 
 fn same_rows(view: &View<'_>, maps: &MapRows, traffic: &Traffic) -> Result<(), Error> {
@@ -98,6 +100,9 @@ fn same_rows(view: &View<'_>, maps: &MapRows, traffic: &Traffic) -> Result<(), E
         assert!(inbox.is_sorted_by_key(|message| message.sent));
         inbox.sort_by(|a, b| (a.sent, &a.id).cmp(&(b.sent, &b.id)));
         assert_eq!(inbox.iter().collect::<Vec<_>>(), maps.inbox(&id));
+        let timers = view.timers(&id)?;
+        assert_eq!(timers, maps.timers_of(&id).map(|(timer, _)| timer.clone()).collect::<Vec<_>>());
+        assert_eq!(view.timers_due(&id, maps.time, u32::MAX)?, maps.timers_due(&id, maps.time));
     }
     for id in traffic.tasks() {
         let whole = view.task(*id)?;
@@ -155,6 +160,21 @@ fn same_lists(view: &View<'_>, maps: &MapRows) -> Result<(), Error> {
     }
     let waiting = maps.messages.keys().map(|id| (id.clone(), maps.inbox(id).len() as u64)).filter(|(_, n)| *n > 0);
     assert_eq!(pages(|after| view.agents_with_inbox(after, 2))?, waiting.collect::<Vec<_>>());
+    same_timers(view, maps)
+}
+
+fn same_timers(view: &View<'_>, maps: &MapRows) -> Result<(), Error> {
+    let waiting = || maps.timers.values().map(|(timer, _)| timer).filter(|timer| timer.buried.is_none());
+    let next = waiting().map(|timer| timer.due).filter(|due| *due > maps.time).min();
+    assert_eq!(view.next_timer(maps.time)?, next);
+    let mut due = Vec::new();
+    view.agents_with_timers_due(LogTime::ZERO, maps.time, |agent, _| {
+        due.push(agent);
+        Ok(true)
+    })?;
+    due.sort_unstable();
+    let expected = waiting().filter(|timer| timer.due <= maps.time).map(|timer| timer.agent.clone());
+    assert_eq!(due, expected.collect::<Vec<_>>());
     Ok(())
 }
 

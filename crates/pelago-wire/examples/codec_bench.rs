@@ -60,6 +60,7 @@ fn turn() -> Turn {
         finishes: Vec::new(),
         sends: vec![MessageBody { to: agent(), payload: Bytes::from(vec![7; 64]) }],
         enqueues: Vec::new(),
+        timers: Vec::new(),
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Payload, Timestamp, words};
 
-/// A keyed agent as it stands. Lists leave `state` out.
+/// A keyed agent as it stands. Lists leave `state` and `timers` out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Agent {
     /// Its address.
@@ -40,11 +40,33 @@ pub struct Agent {
     /// Its state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<Payload>,
+    /// Its timers, in the order of their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timers: Vec<Timer>,
+}
+
+/// A timer that an agent has set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timer {
+    /// Its name.
+    pub name: String,
+    /// When it fires.
+    pub due: Timestamp,
+    /// Why it could not be handled, if its turn failed too often; it does not fire any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+}
+
+impl From<record::Timer> for Timer {
+    fn from(timer: record::Timer) -> Self {
+        let record::Timer { agent: _, name, set: _, due, buried } = timer;
+        Self { name: name.to_string(), due: due.into(), failed: buried }
+    }
 }
 
 impl From<AgentDetail> for Agent {
     fn from(detail: AgentDetail) -> Self {
-        let AgentDetail { agent, node, state } = detail;
+        let AgentDetail { agent, node, state, timers } = detail;
         let record::Agent { id, generation, epoch, phase, holder, version, last_turn, chain } = agent;
         let Holder { node: _, incarnation } = holder;
         let address = id.to_string();
@@ -63,6 +85,7 @@ impl From<AgentDetail> for Agent {
             last_turn: last_turn.to_string(),
             chain: chain.to_string(),
             state: state.map(Payload::from),
+            timers: timers.into_iter().map(Timer::from).collect(),
         }
     }
 }

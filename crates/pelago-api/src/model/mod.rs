@@ -14,7 +14,7 @@ pub mod words;
 
 use serde::Serialize;
 
-pub use agent::{Agent, AgentList, DeadMessage, DeadMessageList, SendReceipt};
+pub use agent::{Agent, AgentList, DeadMessage, DeadMessageList, SendReceipt, Timer};
 pub use node::{Health, HealthAgents, HealthMesh, Liveness, Node, NodeList, Offer, Readiness, RemovedNode, Status};
 pub use payload::Payload;
 pub use task::{Cancel, Enqueued, Happening, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList};

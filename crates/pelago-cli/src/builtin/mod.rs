@@ -9,6 +9,7 @@ pub(crate) mod crew;
 mod echo;
 mod flaky;
 mod reader;
+mod reminder;
 mod sleeper;
 
 use pelago::Kind;
@@ -31,7 +32,7 @@ pub(crate) struct About {
 /// What `pelago help agents` shows.
 #[derive(Serialize)]
 pub(crate) struct Builtins {
-    items: [About; 6],
+    items: [About; 7],
 }
 
 impl Document for Builtins {
@@ -40,8 +41,17 @@ impl Document for Builtins {
 
 impl Builtins {
     pub(crate) fn all() -> Self {
-        let items = [append::ABOUT, counter::ABOUT, echo::ABOUT, flaky::ABOUT, reader::ABOUT, sleeper::ABOUT];
-        Self { items }
+        Self {
+            items: [
+                append::ABOUT,
+                counter::ABOUT,
+                echo::ABOUT,
+                flaky::ABOUT,
+                reader::ABOUT,
+                reminder::ABOUT,
+                sleeper::ABOUT,
+            ],
+        }
     }
 
     /// A paragraph an agent.
@@ -64,7 +74,15 @@ impl Builtins {
 
 /// All of them.
 pub(crate) fn kinds() -> Vec<Kind> {
-    let mut kinds = vec![append::kind(), counter::kind(), echo::kind(), flaky::kind(), reader::kind(), sleeper::kind()];
+    let mut kinds = vec![
+        append::kind(),
+        counter::kind(),
+        echo::kind(),
+        flaky::kind(),
+        reader::kind(),
+        reminder::kind(),
+        sleeper::kind(),
+    ];
     kinds.extend(crew::kinds());
     kinds
 }

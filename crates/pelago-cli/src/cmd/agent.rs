@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pelago_api::{
     client::{AgentQuery, Client, DeadMessageQuery},
-    model::{Agent, AgentList, DeadMessage, DeadMessageList, Document, Payload, words},
+    model::{Agent, AgentList, DeadMessage, DeadMessageList, Document, Payload, Timer, words},
 };
 use serde::Serialize;
 
@@ -55,6 +55,7 @@ Examples:
   pelago agent ask counter:a 5
   pelago agent ask echo '{\"text\": \"hello\"}'
   pelago agent ask counter:a 5 --key order-17    # again with this key: same reply, counted once
+  pelago agent ask reminder:a '{\"note\": \"tea\", \"after_ms\": 5000}'   # `agent state reminder:a` shows the timer
   echo 5 | pelago agent ask counter:a -
   pelago agent ask node-1/reader @request.json --timeout 5s";
 
@@ -184,6 +185,12 @@ async fn state(args: &StateArgs, client: &Client, output: Output) -> Result<(), 
         1 => format!("after 1 turn, epoch {} on {node}", agent.epoch),
         turns => format!("after {turns} turns, epoch {} on {node}", agent.epoch),
     });
+    for Timer { name, due, failed } in &agent.timers {
+        output.note(&match failed {
+            None => format!("timer {name:?} is due at {due}"),
+            Some(reason) => format!("timer {name:?} failed too often: {reason}"),
+        });
+    }
     Ok(())
 }
 

@@ -144,6 +144,47 @@ async fn tasks_of_a_node_that_is_back_before_it_was_missed_are_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn timers_of_a_killed_node_fire_exactly_once() {
+    const REMINDERS: usize = 12;
+    const NOTES: usize = 3;
+    let mut mesh = Mesh::start(3).await;
+    let clients = mesh.clients();
+    let begun = Instant::now();
+    let after_ms = 3_000;
+    for reminder in 0..REMINDERS {
+        for note in 0..NOTES {
+            let remind = format!(r#"{{"note": "note {note}", "after_ms": {after_ms}}}"#);
+            let to = format!("reminder:r{reminder}");
+            let asked = clients[reminder % 3].ask(&to, remind, Some(Duration::from_secs(5)), None).await;
+            asked.expect("the timer is set");
+        }
+    }
+    let set = clients[0].agent("reminder:r0").await.expect("it has a row").timers;
+    let set: Vec<_> = set.iter().map(|timer| (timer.name.as_str(), timer.failed.is_none())).collect();
+    assert_eq!(set, [("note 0", true), ("note 1", true), ("note 2", true)]);
+    let leader = mesh.leader().await;
+    let victim = (leader + 1) % 3;
+    assert!(begun.elapsed() < Duration::from_millis(after_ms), "the node is killed before its timers are due");
+    mesh.kill(victim);
+    // Nobody wakes them: only their rows are looked at.
+    let client = &clients[leader];
+    for reminder in 0..REMINDERS {
+        until_state(client, &format!("reminder:r{reminder}"), |state| state["fired"] == NOTES).await;
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(after_ms), "all fired after {:?}", begun.elapsed());
+    say(&format!("all timers fired {} ms after they were set", begun.elapsed().as_millis()));
+    mesh.start_again(&[victim]);
+    mesh.until_whole().await;
+    for reminder in 0..REMINDERS {
+        let told = clients[victim].ask(&format!("reminder:r{reminder}"), "null", None, None).await.expect("it answers");
+        let told: serde_json::Value = serde_json::from_str(told.json()).expect("JSON");
+        let mut notes: Vec<_> = told["notes"].as_array().expect("a list").iter().map(|note| note.as_str()).collect();
+        notes.sort_unstable();
+        assert_eq!(notes, [Some("note 0"), Some("note 1"), Some("note 2")], "reminder:r{reminder}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_slept_past_its_lease_is_refused_and_joins_again() {
     let mesh = Mesh::start(3).await;
     let leader = mesh.leader().await;
@@ -292,6 +333,19 @@ async fn until_done(client: &Client, task: TaskId) {
             return;
         }
         assert!(Instant::now() < deadline, "a task is not done: {stands:?}");
+    }
+}
+
+async fn until_state(client: &Client, of: &str, is_so: impl Fn(&serde_json::Value) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let agent = client.agent(of).await;
+        let state = agent.as_ref().ok().and_then(|agent| serde_json::from_str(agent.state.as_ref()?.json()).ok());
+        if state.as_ref().is_some_and(&is_so) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{of} does not get there: {agent:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 

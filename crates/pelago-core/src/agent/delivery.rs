@@ -5,8 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    id::{FencingToken, Holder, TaskId},
-    record::{BodyHash, IdempotencyKey, MessageBody, MessageId, NewTask, Refusal},
+    id::{FencingToken, Holder, TaskId, TimerName, Version},
+    record::{BodyHash, IdempotencyKey, MessageBody, MessageId, NewTask, Refusal, TimerChange},
 };
 
 /// Names a delivery within its node, so that the answer finds who waits for it.
@@ -52,6 +52,11 @@ impl Envelope {
         matches!(&self.work, Work::Ask { remember: Some((key, _)) } if key == of)
     }
 
+    /// The timer that this is a delivery of, and when that was set.
+    pub(super) fn timer(&self) -> Option<(&TimerName, Version)> {
+        if let Work::Message { id, .. } = &self.work { Some((id.timer()?, Version(id.seq))) } else { None }
+    }
+
     pub(super) fn is_message(&self, of: &MessageId) -> bool {
         matches!(&self.work, Work::Message { id, .. } if id == of)
     }
@@ -65,7 +70,7 @@ pub enum Work {
         /// The key, and the hash of the request.
         remember: Option<(IdempotencyKey, BodyHash)>,
     },
-    /// A durable message from the inbox.
+    /// A durable message from the inbox, or a timer that is due.
     Message {
         /// Its id.
         id: MessageId,
@@ -94,6 +99,8 @@ pub struct Produced {
     pub sends: Vec<MessageBody>,
     /// New tasks.
     pub enqueues: Vec<NewTask>,
+    /// Timers that are set or cancelled, in order.
+    pub timers: Vec<TimerChange>,
 }
 
 /// Why a delivery has no reply. Only after [`Failure::Unknown`] may it have had its effect.

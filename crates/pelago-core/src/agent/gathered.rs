@@ -44,10 +44,14 @@ impl Gathered {
         self.since
     }
 
-    /// Whether `next` is delivered a second time. The store sees a commit as one, so only a commit between the two
-    /// lets it recognise the second.
+    /// Whether `next` is delivered a second time, or is a timer that was set anew or cancelled since. The store sees a
+    /// commit as one, so only a commit between the two lets it recognise the second.
     pub(super) fn has(&self, next: &Envelope) -> bool {
-        self.turns.iter().any(|(envelope, _)| envelope.repeats(next))
+        let timer = next.timer().map(|(name, _)| name);
+        let changes_it = |produced: &Produced| produced.timers.iter().any(|change| Some(&change.name) == timer);
+        let passes =
+            |(envelope, ended): &(Envelope, Ended)| envelope.repeats(next) || ended.produced().is_some_and(changes_it);
+        self.turns.iter().any(passes)
     }
 
     /// Whether it fills a good part of what one commit may hold.
@@ -55,8 +59,12 @@ impl Gathered {
         let all = || self.turns.iter().filter_map(|(_, ended)| ended.produced());
         let sends: usize = all().map(|produced| produced.sends.len()).sum();
         let enqueues: usize = all().map(|produced| produced.enqueues.len()).sum();
+        let timers: usize = all().map(|produced| produced.timers.len()).sum();
         let bytes: usize = all().map(Produced::bytes).sum();
-        sends > record::SENDS_MAX / 2 || enqueues > record::ENQUEUES_MAX / 2 || bytes > record::PAYLOAD_BYTES_MAX / 2
+        sends > record::SENDS_MAX / 2
+            || enqueues > record::ENQUEUES_MAX / 2
+            || timers > record::TIMERS_PER_AGENT_MAX / 2
+            || bytes > record::PAYLOAD_BYTES_MAX / 2
     }
 
     pub(super) fn to_turn(&self, of: &Activation, turn: TurnId) -> Turn {
@@ -74,6 +82,7 @@ impl Gathered {
             finishes: Vec::new(),
             sends: Vec::new(),
             enqueues: Vec::new(),
+            timers: Vec::new(),
         };
         for (envelope, ended) in &self.turns {
             match ended {
@@ -96,7 +105,8 @@ impl Produced {
     fn bytes(&self) -> usize {
         let sends: usize = self.sends.iter().map(|send| send.payload.len()).sum();
         let enqueues: usize = self.enqueues.iter().map(|task| task.input.len()).sum();
-        self.reply.len() + sends + enqueues
+        let timers: usize = self.timers.iter().filter_map(|timer| Some(timer.set.as_ref()?.payload.len())).sum();
+        self.reply.len() + sends + enqueues + timers
     }
 }
 
@@ -122,6 +132,7 @@ impl Turn {
         }
         self.sends.extend(produced.sends.iter().cloned());
         self.enqueues.extend(produced.enqueues.iter().cloned());
+        self.timers.extend(produced.timers.iter().cloned());
     }
 
     fn bury(&mut self, envelope: &Envelope, reason: &str) {

@@ -88,7 +88,7 @@ impl Activation {
         } else if let Outcome::Refused(Refusal::MessageGone { .. }) = outcome {
             // Handled before: that is what the sender wanted.
             answer(&envelope, Ok(Bytes::new()), effects);
-        } else if let Outcome::Refused(Refusal::Full(_)) = outcome
+        } else if let Outcome::Refused(Refusal::Full(_) | Refusal::TooEarly) = outcome
             && is_message
         {
             effects.push(Effect::Again(envelope));

@@ -2,8 +2,8 @@ use std::slice;
 
 use super::*;
 use crate::{
-    id::{Incarnation, Key, Name, NodeId},
-    record::{self, BodyHash, Chain, Finish, IdempotencyKey, MessageId, Sender, Turn, Verdict},
+    id::{Incarnation, Key, Name, NodeId, TimerName},
+    record::{self, BodyHash, Chain, Finish, IdempotencyKey, MessageId, Sender, TimerChange, Turn, Verdict},
 };
 
 const ME: Holder = Holder { node: NodeId(1), incarnation: Incarnation(1) };
@@ -225,6 +225,29 @@ fn an_attempts_result_is_part_of_its_turn() {
 }
 
 #[test]
+fn a_timer_that_is_cancelled_does_not_fire_after_that() {
+    let mut agent = Agent::claimed(1, 7);
+    agent.handle(Input::Deliver(ask(1, "stop")));
+    agent.handle(Input::Deliver(timer(2, 3)));
+    let produced = Produced { timers: vec![cancels_tick()], ..Produced::default() };
+    // It is committed alone: the store could not tell that the timer fired after it was cancelled.
+    let commit = Op::Turn(Turn { timers: vec![cancels_tick()], ..turn(1, 7, 1) });
+    assert_eq!(agent.handle(Input::TurnEnded(Ok(produced))), [propose(1, &commit)]);
+    // One that was set later than the commit began is another one.
+    agent.handle(Input::Deliver(timer(3, 8)));
+    let over = agent.decided(1, Outcome::Committed);
+    assert_eq!(over, [answered(2, Ok("")), answered(1, Ok("")), Effect::Run(timer(3, 8))]);
+}
+
+#[test]
+fn a_timer_that_comes_too_early_is_delivered_again_later() {
+    let mut agent = Agent::committing(&[timer(1, 3)]);
+    assert_eq!(agent.decided(1, Outcome::Refused(Refusal::TooEarly)), [Effect::Load]);
+    agent.handle(loaded(1, 0, 0));
+    assert_eq!(agent.decided(2, claimed(2, 0)), [Effect::Again(timer(1, 3))]);
+}
+
+#[test]
 fn a_stopped_activation_answers_everybody_once() {
     let mut agent = Agent::committing(&[ask(1, "a")]);
     agent.handle(Input::Deliver(ask(2, "b")));
@@ -380,7 +403,21 @@ fn turn(epoch: u64, version: u64, proposal: u64) -> Turn {
         finishes: Vec::new(),
         sends: Vec::new(),
         enqueues: Vec::new(),
+        timers: Vec::new(),
     }
+}
+
+fn timer(ticket: u64, set: u64) -> Envelope {
+    let work = Work::Message { id: MessageId::of_timer(tick(), Version(set)), attempts: 0 };
+    Envelope { ticket: Ticket(ticket), work, payload: Bytes::new() }
+}
+
+fn tick() -> TimerName {
+    TimerName::new("tick").expect("valid")
+}
+
+fn cancels_tick() -> TimerChange {
+    TimerChange { name: tick(), set: None }
 }
 
 fn propose(proposal: u64, op: &Op) -> Effect {

@@ -4,7 +4,7 @@ use super::{
     Chain, Claim, INBOX_MESSAGES_MAX, MessageBody, Outcome, PAYLOAD_BYTES_MAX, REPLY_KEPT_MS, Refusal, Release,
     Remember, SENDS_MAX, STATE_BYTES_MAX, Send, Sender, Stamp, Turn, node,
     row::{Agent, Message, MessageId, Phase, Reply, Rows, Write},
-    task,
+    task, timer,
 };
 use crate::id::{AgentId, Epoch, Holder, NodeId, TurnId, Version};
 
@@ -91,7 +91,7 @@ fn turn_effects<R: Rows>(
     {
         return Ok(Err(refused));
     }
-    if let Err(refused) = consume(op, rows, writes)? {
+    if let Err(refused) = consume(now, op, rows, writes)? {
         return Ok(Err(refused));
     }
     if let Err(refused) = remember_all(now, &op.replies, rows, writes)? {
@@ -106,17 +106,28 @@ fn turn_effects<R: Rows>(
     if let Err(refused) = send_all(now, &from, &op.sends, rows, writes)? {
         return Ok(Err(refused));
     }
-    task::enqueue_all(now, &op.enqueues, rows, writes)
+    if let Err(refused) = task::enqueue_all(now, &op.enqueues, rows, writes)? {
+        return Ok(Err(refused));
+    }
+    timer::change_all(now, agent, &op.timers, rows, writes)
 }
 
-/// Takes messages out of the inbox. One that is not there was handled before: the whole commit is refused, so that
-/// no message has its effect twice.
-fn consume<R: Rows>(op: &Turn, rows: &R, writes: &mut Vec<Write>) -> Result<Step, R::Error> {
+/// Takes messages out of the inbox, and timers that are due. One that is not there was handled before: the whole commit
+/// is refused, so that no message has its effect twice.
+fn consume<R: Rows>(now: Stamp, op: &Turn, rows: &R, writes: &mut Vec<Write>) -> Result<Step, R::Error> {
     let buried = op.buried.iter().map(|(id, reason)| (id, Some(reason)));
     let all = op.consumed.iter().map(|id| (id, None)).chain(buried);
     for (position, (id, reason)) in (0..).zip(all) {
         // `rows` does not show what this very op writes.
         let taken = writes.iter().any(|write| write.takes_message(id));
+        if let Sender::Timer(name) = &id.sender {
+            let waiting = rows.timer(&op.agent, name)?.filter(|timer| timer.set.0 == id.seq && !taken);
+            match timer::end(now, position, waiting, reason) {
+                Ok(write) => writes.push(write),
+                Err(refused) => return Ok(Err(refused)),
+            }
+            continue;
+        }
         let waiting = rows.message(&op.agent, id)?.filter(|message| message.buried.is_none() && !taken);
         match (waiting, reason) {
             (Some(message), Some(reason)) => {
@@ -261,7 +272,7 @@ pub(super) fn fits(what: &'static str, bytes: usize, bytes_max: usize) -> Step {
     fits_count(what, bytes, bytes_max)
 }
 
-fn fits_count(what: &'static str, n: usize, n_max: usize) -> Step {
+pub(super) fn fits_count(what: &'static str, n: usize, n_max: usize) -> Step {
     if n > n_max {
         return Err(Outcome::Refused(Refusal::TooLarge { what, bytes: n as u64, bytes_max: n_max as u64 }));
     }

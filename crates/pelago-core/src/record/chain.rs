@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::op::{MessageBody, Turn, Verdict};
+use super::op::{MessageBody, SetTimer, TimerChange, Turn, Verdict};
 
 /// One link: H(previous link, version, turn, H(effects)). State is not part of it, since it may be large.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +55,13 @@ fn effects(turn: &Turn) -> [u8; 32] {
     }
     for task in &turn.enqueues {
         hasher.update(&task.id.0.to_le_bytes());
+    }
+    for TimerChange { name, set } in &turn.timers {
+        part(&mut hasher, name.as_str().as_bytes());
+        if let Some(SetTimer { after_ms, payload }) = set {
+            hasher.update(&after_ms.to_le_bytes());
+            part(&mut hasher, payload);
+        }
     }
     *hasher.finalize().as_bytes()
 }

@@ -23,16 +23,17 @@ mod row;
 mod task;
 #[cfg(test)]
 mod tests;
+mod timer;
 
 pub use chain::Chain;
 pub use op::{
     Assign, BodyHash, Cancel, Claim, Enqueue, Expire, Finish, MessageBody, NewTask, Op, Progress, Register, Release,
-    Remember, Remove, Retry, RetryPolicy, Send, Sender, Sweep, TimeOut, Turn, Verdict,
+    Remember, Remove, Retry, RetryPolicy, Send, Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
 };
 pub use outcome::{Outcome, Refusal};
 pub use row::{
     Agent, EventKind, IdempotencyKey, Message, MessageId, Node, NodeState, Offer, Phase, Placement, Reply, Rows, Task,
-    TaskEvent, TaskState, Write,
+    TaskEvent, TaskState, Timer, Write,
 };
 
 use crate::time::LogTime;
@@ -49,6 +50,8 @@ pub const ENQUEUES_MAX: usize = 1_000;
 pub const INBOX_MESSAGES_MAX: u64 = 10_000;
 /// The most events of one task; later progress is refused.
 pub const EVENTS_PER_TASK_MAX: u64 = 10_000;
+/// The most timers of one agent, buried ones included, and the most changes of timers in one commit.
+pub const TIMERS_PER_AGENT_MAX: usize = 1_000;
 /// How long a reply is kept under its idempotency key, in milliseconds.
 pub const REPLY_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 /// How long a task waits that its node could not take, in milliseconds. Without a pause the scheduler would give it to

@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::row::{IdempotencyKey, MessageId, Offer, Placement};
 use crate::{
-    id::{AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Name, NodeId, TaskId, TurnId, Version},
+    id::{AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Name, NodeId, TaskId, TimerName, TurnId, Version},
     time::LogTime,
 };
 
@@ -145,6 +145,26 @@ pub struct Turn {
     pub sends: Vec<MessageBody>,
     /// New tasks.
     pub enqueues: Vec<NewTask>,
+    /// Timers that are set or cancelled, in order: of one name only the last change counts.
+    pub timers: Vec<TimerChange>,
+}
+
+/// Sets or cancels a timer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimerChange {
+    /// Which.
+    pub name: TimerName,
+    /// What it is set to; `None` cancels it.
+    pub set: Option<SetTimer>,
+}
+
+/// What a timer is set to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetTimer {
+    /// How long after the commit it is due, in milliseconds.
+    pub after_ms: u64,
+    /// What the agent is given then.
+    pub payload: Bytes,
 }
 
 /// Puts an idle agent away.
@@ -176,6 +196,8 @@ pub enum Sender {
     Task(TaskId),
     /// A client, which chose the number.
     Client(u128),
+    /// The receiver itself, by a timer: the message waits as a row of its own until it is due.
+    Timer(TimerName),
 }
 
 impl fmt::Display for Sender {
@@ -184,6 +206,7 @@ impl fmt::Display for Sender {
             Self::Agent(agent) => write!(f, "agent {agent}"),
             Self::Task(task) => write!(f, "task {task}"),
             Self::Client(id) => write!(f, "client {id:032x}"),
+            Self::Timer(name) => write!(f, "timer {name}"),
         }
     }
 }

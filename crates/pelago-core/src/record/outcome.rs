@@ -112,7 +112,7 @@ pub enum Refusal {
         /// The attempt.
         token: FencingToken,
     },
-    /// The message was handled before, or never was.
+    /// The message or timer was handled before, or never was; a timer may also have been cancelled or set anew.
     #[error("message {position} of the turn is not in the inbox")]
     MessageGone {
         /// Its position among the op's messages.
@@ -148,7 +148,7 @@ pub enum Refusal {
         /// Its state.
         state: &'static str,
     },
-    /// The task's time has not come, or it is not over.
+    /// The time of the task or timer has not come, or it is not over.
     #[error("it is too early")]
     TooEarly,
     /// Another data directory was admitted under this name: another node, or this one before it was wiped.

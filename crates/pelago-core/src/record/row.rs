@@ -13,7 +13,8 @@ use super::{
 };
 use crate::{
     id::{
-        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Name, NodeId, TaskId, TurnId, Version,
+        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Name, NodeId, TaskId, TimerName,
+        TurnId, Version,
     },
     time::LogTime,
 };
@@ -140,6 +141,35 @@ pub struct Message {
     pub payload: Bytes,
     /// When it was committed.
     pub sent: LogTime,
+    /// Why it could not be handled; `None` while it waits.
+    pub buried: Option<String>,
+}
+
+impl MessageId {
+    /// The id of what a timer says that was set by the commit after which its agent had the version `set`.
+    #[must_use]
+    pub fn of_timer(name: TimerName, set: Version) -> Self {
+        Self { sender: Sender::Timer(name), generation: 0, seq: set.0 }
+    }
+
+    /// The timer whose message this is.
+    #[must_use]
+    pub fn timer(&self) -> Option<&TimerName> {
+        if let Sender::Timer(name) = &self.sender { Some(name) } else { None }
+    }
+}
+
+/// A timer of a keyed agent, without its payload. It is handled like a message of its agent to itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timer {
+    /// Whose it is.
+    pub agent: AgentId,
+    /// Its name: an agent has one of a name.
+    pub name: TimerName,
+    /// The agent's version after the commit that set it, which tells it from others of its name.
+    pub set: Version,
+    /// Not to be handled before this.
+    pub due: LogTime,
     /// Why it could not be handled; `None` while it waits.
     pub buried: Option<String>,
 }
@@ -303,6 +333,29 @@ pub enum Write {
         /// Which message.
         id: MessageId,
     },
+    /// Puts a timer, in the place of any of its name.
+    Timer {
+        /// The timer.
+        timer: Timer,
+        /// What its agent is given when it is due.
+        payload: Bytes,
+    },
+    /// Says why a timer could not be handled.
+    TimerBuried {
+        /// Whose it is.
+        agent: AgentId,
+        /// Which.
+        name: TimerName,
+        /// Why.
+        reason: String,
+    },
+    /// Deletes a timer.
+    TimerGone {
+        /// Whose it was.
+        agent: AgentId,
+        /// Which.
+        name: TimerName,
+    },
     /// Puts a reply.
     Reply(Reply),
     /// Deletes a reply.
@@ -333,14 +386,16 @@ impl Write {
         matches!(self, Self::NewTask { task, .. } | Self::Task { task, .. } if task.id == id)
     }
 
-    /// Whether this write takes that message out of its inbox.
+    /// Whether this write takes that message out of its inbox, or from among the timers.
     pub(super) fn takes_message(&self, id: &MessageId) -> bool {
         match self {
             Self::MessageGone { id: gone, .. } => gone == id,
             Self::Message(message) => message.buried.is_some() && message.id == *id,
+            Self::TimerBuried { name, .. } | Self::TimerGone { name, .. } => id.timer() == Some(name),
             Self::Node(_)
             | Self::NodeGone(_)
             | Self::Agent { .. }
+            | Self::Timer { .. }
             | Self::Reply(_)
             | Self::ReplyGone(_)
             | Self::NewTask { .. }
@@ -348,6 +403,11 @@ impl Write {
             | Self::Event(_)
             | Self::TaskGone(_) => false,
         }
+    }
+
+    /// Whether this write deletes a timer.
+    pub(super) fn is_end_of_timer(&self) -> bool {
+        matches!(self, Self::TimerGone { .. })
     }
 
     /// Whether this write remembers a reply under that key.
@@ -379,6 +439,10 @@ pub trait Rows {
     fn message(&self, to: &AgentId, id: &MessageId) -> Result<Option<Message>, Self::Error>;
     /// How many messages wait in an inbox.
     fn inbox_len(&self, to: &AgentId) -> Result<u64, Self::Error>;
+    /// A timer of an agent.
+    fn timer(&self, agent: &AgentId, name: &TimerName) -> Result<Option<Timer>, Self::Error>;
+    /// How many timers an agent has, buried ones included.
+    fn timers_len(&self, agent: &AgentId) -> Result<u64, Self::Error>;
     /// A remembered reply.
     fn reply(&self, key: &IdempotencyKey) -> Result<Option<Reply>, Self::Error>;
     /// Up to `rows_max` keys of replies that expire before `before`, in the order of their expiry and key.

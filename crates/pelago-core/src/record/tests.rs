@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use super::*;
 use crate::id::{
-    AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TurnId, Version,
+    AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TimerName,
+    TurnId, Version,
 };
 
 #[test]
@@ -87,6 +88,52 @@ fn an_op_that_is_refused_writes_nothing() {
     assert_eq!(writes, [Write::TaskGone(TaskId(1))]);
 }
 
+#[test]
+fn a_timer_fires_once_even_within_one_commit() {
+    let mut table = Table::new();
+    let id = table.timer_set("tick", 0);
+    let once = Turn { consumed: vec![id.clone()], version: Version(1), ..table.turn(9) };
+    for twice in [
+        Turn { consumed: vec![id.clone(), id.clone()], ..once.clone() },
+        Turn { buried: vec![(id.clone(), "no".into())], ..once.clone() },
+    ] {
+        assert_eq!(table.apply(&Op::Turn(twice)), Outcome::Refused(Refusal::MessageGone { position: 1 }));
+    }
+    assert_eq!(table.apply(&Op::Turn(once)), Outcome::Committed);
+    assert_eq!(table.timers.len(), 0);
+}
+
+#[test]
+fn a_timer_that_fires_may_be_set_again_by_its_own_turn() {
+    let mut table = Table::new();
+    let first = table.timer_set("tick", 0);
+    let timers = vec![set("tick", 50), set("tick", 70)];
+    let again = Turn { consumed: vec![first.clone()], timers, version: Version(1), ..table.turn(9) };
+    assert_eq!(table.apply(&Op::Turn(again)), Outcome::Committed);
+    let row = &table.timers[&timer("tick")];
+    assert_eq!((row.set, row.due), (Version(2), table.time.plus_millis(70)), "the last of the two counts");
+    let stale = Turn { consumed: vec![first], version: Version(2), ..table.turn(10) };
+    assert_eq!(table.apply(&Op::Turn(stale)), Outcome::Refused(Refusal::MessageGone { position: 0 }));
+}
+
+#[test]
+fn setting_a_timer_anew_needs_no_room() {
+    let mut table = Table::new();
+    let timers: Vec<_> = (0..TIMERS_PER_AGENT_MAX).map(|n| set(&n.to_string(), 0)).collect();
+    assert_eq!(table.apply(&Op::Turn(Turn { timers, ..table.turn(1) })), Outcome::Committed);
+    let next = |timers, consumed| Turn { version: Version(1), timers, consumed, ..table.turn(2) };
+    let full = next(vec![set("one more", 0)], vec![]);
+    let fired = next(vec![set("0", 9), set("one more", 0)], vec![MessageId::of_timer(timer("1"), Version(1))]);
+    let cancelled = TimerChange { name: timer("2"), set: None };
+    let cancelled = next(vec![set("one more", 0), cancelled], vec![]);
+    assert!(matches!(table.apply(&Op::Turn(full)), Outcome::Refused(Refusal::TooLarge { .. })));
+    let mut writes = Vec::new();
+    let Ok(outcome) = decide(table.stamp(), &Op::Turn(cancelled), &table, &mut writes);
+    assert_eq!(outcome, Outcome::Committed);
+    assert_eq!(table.apply(&Op::Turn(fired)), Outcome::Committed);
+    assert_eq!(table.timers.len(), TIMERS_PER_AGENT_MAX);
+}
+
 /// As much of a store as these tests need: one node, which holds one agent.
 struct Table {
     index: u64,
@@ -95,6 +142,7 @@ struct Table {
     nodes: BTreeMap<NodeId, Node>,
     agents: BTreeMap<AgentId, Agent>,
     messages: BTreeMap<MessageId, Message>,
+    timers: BTreeMap<TimerName, Timer>,
     replies: BTreeMap<IdempotencyKey, Reply>,
     tasks: BTreeMap<TaskId, Task>,
 }
@@ -108,6 +156,7 @@ impl Table {
             nodes: BTreeMap::new(),
             agents: BTreeMap::new(),
             messages: BTreeMap::new(),
+            timers: BTreeMap::new(),
             replies: BTreeMap::new(),
             tasks: BTreeMap::new(),
         };
@@ -143,6 +192,11 @@ impl Table {
             Write::Agent { agent, .. } => drop(self.agents.insert(agent.id.clone(), agent)),
             Write::Message(message) => drop(self.messages.insert(message.id.clone(), message)),
             Write::MessageGone { id, .. } => drop(self.messages.remove(&id)),
+            Write::Timer { timer, .. } => drop(self.timers.insert(timer.name.clone(), timer)),
+            Write::TimerGone { name, .. } => drop(self.timers.remove(&name)),
+            Write::TimerBuried { name, reason, .. } => {
+                self.timers.get_mut(&name).expect("it was there").buried = Some(reason);
+            }
             Write::Reply(reply) => drop(self.replies.insert(reply.key.clone(), reply)),
             Write::NewTask { task, .. } | Write::Task { task, .. } => drop(self.tasks.insert(task.id, task)),
             Write::Event(_) => {}
@@ -195,7 +249,17 @@ impl Table {
             finishes: Vec::new(),
             sends: Vec::new(),
             enqueues: Vec::new(),
+            timers: Vec::new(),
         }
+    }
+
+    /// A timer of the agent is due `after_ms` from now.
+    fn timer_set(&mut self, name: &str, after_ms: u64) -> MessageId {
+        let row = &self.agents[&agent()];
+        let (version, turn) = (row.version, TurnId(row.last_turn.0 + 1));
+        let timers = vec![set(name, after_ms)];
+        assert_eq!(self.apply(&Op::Turn(Turn { version, turn, timers, ..self.turn(0) })), Outcome::Committed);
+        MessageId::of_timer(timer(name), Version(version.0 + 1))
     }
 }
 
@@ -220,6 +284,14 @@ impl Rows for Table {
 
     fn inbox_len(&self, _to: &AgentId) -> Result<u64, Infallible> {
         Ok(self.messages.len() as u64)
+    }
+
+    fn timer(&self, _agent: &AgentId, name: &TimerName) -> Result<Option<Timer>, Infallible> {
+        Ok(self.timers.get(name).cloned())
+    }
+
+    fn timers_len(&self, _agent: &AgentId) -> Result<u64, Infallible> {
+        Ok(self.timers.len() as u64)
     }
 
     fn reply(&self, key: &IdempotencyKey) -> Result<Option<Reply>, Infallible> {
@@ -254,4 +326,12 @@ fn agent() -> AgentId {
 
 fn key(text: &str) -> IdempotencyKey {
     IdempotencyKey { namespace: Name::default_namespace(), key: text.into() }
+}
+
+fn timer(name: &str) -> TimerName {
+    TimerName::new(name).expect("valid")
+}
+
+fn set(name: &str, after_ms: u64) -> TimerChange {
+    TimerChange { name: timer(name), set: Some(SetTimer { after_ms, payload: Bytes::new() }) }
 }

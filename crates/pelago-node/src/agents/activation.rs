@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     clock,
-    host::{Fault, Kind, Living, Turn},
+    host::{Effects, Fault, Kind, Living, Turn},
 };
 
 /// How many messages are read from the inbox at a time.
@@ -232,8 +232,8 @@ impl Loop {
         let result = ended.result.and_then(|(reply, turn)| {
             let state = self.memory.living.as_ref().map(|living| living.state()).transpose()?;
             let changed = state.filter(|state| self.memory.state.as_ref() != Some(state));
-            let effects = turn.into_effects();
-            Ok(Produced { state: changed, reply, sends: effects.sends, enqueues: effects.enqueues })
+            let Effects { sends, enqueues, timers } = turn.into_effects();
+            Ok(Produced { state: changed, reply, sends, enqueues, timers })
         });
         match &result {
             Ok(produced) => {
@@ -349,7 +349,7 @@ impl Loop {
         self.inbox.again.insert(place, (at, envelope));
     }
 
-    /// Reads the inbox if there may be something new and the mailbox has room.
+    /// Reads the inbox, and the timers that are due, if there may be something new and the mailbox has room.
     fn look(&mut self) {
         let busy = self.inbox.reading.is_some() || self.inbox.delivered.len() >= INBOX_READ_MAX as usize / 2;
         if busy || !self.inbox.look || self.gone || self.core.epoch().0 == 0 {
@@ -357,7 +357,14 @@ impl Loop {
         }
         self.inbox.look = false;
         let (reader, agent) = (Arc::clone(&self.context.reader), self.agent.clone());
-        let read = move || reader.view(|view| view.inbox(&agent, INBOX_READ_MAX));
+        let now = self.context.consensus.log_time();
+        let read = move || {
+            reader.view(|view| {
+                let mut messages = view.timers_due(&agent, now, INBOX_READ_MAX)?;
+                messages.extend(view.inbox(&agent, INBOX_READ_MAX)?);
+                Ok(messages)
+            })
+        };
         self.inbox.reading = Some(Box::pin(blocking(read)));
     }
 

@@ -130,7 +130,8 @@ impl Attempt {
         let Some((verdict, effects)) = self.verdict(ended) else {
             return;
         };
-        let Effects { sends, enqueues } = effects;
+        // Only keyed agents have timers, and their results are part of a turn.
+        let Effects { sends, enqueues, timers: _ } = effects;
         let finish = Finish { task: self.task.id, token: self.token, verdict, sends, enqueues };
         match self.propose(finish).await {
             Some(Outcome::Refused(Refusal::StaleToken { .. } | Refusal::NoTask(_))) | None => {}

@@ -30,6 +30,7 @@ use crate::{
     host::{Effects, Kind, Services},
     mesh::{Held, Homes},
     metrics::Metrics,
+    raft::Consensus,
 };
 use activation::Command;
 use attempts::Attempts;
@@ -60,6 +61,7 @@ pub(crate) struct Context {
     pub(crate) lease: Held,
     pub(crate) committer: committer::Handle,
     pub(crate) reader: Arc<Reader>,
+    pub(crate) consensus: Arc<Consensus>,
     pub(crate) metrics: Arc<Metrics>,
     /// Set once, right after the node was put together: services reach back to the agents.
     pub(crate) services: Arc<OnceLock<Arc<dyn Services>>>,
@@ -200,7 +202,7 @@ impl Agents {
         }
     }
 
-    /// Tells a keyed agent that its inbox has something, which activates it here unless another node holds it.
+    /// Tells a keyed agent that its inbox has something, or that a timer is due, which activates it here unless another node holds it.
     pub(crate) fn look_into_inbox(self: &Arc<Self>, agent: &AgentId) {
         if let Some(Hosted::Keyed(kind)) = self.hosted.get(&agent.name) {
             // A full mailbox is no loss: the inbox is looked into again when the mailbox has room.

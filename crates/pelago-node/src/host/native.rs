@@ -28,8 +28,8 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pelago_core::{
     agent::Work,
-    id::{Address, AgentId, FencingToken, Name, TaskId},
-    record::{MessageBody, NewTask, Placement},
+    id::{Address, AgentId, FencingToken, Name, TaskId, TimerName},
+    record::{MessageBody, NewTask, Placement, SetTimer, TimerChange},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -43,7 +43,7 @@ pub trait Agent: Serialize + DeserializeOwned + Default + Send + 'static {
     /// What it replies.
     type Output: Serialize;
 
-    /// Handles one message. State, sends, tasks and the reply take effect together once the turn is committed; if it
+    /// Handles one message. State, sends, tasks, timers and the reply take effect together once the turn is committed; if it
     /// fails or its node dies first, none of them does, and the same message may be handled again.
     fn handle(
         &mut self,
@@ -122,6 +122,7 @@ pub struct Turn {
 pub(crate) struct Effects {
     pub(crate) sends: Vec<MessageBody>,
     pub(crate) enqueues: Vec<NewTask>,
+    pub(crate) timers: Vec<TimerChange>,
 }
 
 /// What a turn needs of its node.
@@ -148,6 +149,9 @@ pub struct TaskRequest {
     /// The same key with the same agent and input is the same task.
     pub idempotency_key: Option<String>,
 }
+
+/// How far ahead a timer may be set: ten years.
+const TIMER_AFTER_MAX: Duration = Duration::from_hours(24 * 3_653);
 
 /// How long an ask within a turn waits for its reply.
 const ASK_WAIT: Duration = Duration::from_secs(30);
@@ -180,6 +184,49 @@ impl Turn {
             Work::Task { task, .. } => Some(*task),
             Work::Ask { .. } | Work::Message { .. } => None,
         }
+    }
+
+    /// The timer this turn is of, by its name.
+    #[must_use]
+    pub fn timer(&self) -> Option<&str> {
+        match &self.work {
+            Work::Message { id, .. } => id.timer().map(TimerName::as_str),
+            Work::Ask { .. } | Work::Task { .. } => None,
+        }
+    }
+
+    /// Sets a timer: `after` the commit of this turn, or soon after that, this agent is given `input` in a turn that
+    /// [`Turn::timer`] names. It takes the place of a timer of the same name, and is durable as the agent's state is.
+    /// An agent that wants to be woken again and again sets it anew in that turn.
+    ///
+    /// # Errors
+    /// When the agent is not keyed, the name has not 1 to 128 bytes or has control characters, `after` is more than ten
+    /// years, or `input` cannot be written as JSON.
+    pub fn set_timer(&mut self, name: &str, after: Duration, input: &impl Serialize) -> Result<(), Fault> {
+        if after > TIMER_AFTER_MAX {
+            return Err(Fault::hopeless(format!("timer {name:?} would be due in more than ten years")));
+        }
+        let payload = Bytes::from(serde_json::to_vec(input)?);
+        // A part of a millisecond counts as a whole one: never early.
+        let after_ms = u64::try_from(after.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+        self.change_timer(name, Some(SetTimer { after_ms, payload }))
+    }
+
+    /// Cancels a timer: once this turn is committed it does not fire any more. One that is not set is no error.
+    ///
+    /// # Errors
+    /// When the agent is not keyed, or no timer can have that name.
+    pub fn cancel_timer(&mut self, name: &str) -> Result<(), Fault> {
+        self.change_timer(name, None)
+    }
+
+    fn change_timer(&mut self, name: &str, set: Option<SetTimer>) -> Result<(), Fault> {
+        if self.agent.key.is_none() {
+            let agent = &self.agent;
+            return Err(Fault::hopeless(format!("agent {agent} cannot have timers: only keyed agents are durable")));
+        }
+        self.effects.timers.push(TimerChange { name: TimerName::new(name)?, set });
+        Ok(())
     }
 
     /// Sends a durable message. It leaves when the turn commits, and is handled exactly once.

@@ -50,7 +50,7 @@ use tokio::{
 pub(crate) use receive::Receiver;
 pub(crate) use voters::Candidate;
 
-use crate::clock::LogClock;
+use crate::clock::{LogClock, now};
 use machine::{Database, Machine};
 use types::{Member, Proposal, Types};
 
@@ -133,6 +133,8 @@ pub(crate) struct Consensus {
 pub(crate) struct Progress {
     index: watch::Sender<u64>,
     time_ms: AtomicU64,
+    /// By how much the log's time was ahead of this process's clock when the last stamp was applied, in milliseconds.
+    ahead_ms: AtomicU64,
 }
 
 /// Why a node cannot take part in the control log.
@@ -175,7 +177,10 @@ pub(crate) struct Standing {
 
 impl Progress {
     fn applied(&self, index: u64, time: LogTime) {
-        self.time_ms.fetch_max(time.as_millis(), Ordering::AcqRel);
+        // Entries without a stamp repeat the last one: they say nothing of what time it is.
+        if self.time_ms.fetch_max(time.as_millis(), Ordering::AcqRel) < time.as_millis() {
+            self.ahead_ms.store(time.as_millis().saturating_sub(uptime_ms()), Ordering::Release);
+        }
         self.index.send_replace(index);
     }
 
@@ -186,6 +191,15 @@ impl Progress {
     pub(crate) fn time(&self) -> LogTime {
         LogTime::from_millis(self.time_ms.load(Ordering::Acquire))
     }
+
+    /// The log's time now, as far as the last stamp tells: hardly ever ahead of the leader, who decides.
+    fn time_now(&self) -> LogTime {
+        LogTime::from_millis(self.ahead_ms.load(Ordering::Acquire)).plus_millis(uptime_ms()).max(self.time())
+    }
+}
+
+fn uptime_ms() -> u64 {
+    now().as_micros() / 1_000
 }
 
 impl Runtime {
@@ -293,10 +307,10 @@ impl Consensus {
         &self.progress
     }
 
-    /// The log's time now, if this node leads and its clock has begun; else the time of the last entry applied here.
+    /// The log's time now, if this node leads and its clock has begun; else an estimate from the last entry applied here.
     pub(crate) fn log_time(&self) -> LogTime {
         let time = self.leading_term().ok().and_then(|term| self.time_in(term));
-        time.unwrap_or_else(|| self.progress.time())
+        time.unwrap_or_else(|| self.progress.time_now())
     }
 
     pub(crate) fn flushes(&self) -> u64 {

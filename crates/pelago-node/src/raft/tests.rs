@@ -19,7 +19,8 @@ use pelago_store::{
 use tempfile::TempDir;
 use tokio::runtime;
 
-use super::{Consensus, ENTRIES_KEPT, FOUNDER, Timing};
+use super::{Consensus, ENTRIES_KEPT, FOUNDER, Progress, Timing};
+use crate::clock;
 
 /// How long anything here may take.
 const SOON: Duration = Duration::from_secs(30);
@@ -67,12 +68,29 @@ async fn nothing_is_acknowledged_without_a_flush() {
 async fn the_time_of_the_log_never_goes_back() {
     let home = TempDir::new().expect("a temporary directory can be made");
     let (consensus, _directory) = start(&home).await;
-    let later = super::super::clock::wall().plus_millis(60_000);
+    let later = clock::wall().plus_millis(60_000);
     consensus.propose_at(later, &[]).await.expect("the log answers");
     nothing(&consensus, 1).await;
     assert!(consensus.progress.time() >= later);
     assert!(consensus.stamp().await.expect("this node leads") >= later, "its clock starts after the log's time");
     consensus.stop().await;
+}
+
+#[test]
+fn the_time_of_the_log_goes_on_where_nobody_leads() {
+    let progress = Progress::default();
+    let stamp = LogTime::from_millis(clock::wall().as_millis() + 60_000);
+    progress.applied(1, stamp);
+    let begun = clock::now();
+    while clock::now() - begun < Duration::from_millis(5) {
+        std::hint::spin_loop();
+    }
+    let later = progress.time_now();
+    assert!(later >= stamp.plus_millis(4), "{later} is not 5 ms after {stamp}");
+    // An entry without a stamp of its own says nothing of the time.
+    progress.applied(2, stamp);
+    assert!(progress.time_now() >= later);
+    assert_eq!(progress.time(), stamp);
 }
 
 #[tokio::test]

@@ -3,4 +3,5 @@
 mod clients;
 mod one;
 mod several;
+mod timers;
 mod world;

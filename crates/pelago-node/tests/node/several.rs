@@ -166,7 +166,7 @@ async fn a_leader_whose_disk_is_full_hands_over_and_takes_no_new_work() {
 }
 
 /// Three nodes that have met: n0, which founded their mesh, n1 and n2.
-async fn three() -> (Vec<TempDir>, Vec<Node>) {
+pub(crate) async fn three() -> (Vec<TempDir>, Vec<Node>) {
     let homes: Vec<_> = (0..3).map(|_| tempfile::tempdir().expect("a temporary directory can be made")).collect();
     let mut nodes = Vec::new();
     for (n, home) in homes.iter().enumerate() {
@@ -195,6 +195,6 @@ fn member(home: &Path, n: usize, first: Option<&Node>) -> Config {
     Config { name, found: first.is_none(), known, ..config(home) }
 }
 
-async fn stop_all(nodes: Vec<Node>) {
+pub(crate) async fn stop_all(nodes: Vec<Node>) {
     futures_util::future::join_all(nodes.into_iter().map(stop)).await;
 }

@@ -64,6 +64,49 @@ impl Agent for Panics {
     }
 }
 
+/// Keeps the names of its timers that fired.
+#[derive(Default, Serialize, Deserialize)]
+struct Clock {
+    fired: Vec<String>,
+}
+
+/// What a clock is to do.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Wish {
+    /// Set a timer that is due after so many milliseconds.
+    Set(String, u64),
+    /// Set a timer again and again, so often.
+    Every(String, u64, u32),
+    /// Set a timer whose turn fails.
+    Fail(String),
+    Cancel(String),
+    /// Take note.
+    Note,
+    Break,
+}
+
+impl Agent for Clock {
+    type Input = Option<Wish>;
+    type Output = Vec<String>;
+
+    async fn handle(&mut self, wish: Option<Wish>, turn: &mut Turn) -> Result<Vec<String>, Fault> {
+        self.fired.extend(turn.timer().map(str::to_owned));
+        match wish {
+            Some(Wish::Set(name, ms)) => turn.set_timer(&name, Duration::from_millis(ms), &Wish::Note)?,
+            Some(Wish::Every(_, _, 0)) | Some(Wish::Note) | None => {}
+            Some(Wish::Every(name, ms, times)) => {
+                let next = Wish::Every(name.clone(), ms, times - 1);
+                turn.set_timer(&name, Duration::from_millis(ms), &next)?;
+            }
+            Some(Wish::Fail(name)) => turn.set_timer(&name, Duration::ZERO, &Wish::Break)?,
+            Some(Wish::Cancel(name)) => turn.cancel_timer(&name)?,
+            Some(Wish::Break) => return Err(Fault::new("the spring is broken")),
+        }
+        Ok(self.fired.clone())
+    }
+}
+
 /// The founder of a mesh.
 pub(crate) async fn start(home: &Path) -> Node {
     Node::start(config(home), kinds()).await.expect("the node starts")
@@ -76,7 +119,14 @@ pub(crate) async fn stop(node: Node) {
 }
 
 pub(crate) fn kinds() -> Vec<Kind> {
-    vec![keyed::<Counter>("counter"), pool::<Teller>("teller"), pool::<Panics>("panics"), resident::<Counter>("here")]
+    vec![
+        keyed::<Counter>("counter"),
+        keyed::<Clock>("clock"),
+        pool::<Teller>("teller"),
+        pool::<Panics>("panics"),
+        resident::<Counter>("here"),
+        resident::<Clock>("clock-here"),
+    ]
 }
 
 pub(crate) fn config(home: &Path) -> Config {

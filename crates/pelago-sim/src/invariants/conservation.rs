@@ -38,6 +38,9 @@ pub(crate) fn check(change: &Applied, before: &MapRows) -> Result<(), Violation>
             | Write::Agent { .. }
             | Write::Message(_)
             | Write::MessageGone { .. }
+            | Write::Timer { .. }
+            | Write::TimerBuried { .. }
+            | Write::TimerGone { .. }
             | Write::Reply(_)
             | Write::ReplyGone(_)
             | Write::NewTask { .. }

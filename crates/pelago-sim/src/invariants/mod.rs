@@ -10,6 +10,7 @@ mod events;
 mod fencing;
 mod once;
 mod one_owner;
+mod timers;
 mod versions;
 
 use crate::{ledger::Applied, oracle::Oracle, store::MapRows};
@@ -38,6 +39,7 @@ pub(crate) struct Invariants {
     once: once::Once,
     attempts: attempts::Attempts,
     events: events::Events,
+    timers: timers::Timers,
     pub(crate) acknowledged: acknowledged::Acknowledged,
     pub(crate) oracle: Oracle,
 }
@@ -52,6 +54,7 @@ impl Invariants {
         self.once.check(change)?;
         self.attempts.check(change, before)?;
         self.events.check(change, before)?;
+        self.timers.check(change)?;
         self.oracle.check(change)
     }
 
@@ -59,6 +62,7 @@ impl Invariants {
     pub(crate) fn check_end(&self, rows: &MapRows) -> Result<(), Violation> {
         self.acknowledged.check_end(rows)?;
         conservation::check_end(rows)?;
+        self.timers.check_end(rows)?;
         self.oracle.check_end(rows)
     }
 }

@@ -231,7 +231,16 @@ impl World {
         self.speak(node);
     }
 
+    /// The log's time as a node that looks for timers believes it to be, which may be too late.
+    fn believed_time(&mut self, node: usize) -> LogTime {
+        let now = self.clock(node);
+        let time = self.nodes[node].leader.as_ref().map_or(self.ledger.rows.time, |leader| leader.clock(now));
+        let ahead_ms = if self.dice.chance(100) { self.dice.below(1_000) } else { 0 };
+        time.max(self.ledger.rows.time).plus_millis(ahead_ms)
+    }
+
     fn read(&mut self, node: usize, from: Place, packet: Packet) {
+        let believed = if self.ledger.rows.timers.is_empty() { LogTime::ZERO } else { self.believed_time(node) };
         let rows = &self.ledger.rows;
         let (to, packet) = match packet {
             Packet::Load { boot, from: node, activation, load, agent, holder } => {
@@ -240,7 +249,8 @@ impl World {
                 (Place::Node(node), Packet::Loaded { boot, activation, load, kept, held_elsewhere })
             }
             Packet::LookUp { holder, sent } => {
-                let messages = rows.messages_for(holder, FOUND_MAX);
+                let mut messages = rows.timers_for(holder, believed, FOUND_MAX);
+                messages.extend(rows.messages_for(holder, FOUND_MAX));
                 let found = Found { messages, attempts: rows.attempts_of(holder) };
                 (from, Packet::Found { holder, sent, found })
             }

@@ -12,6 +12,7 @@ mod messages;
 mod nodes;
 mod over_sqlite;
 mod tasks;
+mod timers;
 mod traffic;
 mod world;
 
@@ -20,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use pelago_core::{
     id::{AgentId, NodeId, TaskId},
-    record::{Agent, IdempotencyKey, Message, Node, Op, Outcome, Reply, Task, TaskEvent},
+    record::{Agent, IdempotencyKey, Message, Node, Op, Outcome, Reply, Task, TaskEvent, Timer},
     time::LogTime,
 };
 
@@ -43,6 +44,8 @@ pub trait Subject {
     fn inbox(&self, to: &AgentId) -> Vec<Message>;
     /// All messages of an agent that could not be handled.
     fn buried(&self, to: &AgentId) -> Vec<Message>;
+    /// All timers of an agent with their payloads, in the order of their names.
+    fn timers(&self, of: &AgentId) -> Vec<(Timer, Bytes)>;
     /// A remembered reply.
     fn reply(&self, key: &IdempotencyKey) -> Option<Reply>;
     /// A task.
@@ -73,8 +76,15 @@ use cases;
 /// # Panics
 /// When cases fail, with their names; what each found was printed before.
 pub fn run<S: Subject>(mut make: impl FnMut() -> S) {
-    let groups =
-        [nodes::cases(), agents::cases(), effects::cases(), messages::cases(), tasks::cases(), batches::cases()];
+    let groups = [
+        nodes::cases(),
+        agents::cases(),
+        effects::cases(),
+        messages::cases(),
+        timers::cases(),
+        tasks::cases(),
+        batches::cases(),
+    ];
     let mut failed = Vec::new();
     for (name, case) in groups.into_iter().flatten() {
         let mut world = World::new(make());

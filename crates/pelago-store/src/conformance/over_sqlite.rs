@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use pelago_core::{
     id::{AgentId, NodeId, TaskId},
-    record::{Agent, IdempotencyKey, Message, Node, Op, Outcome, Reply, Task, TaskEvent},
+    record::{Agent, IdempotencyKey, Message, Node, Op, Outcome, Reply, Task, TaskEvent, Timer},
     time::LogTime,
 };
 
@@ -50,6 +50,13 @@ impl<A: FnMut(u64, LogTime, Vec<Op>) -> Vec<Outcome>> Subject for OverSqlite<A> 
 
     fn buried(&self, to: &AgentId) -> Vec<Message> {
         self.view(|view| view.buried(Some(to), None, u32::MAX)).rows
+    }
+
+    fn timers(&self, of: &AgentId) -> Vec<(Timer, Bytes)> {
+        self.view(|view| {
+            let timers = view.timers(of)?.into_iter();
+            timers.map(|timer| Ok((timer.clone(), view.timer_payload(of, &timer.name)?.unwrap_or_default()))).collect()
+        })
     }
 
     fn reply(&self, key: &IdempotencyKey) -> Option<Reply> {

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{AgentId, Epoch, FencingToken, Holder, NodeId, TaskId, TurnId, Version},
+    id::{AgentId, Epoch, FencingToken, Holder, NodeId, TaskId, TimerName, TurnId, Version},
     record::{
-        Assign, BodyHash, Cancel, Claim, Expire, Finish, MessageBody, NewTask, Op, Outcome, Placement, Progress,
-        Release, Remember, Remove, Retry, RetryPolicy, Send, Sweep, TimeOut, Turn, Verdict,
+        Assign, BodyHash, Cancel, Claim, Expire, Finish, MessageBody, MessageId, NewTask, Op, Outcome, Placement,
+        Progress, Release, Remember, Remove, Retry, RetryPolicy, Send, SetTimer, Sweep, TimeOut, TimerChange, Turn,
+        Verdict,
     },
     time::LogTime,
 };
@@ -206,8 +207,16 @@ impl Traffic {
         let version = if self.one_in(12) { Version(version.0 + 1) } else { version };
         let mut inbox = subject.inbox(&agent).into_iter().map(|message| message.id);
         let handled = self.below(5) as usize;
-        let consumed = inbox.by_ref().take(handled).collect();
-        let buried = inbox.filter(|_| self.one_in(20)).map(|id| (id, "gibberish".to_owned())).collect();
+        let mut consumed: Vec<_> = inbox.by_ref().take(handled).collect();
+        let mut buried: Vec<_> = inbox.filter(|_| self.one_in(20)).map(|id| (id, "gibberish".to_owned())).collect();
+        let timers = subject.timers(&agent).into_iter().map(|(timer, _)| timer);
+        // Some come early, and some that were set anew since.
+        let fired: Vec<_> = timers.filter(|timer| timer.due.as_millis() < self.now_ms || self.one_in(20)).collect();
+        for timer in fired {
+            let set = if self.one_in(20) { Version(timer.set.0 - 1) } else { timer.set };
+            let id = MessageId::of_timer(timer.name, set);
+            if self.one_in(10) { buried.push((id, "gibberish".to_owned())) } else { consumed.push(id) }
+        }
         Turn {
             agent,
             epoch,
@@ -222,7 +231,15 @@ impl Traffic {
             finishes: self.finish(subject).filter(|_| self.one_in(3)).into_iter().collect(),
             sends: (0..self.below(4)).map(|_| self.message()).collect(),
             enqueues: (0..self.below(3)).map(|_| self.new_task()).collect(),
+            timers: (0..self.below(3)).map(|_| self.timer()).collect(),
         }
+    }
+
+    fn timer(&mut self) -> TimerChange {
+        let name = TimerName::new(self.pick(&["a", "b", "c"])).expect("a timer's name");
+        let (after_ms, text) = (self.below(2_000), format!("timer {}", self.below(1_000)));
+        let set = SetTimer { after_ms, payload: text.into() };
+        TimerChange { name, set: if self.one_in(4) { None } else { Some(set) } }
     }
 
     fn replies(&mut self) -> Vec<Remember> {

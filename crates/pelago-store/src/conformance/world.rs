@@ -127,6 +127,7 @@ impl<S: Subject> World<S> {
             finishes: Vec::new(),
             sends: Vec::new(),
             enqueues: Vec::new(),
+            timers: Vec::new(),
         }
     }
 

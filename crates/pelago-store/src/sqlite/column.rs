@@ -8,7 +8,7 @@ use std::{error::Error, fmt::Write};
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{AgentId, FencingToken, Holder, Incarnation, Invalid, Key, Name, NodeId, TaskId},
+    id::{AgentId, FencingToken, Holder, Incarnation, Invalid, Key, Name, NodeId, TaskId, TimerName},
     record::{IdempotencyKey, NodeState, Phase, Placement, Sender, TaskState},
     time::LogTime,
 };
@@ -60,6 +60,7 @@ pub(super) fn sender(sender: &Sender, text: &mut String) {
         Sender::Agent(agent) => write!(text, "agent {}/{agent}", agent.namespace),
         Sender::Task(task) => write!(text, "task {task}"),
         Sender::Client(id) => write!(text, "client {id:032x}"),
+        Sender::Timer(name) => write!(text, "timer {name}"),
     };
     written.expect("a string takes all that is written to it");
 }
@@ -156,6 +157,10 @@ impl<'r, 's> Columns<'r, 's> {
         Ok(AgentId { namespace, name, key })
     }
 
+    pub(super) fn timer_name(&mut self) -> Read<TimerName> {
+        TimerName::new(self.text()?).map_err(|why| self.wrong(Type::Text, why))
+    }
+
     pub(super) fn holder(&mut self) -> Read<Holder> {
         Ok(Holder { node: NodeId(self.u64()?), incarnation: Incarnation(self.u64()?) })
     }
@@ -229,7 +234,8 @@ fn parse_sender(text: &str) -> Result<Sender, Box<dyn Error + Send + Sync>> {
         "agent" => Ok(Sender::Agent(parse_agent(rest)?)),
         "task" => Ok(Sender::Task(rest.parse()?)),
         "client" => Ok(Sender::Client(rest.parse::<TaskId>()?.0)),
-        _ => Err("a sender is an agent, a task or a client".into()),
+        "timer" => Ok(Sender::Timer(TimerName::new(rest)?)),
+        _ => Err("a sender is an agent, a task, a client or a timer".into()),
     }
 }
 
@@ -253,8 +259,13 @@ mod tests {
         let agent =
             |key| AgentId { namespace: Name::default_namespace(), name: Name::new("a.b").expect("a name"), key };
         let key = Some(Key::new("x/y:z w").expect("a key"));
-        let senders =
-            [Sender::Agent(agent(None)), Sender::Agent(agent(key)), Sender::Task(TaskId(7)), Sender::Client(u128::MAX)];
+        let senders = [
+            Sender::Agent(agent(None)),
+            Sender::Agent(agent(key)),
+            Sender::Task(TaskId(7)),
+            Sender::Client(u128::MAX),
+            Sender::Timer(TimerName::new("at noon").expect("a timer's name")),
+        ];
         let mut text = String::new();
         for original in senders {
             sender(&original, &mut text);

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{AgentId, Name, NodeId, TaskId},
-    record::{Agent, IdempotencyKey, Message, Node, Reply, Task, TaskEvent, TaskState},
+    id::{AgentId, Name, NodeId, TaskId, TimerName},
+    record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Task, TaskEvent, TaskState, Timer},
     time::LogTime,
 };
 use rusqlite::{Params, Row, ToSql, params};
@@ -13,7 +13,7 @@ use super::{
     cursor::Cursor,
     error::Error,
     reader::View,
-    row::{self, agent_columns, event_columns, message_columns, reply_columns, task_columns},
+    row::{self, agent_columns, event_columns, message_columns, reply_columns, task_columns, timer_columns},
 };
 
 /// An agent with its state.
@@ -209,6 +209,81 @@ impl View<'_> {
         Ok(Page::of(rows, rows_max, |(id, _)| {
             Cursor::of(&[id.namespace.as_str().as_bytes(), id.name.as_str().as_bytes(), id.key_str().as_bytes()])
         }))
+    }
+
+    /// All timers of an agent, in the order of their names.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn timers(&self, of: &AgentId) -> Result<Vec<Timer>, Error> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            timer_columns!(),
+            " FROM timers WHERE namespace = ?1 AND name = ?2 AND key = ?3 ORDER BY timer"
+        );
+        self.all(SQL, params![of.namespace.as_str(), of.name.as_str(), of.key_str()], row::timer)
+    }
+
+    /// What an agent is given when this timer of its is due.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn timer_payload(&self, of: &AgentId, timer: &TimerName) -> Result<Option<Bytes>, Error> {
+        const SQL: &str = "SELECT payload FROM timers WHERE namespace = ?1 AND name = ?2 AND key = ?3 AND timer = ?4";
+        let params = params![of.namespace.as_str(), of.name.as_str(), of.key_str(), timer.as_str()];
+        self.first(SQL, params, |row| Columns::of(row).bytes())
+    }
+
+    /// The first timers of an agent that are due at `now`, as the messages that they are then.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn timers_due(&self, of: &AgentId, now: LogTime, rows_max: u32) -> Result<Vec<Message>, Error> {
+        const SQL: &str = concat!(
+            "SELECT ",
+            timer_columns!(),
+            ", payload FROM timers WHERE namespace = ?1 AND name = ?2 AND key = ?3 AND buried IS NULL AND due <= ?4
+              ORDER BY due, timer LIMIT ?5"
+        );
+        let params = params![of.namespace.as_str(), of.name.as_str(), of.key_str(), time(now), rows_max];
+        self.all(SQL, params, |row| {
+            let mut c = Columns::of(row);
+            let Timer { agent, name, set, due, buried } = row::timer_from(&mut c)?;
+            Ok(Message { to: agent, id: MessageId::of_timer(name, set), payload: c.bytes()?, sent: due, buried })
+        })
+    }
+
+    /// Calls `each` with the agent of every timer that is due from `from` to `until` and when it is due, the earliest
+    /// first, while it says yes.
+    ///
+    /// # Errors
+    /// What the database or `each` says.
+    pub fn agents_with_timers_due(
+        &self,
+        from: LogTime,
+        until: LogTime,
+        mut each: impl FnMut(AgentId, LogTime) -> Result<bool, Error>,
+    ) -> Result<(), Error> {
+        const SQL: &str = "SELECT namespace, name, key, due FROM timers
+            WHERE buried IS NULL AND due >= ?1 AND due <= ?2 ORDER BY due";
+        let mut statement = self.connection.prepare_cached(SQL)?;
+        let mut rows = statement.query(params![time(from), time(until)])?;
+        while let Some(row) = rows.next()? {
+            let mut c = Columns::of(row);
+            if !each(c.agent_id()?, c.time()?)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// When the first timer is due that is due after `now`.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn next_timer(&self, now: LogTime) -> Result<Option<LogTime>, Error> {
+        const SQL: &str = "SELECT due FROM timers WHERE buried IS NULL AND due > ?1 ORDER BY due LIMIT 1";
+        self.first(SQL, [time(now)], |row| Columns::of(row).time())
     }
 
     /// A task with its input and result.

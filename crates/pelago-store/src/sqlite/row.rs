@@ -4,7 +4,7 @@ use pelago_core::{
     id::{BootId, DirectoryId, Epoch, Incarnation, NodeId, TaskId, TurnId, Version},
     record::{
         Agent, BodyHash, Chain, EventKind, IdempotencyKey, Message, MessageId, Node, Offer, Reply, RetryPolicy, Task,
-        TaskEvent,
+        TaskEvent, Timer,
     },
 };
 use rusqlite::{Connection, Row};
@@ -21,6 +21,11 @@ macro_rules! agent_columns {
 macro_rules! message_columns {
     () => {
         "namespace, name, key, sender, generation, seq, sent, buried, payload"
+    };
+}
+macro_rules! timer_columns {
+    () => {
+        "namespace, name, key, timer, version, due, buried"
     };
 }
 macro_rules! reply_columns {
@@ -40,7 +45,7 @@ macro_rules! event_columns {
         "task, n, at, attempt, kind, node, reason, note"
     };
 }
-pub(super) use {agent_columns, event_columns, message_columns, reply_columns, task_columns};
+pub(super) use {agent_columns, event_columns, message_columns, reply_columns, task_columns, timer_columns};
 
 /// All nodes, in the order of their ids.
 pub(super) fn nodes(connection: &Connection) -> Read<Vec<Node>> {
@@ -126,6 +131,20 @@ pub(super) fn message(row: &Row<'_>) -> Read<Message> {
         sent: c.time()?,
         buried: c.text_or_null()?.map(str::to_owned),
         payload: c.bytes()?,
+    })
+}
+
+pub(super) fn timer(row: &Row<'_>) -> Read<Timer> {
+    timer_from(&mut Columns::of(row))
+}
+
+pub(super) fn timer_from(c: &mut Columns<'_, '_>) -> Read<Timer> {
+    Ok(Timer {
+        agent: c.agent_id()?,
+        name: c.timer_name()?,
+        set: Version(c.u64()?),
+        due: c.time()?,
+        buried: c.text_or_null()?.map(str::to_owned),
     })
 }
 

@@ -1,8 +1,8 @@
 //! The rows as the rules read them.
 
 use pelago_core::{
-    id::{AgentId, Incarnation, Name, NodeId, TaskId},
-    record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Rows, Task},
+    id::{AgentId, Incarnation, Name, NodeId, TaskId, TimerName},
+    record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Rows, Task, Timer},
     time::LogTime,
 };
 use rusqlite::params;
@@ -53,6 +53,17 @@ impl Rows for Batch<'_> {
         let key = params![to.namespace.as_str(), to.name.as_str(), to.key_str()];
         let waiting = self.statements.inbox_len.first(key, |row| Columns::of(row).u64())?;
         Ok(waiting.unwrap_or(0))
+    }
+
+    fn timer(&self, agent: &AgentId, timer: &TimerName) -> Result<Option<Timer>, Error> {
+        let (namespace, name, key) = (agent.namespace.as_str(), agent.name.as_str(), agent.key_str());
+        self.statements.timer.first(params![namespace, name, key, timer.as_str()], row::timer)
+    }
+
+    fn timers_len(&self, agent: &AgentId) -> Result<u64, Error> {
+        let key = params![agent.namespace.as_str(), agent.name.as_str(), agent.key_str()];
+        let len = self.statements.timers_len.first(key, |row| Columns::of(row).u64())?;
+        Ok(len.unwrap_or(0))
     }
 
     fn reply(&self, key: &IdempotencyKey) -> Result<Option<Reply>, Error> {

@@ -12,7 +12,15 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, config::
 use super::{error::Error, totals};
 
 /// The format this release writes. Raise it with every change of the tables.
-pub(super) const FORMAT: i64 = 1;
+pub(super) const FORMAT: i64 = 2;
+
+/// What format 2 adds to format 1.
+const TIMERS_SQL: &str = "
+CREATE TABLE timers (
+  namespace TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL, timer TEXT NOT NULL, version INTEGER NOT NULL,
+  due INTEGER NOT NULL, buried TEXT, payload BLOB NOT NULL, PRIMARY KEY (namespace, name, key, timer)) WITHOUT ROWID;
+CREATE INDEX timers_due ON timers (due) WHERE buried IS NULL;
+";
 
 /// Marks the file as Pelago's: "Pela" in ASCII.
 const APPLICATION_ID: i64 = 0x5065_6c61;
@@ -93,7 +101,7 @@ pub(super) struct Table {
 }
 
 /// Every table, in the order of a dump.
-pub(super) const TABLES: [Table; 14] = [
+pub(super) const TABLES: [Table; 15] = [
     Table { name: "meta", key: "name" },
     Table { name: "totals", key: "name" },
     Table { name: "nodes", key: "id" },
@@ -103,6 +111,7 @@ pub(super) const TABLES: [Table; 14] = [
     Table { name: "agent_states", key: "namespace, name, key" },
     Table { name: "messages", key: "namespace, name, key, sender, generation, seq" },
     Table { name: "inbox_counts", key: "namespace, name, key" },
+    Table { name: "timers", key: "namespace, name, key, timer" },
     Table { name: "replies", key: "namespace, key" },
     Table { name: "tasks", key: "id" },
     Table { name: "task_inputs", key: "task" },
@@ -120,6 +129,7 @@ pub(super) fn open_writer(path: &Path, mesh: MeshId) -> Result<Connection, Error
         create(&mut connection, mesh)?;
     }
     check(&connection, path, mesh)?;
+    upgrade(&mut connection)?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "normal")?;
     // A checkpoint flushes the database, so its moment is the caller's to choose: never in the middle of an apply.
@@ -146,10 +156,22 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, Error> {
 pub(super) fn create(connection: &mut Connection, mesh: MeshId) -> Result<(), Error> {
     let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
     transaction.execute_batch(TABLES_SQL)?;
+    transaction.execute_batch(TIMERS_SQL)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.execute("INSERT INTO meta VALUES ('mesh', ?1)", params![mesh.0.to_be_bytes()])?;
     totals::create(&transaction)?;
+    Ok(transaction.commit()?)
+}
+
+/// Gives a database of an earlier release the tables that it lacks.
+fn upgrade(connection: &mut Connection) -> Result<(), Error> {
+    if connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == FORMAT {
+        return Ok(());
+    }
+    let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
+    transaction.execute_batch(TIMERS_SQL)?;
+    transaction.pragma_update(None, "user_version", FORMAT)?;
     Ok(transaction.commit()?)
 }
 
@@ -182,4 +204,33 @@ fn check_format(connection: &Connection, path: &Path) -> Result<(), Error> {
 pub(super) fn mesh(connection: &Connection) -> Result<MeshId, Error> {
     let bytes = connection.query_row("SELECT value FROM meta WHERE name = 'mesh'", [], |row| row.get(0))?;
     Ok(MeshId(u128::from_be_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_of_the_first_format_is_given_what_it_lacks() {
+        let directory = tempfile::TempDir::new().expect("a temporary directory");
+        let path = directory.path().join("m.db");
+        let of_before = open_writer(&path, MeshId(7)).expect("a new database");
+        of_before.execute_batch("DROP TABLE timers; PRAGMA user_version = 1").expect("it is made older");
+        of_before.execute("UPDATE totals SET n = 3 WHERE name = 'turns'", []).expect("it has rows");
+        drop(of_before);
+
+        let upgraded = open_writer(&path, MeshId(7)).expect("the database of before");
+        assert_eq!(totals::load(&upgraded).expect("it can be read").turns, 3);
+        assert_eq!(everything(&upgraded), everything(&open_writer(&path, MeshId(7)).expect("it opens again")));
+        let new = open_writer(&directory.path().join("new.db"), MeshId(7)).expect("a new database");
+        assert_eq!(everything(&upgraded), everything(&new));
+    }
+
+    /// The SQL of all that is in a database, and its format.
+    fn everything(connection: &Connection) -> (i64, Vec<Option<String>>) {
+        let format = connection.pragma_query_value(None, "user_version", |row| row.get(0)).expect("it has a format");
+        let mut statement = connection.prepare("SELECT sql FROM sqlite_schema ORDER BY name").expect("it compiles");
+        let all = statement.query_map([], |row| row.get(0)).expect("it runs");
+        (format, all.collect::<rusqlite::Result<_>>().expect("a row"))
+    }
 }

@@ -9,7 +9,7 @@ use rusqlite::{CachedStatement, Connection, Params, Row, ToSql};
 
 use super::{
     error::Error,
-    row::{agent_columns, event_columns, message_columns, reply_columns, task_columns},
+    row::{agent_columns, event_columns, message_columns, reply_columns, task_columns, timer_columns},
 };
 
 /// A statement. `decide` reads through `&self`, and running a statement changes it.
@@ -137,6 +137,15 @@ statements! {
     // An empty inbox has no row, so that the table lists the agents with something to do.
     inbox_emptied = "DELETE FROM inbox_counts WHERE namespace = ?1 AND name = ?2 AND key = ?3 AND waiting = 1";
     inbox_shrunk = "UPDATE inbox_counts SET waiting = waiting - 1 WHERE namespace = ?1 AND name = ?2 AND key = ?3";
+
+    timer = "SELECT ", timer_columns!(), " FROM timers
+        WHERE namespace = ?1 AND name = ?2 AND key = ?3 AND timer = ?4";
+    // Asked only for a timer of a new name, and an agent has few.
+    timers_len = "SELECT count(*) FROM timers WHERE namespace = ?1 AND name = ?2 AND key = ?3";
+    put_timer = "INSERT OR REPLACE INTO timers (", timer_columns!(), ", payload)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, NULL, ?7)";
+    bury_timer = "UPDATE timers SET buried = ?5 WHERE namespace = ?1 AND name = ?2 AND key = ?3 AND timer = ?4";
+    timer_gone = "DELETE FROM timers WHERE namespace = ?1 AND name = ?2 AND key = ?3 AND timer = ?4";
 
     reply = "SELECT ", reply_columns!(), " FROM replies WHERE namespace = ?1 AND key = ?2";
     replies_expired = "SELECT namespace, key FROM replies WHERE expires < ?1 ORDER BY expires, namespace, key LIMIT ?2";

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{AgentId, NodeId, TaskId},
-    record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Task, TaskEvent, TaskState, Write},
+    id::{AgentId, NodeId, TaskId, TimerName},
+    record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Task, TaskEvent, TaskState, Timer, Write},
 };
 use rusqlite::params;
 
@@ -27,6 +27,9 @@ impl Batch<'_> {
                 Some(reason) => self.bury_message(message, reason),
             },
             Write::MessageGone { to, id } => self.message_gone(to, id),
+            Write::Timer { timer, payload } => self.put_timer(timer, payload),
+            Write::TimerBuried { agent, name, reason } => self.bury_timer(agent, name, reason),
+            Write::TimerGone { agent, name } => self.timer_gone(agent, name),
             Write::Reply(reply) => self.put_reply(reply),
             Write::ReplyGone(key) => self.reply_gone(key),
             Write::NewTask { task, .. } => self.new_task(task),
@@ -205,6 +208,26 @@ impl Batch<'_> {
         Ok(())
     }
 
+    fn put_timer(&self, timer: &Timer, payload: &Bytes) -> Result<(), Error> {
+        let (namespace, name, key) = key(&timer.agent);
+        let (set, due) = (number(timer.set.0), time(timer.due));
+        let params = params![namespace, name, key, timer.name.as_str(), set, due, payload.as_ref()];
+        self.statements.put_timer.run(params)?;
+        Ok(())
+    }
+
+    fn bury_timer(&self, agent: &AgentId, timer: &TimerName, reason: &str) -> Result<(), Error> {
+        let (namespace, name, key) = key(agent);
+        self.statements.bury_timer.run(params![namespace, name, key, timer.as_str(), reason])?;
+        Ok(())
+    }
+
+    fn timer_gone(&self, agent: &AgentId, timer: &TimerName) -> Result<(), Error> {
+        let (namespace, name, key) = key(agent);
+        self.statements.timer_gone.run(params![namespace, name, key, timer.as_str()])?;
+        Ok(())
+    }
+
     fn put_reply(&self, reply: &Reply) -> Result<(), Error> {
         self.statements.put_reply.run(params![
             reply.key.namespace.as_str(),
@@ -330,6 +353,9 @@ impl Batch<'_> {
                 | Write::Agent { .. }
                 | Write::Message(_)
                 | Write::MessageGone { .. }
+                | Write::Timer { .. }
+                | Write::TimerBuried { .. }
+                | Write::TimerGone { .. }
                 | Write::Reply(_)
                 | Write::ReplyGone(_)
                 | Write::TaskGone(_) => {}

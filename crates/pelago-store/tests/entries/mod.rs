@@ -84,6 +84,7 @@ fn turn(agent: AgentId, index: u64) -> Turn {
         finishes: vec![],
         sends: vec![message(index)],
         enqueues: vec![],
+        timers: Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use pelago_core::{
     id::{AgentId, NodeId, TaskId},
-    record::{Agent, IdempotencyKey, Message, Node, Op, Outcome, Reply, Task, TaskEvent},
+    record::{Agent, IdempotencyKey, Message, Node, Op, Outcome, Reply, Task, TaskEvent, Timer},
     time::LogTime,
 };
 use pelago_sim::store::MapRows;
@@ -35,6 +35,10 @@ impl Subject for Maps {
 
     fn buried(&self, to: &AgentId) -> Vec<Message> {
         self.0.messages_to(to).filter(|message| message.buried.is_some()).cloned().collect()
+    }
+
+    fn timers(&self, of: &AgentId) -> Vec<(Timer, Bytes)> {
+        self.0.timers_of(of).cloned().collect()
     }
 
     fn reply(&self, key: &IdempotencyKey) -> Option<Reply> {

@@ -1,6 +1,8 @@
 //! Ops of keyed agents and their messages.
 
-use pelago_core::record::{BodyHash, Claim, IdempotencyKey, MessageBody, MessageId, Release, Remember, Send, Turn};
+use pelago_core::record::{
+    BodyHash, Claim, IdempotencyKey, MessageBody, MessageId, Release, Remember, Send, SetTimer, TimerChange, Turn,
+};
 
 use super::{
     DecodeError, Fault,
@@ -40,6 +42,7 @@ impl Convert for Turn {
             finishes,
             sends,
             enqueues,
+            timers,
         } = self;
         proto::Turn {
             agent: Some(agent.form()),
@@ -55,7 +58,13 @@ impl Convert for Turn {
             finishes: forms(finishes),
             sends: forms(sends),
             enqueues: forms(enqueues),
+            timers: forms(timers),
         }
+    }
+
+    fn format(&self) -> u8 {
+        let mut messages = self.consumed.iter().chain(self.buried.iter().map(|(id, _)| id));
+        if self.timers.is_empty() && messages.all(|id| id.timer().is_none()) { 1 } else { 2 }
     }
 
     fn value(form: proto::Turn) -> Result<Self, DecodeError> {
@@ -73,6 +82,7 @@ impl Convert for Turn {
             finishes,
             sends,
             enqueues,
+            timers,
         } = form;
         Ok(Self {
             agent: present("agent", agent)?,
@@ -88,6 +98,7 @@ impl Convert for Turn {
             finishes: each("finishes", finishes)?,
             sends: each("sends", sends)?,
             enqueues: each("enqueues", enqueues)?,
+            timers: each("timers", timers)?,
         })
     }
 }
@@ -108,6 +119,34 @@ impl Convert for (MessageId, String) {
     fn value(form: proto::Buried) -> Result<Self, DecodeError> {
         let proto::Buried { message, reason } = form;
         Ok((present("message", message)?, reason))
+    }
+}
+
+impl Convert for TimerChange {
+    type Form = proto::TimerChange;
+
+    fn form(&self) -> proto::TimerChange {
+        let Self { name, set } = self;
+        proto::TimerChange { name: name.form(), set: set.as_ref().map(Convert::form) }
+    }
+
+    fn value(form: proto::TimerChange) -> Result<Self, DecodeError> {
+        let proto::TimerChange { name, set } = form;
+        Ok(Self { name: field("name", name)?, set: maybe("set", set)? })
+    }
+}
+
+impl Convert for SetTimer {
+    type Form = proto::SetTimer;
+
+    fn form(&self) -> proto::SetTimer {
+        let Self { after_ms, payload } = self;
+        proto::SetTimer { after_ms: after_ms.form(), payload: payload.clone() }
+    }
+
+    fn value(form: proto::SetTimer) -> Result<Self, DecodeError> {
+        let proto::SetTimer { after_ms, payload } = form;
+        Ok(Self { after_ms: field("after_ms", after_ms)?, payload })
     }
 }
 

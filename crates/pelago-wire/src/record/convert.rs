@@ -13,13 +13,13 @@ pub(super) trait Convert: Sized {
     /// The form.
     type Form;
 
-    /// The first format that has this value.
-    fn since(&self) -> u64 {
-        1
-    }
-
     /// The form of this value. It cannot fail: values of core are valid.
     fn form(&self) -> Self::Form;
+
+    /// The lowest format in which this value can be written.
+    fn format(&self) -> u8 {
+        1
+    }
 
     /// The value of a form that came from outside.
     fn value(form: Self::Form) -> Result<Self, DecodeError>;

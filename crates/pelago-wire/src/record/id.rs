@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use pelago_core::{
     id::{
-        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TurnId,
-        Version,
+        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TimerName,
+        TurnId, Version,
     },
     record::{BodyHash, IdempotencyKey, MessageId, Sender},
 };
@@ -48,6 +48,18 @@ impl Convert for Name {
 }
 
 impl Convert for Key {
+    type Form = String;
+
+    fn form(&self) -> String {
+        self.as_str().to_owned()
+    }
+
+    fn value(form: String) -> Result<Self, DecodeError> {
+        Ok(Self::new(&form)?)
+    }
+}
+
+impl Convert for TimerName {
     type Form = String;
 
     fn form(&self) -> String {
@@ -124,6 +136,7 @@ impl Convert for Sender {
             Self::Agent(agent) => From::Agent(agent.form()),
             Self::Task(task) => From::Task(task.form()),
             Self::Client(client) => From::Client(client.form()),
+            Self::Timer(name) => From::Timer(name.form()),
         };
         proto::Sender { from: Some(from) }
     }
@@ -135,6 +148,7 @@ impl Convert for Sender {
             From::Agent(agent) => Self::Agent(field("agent", agent)?),
             From::Task(task) => Self::Task(field("task", task)?),
             From::Client(client) => Self::Client(field("client", client)?),
+            From::Timer(name) => Self::Timer(field("timer", name)?),
         })
     }
 }

@@ -14,14 +14,15 @@ const VERSION_KEY: u8 = 0x08;
 /// Key of the list: field 2, with a length.
 const ITEM_KEY: u8 = 0x12;
 
-/// The version is written as one byte, which a variable-length number is only below this.
+/// A version is written as one byte, which a variable-length number is only below this.
 const _: () = assert!(VERSION < 0x80);
 
 /// Appends `values` to `bytes`.
 pub(super) fn encode<T: Convert<Form: Message>>(values: &[T], bytes: &mut BytesMut) {
     assert!(values.len() <= ITEMS_MAX, "a batch has at most {ITEMS_MAX} items, and this one has {}", values.len());
     bytes.put_u8(VERSION_KEY);
-    bytes.put_u8(values.iter().map(T::since).max().unwrap_or(1) as u8);
+    // An earlier release reads what needs no later format.
+    bytes.put_u8(values.iter().map(T::format).max().unwrap_or(1));
     for value in values {
         bytes.put_u8(ITEM_KEY);
         value.form().encode_length_delimited(bytes).expect("a buffer that grows has room");

@@ -32,8 +32,9 @@ impl Convert for Op {
         proto::Item { op: Some(op) }
     }
 
-    fn since(&self) -> u64 {
-        if matches!(self, Self::Remove(_)) { 2 } else { 1 }
+    fn format(&self) -> u8 {
+        let turn = if let Self::Turn(turn) = self { turn.format() } else { 1 };
+        if matches!(self, Self::Remove(_)) { 2 } else { turn }
     }
 
     fn value(form: proto::Item) -> Result<Self, DecodeError> {

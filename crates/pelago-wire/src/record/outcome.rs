@@ -37,7 +37,7 @@ impl Convert for Outcome {
         proto::Outcome { outcome: Some(outcome) }
     }
 
-    fn since(&self) -> u64 {
+    fn format(&self) -> u8 {
         if matches!(self, Self::Refused(Refusal::NodeUp(_))) { 2 } else { 1 }
     }
 
@@ -138,7 +138,7 @@ impl Convert for Refusal {
 }
 
 /// The parts that the rules of this release measure.
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 12] = [
     "the agent's state",
     "the durable sends of one commit",
     "the message",
@@ -148,6 +148,9 @@ const PARTS: [&str; 9] = [
     "the task's list of events",
     "the task's result",
     "the tasks of one commit",
+    "the timer's input",
+    "the timers of one agent",
+    "the timers of one commit",
 ];
 
 /// A part in this release's words. The text is for people, so one that only the leader's release knows is no error.
@@ -166,9 +169,10 @@ mod tests {
 
     use super::*;
 
-    const RULES: [&str; 2] = [
+    const RULES: [&str; 3] = [
         include_str!("../../../pelago-core/src/record/agent.rs"),
         include_str!("../../../pelago-core/src/record/task.rs"),
+        include_str!("../../../pelago-core/src/record/timer.rs"),
     ];
 
     #[test]

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use pelago_core::{
     id::{
-        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TurnId,
-        Version,
+        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TimerName,
+        TurnId, Version,
     },
     record::{
         Assign, BodyHash, Cancel, Claim, Enqueue, Expire, Finish, IdempotencyKey, MessageBody, MessageId, NewTask,
         Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember, Remove, Retry, RetryPolicy,
-        Send, Sender, Sweep, TimeOut, Turn, Verdict,
+        Send, Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -128,14 +128,25 @@ impl Dice {
             finishes: self.some(Self::finish),
             sends: self.some(Self::message),
             enqueues: self.some(Self::task),
+            timers: self.some(Self::timer_change),
         }
     }
 
+    fn timer_change(&mut self) -> TimerChange {
+        let set = |d: &mut Self| SetTimer { after_ms: d.number(), payload: d.payload() };
+        TimerChange { name: self.timer(), set: self.maybe(set) }
+    }
+
+    fn timer(&mut self) -> TimerName {
+        TimerName::new(&self.pick(&["noon", "a@b c/d:e", "正午"]).repeat(1 + self.below(9))).expect("a valid name")
+    }
+
     fn message_id(&mut self) -> MessageId {
-        let sender = match self.below(3) {
+        let sender = match self.below(4) {
             0 => Sender::Agent(self.agent()),
             1 => Sender::Task(TaskId(self.wide())),
-            _ => Sender::Client(self.wide()),
+            2 => Sender::Client(self.wide()),
+            _ => Sender::Timer(self.timer()),
         };
         MessageId { sender, generation: self.number(), seq: self.number() }
     }

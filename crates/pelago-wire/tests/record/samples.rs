@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use pelago_core::{
     id::{
-        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TurnId,
-        Version,
+        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TimerName,
+        TurnId, Version,
     },
     record::{
         Assign, BodyHash, Cancel, Claim, Enqueue, Expire, Finish, IdempotencyKey, MessageBody, MessageId, NewTask,
         Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember, Remove, Retry, RetryPolicy,
-        Send, Sender, Sweep, TimeOut, Turn, Verdict,
+        Send, Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -73,6 +73,10 @@ pub(crate) fn kind_of_outcome(outcome: &Outcome) -> usize {
 
 /// Every sort of op.
 pub(crate) fn ops() -> Vec<(&'static str, Op)> {
+    [ops_of_1(), ops_of_2()].concat()
+}
+
+fn ops_of_1() -> Vec<(&'static str, Op)> {
     let turn = TurnId(ID + 1);
     let sends = vec![message(b"one"), message(b"two")];
     vec![
@@ -103,7 +107,22 @@ pub(crate) fn ops() -> Vec<(&'static str, Op)> {
         ("retry", Op::Retry(Retry { task: TaskId(0) })),
         ("time_out", Op::TimeOut(TimeOut { task: TaskId(ID), token: token(), retry_after_ms: 99 })),
         ("sweep", Op::Sweep(Sweep { ended_before: time(), keyed_ended_before: LogTime::ZERO, rows_max: 500 })),
+    ]
+}
+
+/// What only format 2 can say.
+fn ops_of_2() -> Vec<(&'static str, Op)> {
+    let timer = |name| TimerName::new(name).expect("a valid name");
+    let set = SetTimer { after_ms: 86_400_000, payload: Bytes::from_static(b"\"dunning\"") };
+    let timers =
+        vec![TimerChange { name: timer("due: 17"), set: Some(set) }, TimerChange { name: timer("日本"), set: None }];
+    let fired = |name| MessageId::of_timer(timer(name), Version(68));
+    let turn = bare_turn(TurnId(ID + 2));
+    vec![
         ("remove", Op::Remove(Remove { node: NodeId(7) })),
+        ("turn_sets_timers", Op::Turn(Turn { timers, ..turn.clone() })),
+        ("turn_of_timer", Op::Turn(Turn { consumed: vec![fired("a@b")], ..turn.clone() })),
+        ("turn_buries_timer", Op::Turn(Turn { buried: vec![(fired("a@b"), "it broke".into())], ..turn })),
     ]
 }
 
@@ -145,7 +164,7 @@ pub(crate) fn outcomes() -> Vec<(&'static str, Outcome)> {
 
 /// Entries: none, one, and all ops that the first format has.
 pub(crate) fn entries() -> Vec<(&'static str, LogTime, Vec<Op>)> {
-    let all = ops().into_iter().map(|(_, op)| op).filter(|op| !matches!(op, Op::Remove(_))).collect();
+    let all = ops_of_1().into_iter().map(|(_, op)| op).collect();
     vec![
         ("empty", LogTime::ZERO, Vec::new()),
         ("one", time(), vec![Op::Retry(Retry { task: TaskId(ID) })]),
@@ -203,6 +222,7 @@ fn bare_turn(turn: TurnId) -> Turn {
         finishes: Vec::new(),
         sends: Vec::new(),
         enqueues: Vec::new(),
+        timers: Vec::new(),
     }
 }
 
