@@ -135,7 +135,7 @@ pub enum Error {
     /// The mesh has given this run up: the node was not heard for too long. It may start again.
     #[error("the mesh gave this node up because it was not heard; it has to start again")]
     Expired,
-    /// Another process registered as this node while it ran.
+    /// Another process runs as this node, or registered as it while this one ran.
     #[error(
         "another process runs as this node, at {at}: was the data directory copied? A node has one directory and one \
          process; delete the copy"
@@ -264,7 +264,14 @@ impl Node {
             if is_known { Ok(holder) } else { Err(Error::NoLeader) }
         };
         let holder = tokio::select! {
-            holder = while_discarding(&mut told, registering) => holder?,
+            holder = while_discarding(&mut told, registering) => match holder {
+                Err(Error::NoLeader) if mesh::is_doubled_by_another(&refused) => {
+                    let name = &directory.identity().node;
+                    let at = view.get().named(name).map(view::place).unwrap_or_default();
+                    return Err(Error::of(Unwanted::Displaced { at }, directory.path()));
+                }
+                holder => holder?,
+            },
             reason = consensus.failed() => return Err(Error::ConsensusStopped(reason)),
             why = mesh::unwanted(&mut refused) => return Err(Error::of(why, directory.path())),
         };

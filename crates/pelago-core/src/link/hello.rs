@@ -111,6 +111,9 @@ pub enum Refusal {
         /// Where that run is reached, in words; empty if it is not known.
         at: String,
     },
+    /// The node has a link already, from a process that answers.
+    #[error("another process runs as the same node")]
+    Running,
     /// The node was removed from the mesh.
     #[error("the mesh has removed the node: its data directory belongs to no node any more")]
     Removed,

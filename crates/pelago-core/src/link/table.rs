@@ -83,9 +83,13 @@ impl Entry {
     /// Whether this connection takes the place of `old`, with the same node.
     fn prevails(&self, old: &Self, me: &Hello, other: &Hello) -> Result<(), Refusal> {
         if self.boot != old.boot {
-            // A node that has not registered yet is a new run: an old one has no reason to dial.
-            let is_older = self.incarnation != Incarnation(0) && self.incarnation < old.incarnation;
-            return if is_older { Err(Refusal::OldRun { at: String::new() }) } else { Ok(()) };
+            return match self.incarnation {
+                // It has not registered. Its node's run before is over, and its links have ended or fall silent soon; if not,
+                // there are two processes, on copies of one directory. The log of a copy must not stand for the other's.
+                Incarnation(0) => Err(Refusal::Running),
+                incarnation if incarnation < old.incarnation => Err(Refusal::OldRun { at: String::new() }),
+                _ => Ok(()),
+            };
         }
         // An end that dials again has given up its earlier connection.
         if self.dialled == old.dialled || self.dialled == (me.node_name < other.node_name) {

@@ -341,8 +341,12 @@ fn a_new_run_of_a_node_takes_the_place_of_the_old_one_and_never_the_other_way_ro
     assert_eq!(table.enter(&me, &terms(run(1, 10), true), LinkId(1)), Ok(None));
     assert_eq!(table.enter(&me, &terms(run(2, 20), false), LinkId(2)), Ok(Some(LinkId(1))));
     assert_eq!(table.enter(&me, &terms(run(1, 10), false), LinkId(3)), Err(Refusal::OldRun { at: String::new() }));
-    assert_eq!(table.enter(&me, &terms(run(3, 0), false), LinkId(4)), Ok(Some(LinkId(2))));
+    assert_eq!(table.enter(&me, &terms(run(3, 0), false), LinkId(4)), Err(Refusal::Running));
     table.leave(LinkId(2));
+    assert_eq!(table.enter(&me, &terms(run(3, 0), false), LinkId(4)), Ok(None));
+    assert_eq!(table.enter(&me, &terms(run(2, 20), false), LinkId(5)), Ok(Some(LinkId(4))), "which has not registered");
+    assert_eq!(table.enter(&me, &terms(run(3, 30), false), LinkId(4)), Ok(Some(LinkId(5))));
+    table.leave(LinkId(5));
     assert_eq!(table.find(&name("b"), Role::Main), Some(LinkId(4)), "one that was replaced is out already");
     table.leave(LinkId(4));
     assert_eq!(table.find(&name("b"), Role::Main), None);

@@ -180,6 +180,11 @@ pub(crate) async fn unwanted(refused: &mut watch::Receiver<Option<Ended>>) -> Un
     }
 }
 
+/// Whether the last that another node had to say was that another process runs as this node, or it was that process.
+pub(crate) fn is_doubled_by_another(refused: &watch::Receiver<Option<Ended>>) -> bool {
+    matches!(&*refused.borrow(), Some(Ended::RefusedThere(Refusal::Running | Refusal::NameTaken { .. })))
+}
+
 /// Whether it would be refused again: another mesh, a name that is taken, a node or run that is no more, or no node at all.
 fn is_for_good(ended: &Ended) -> bool {
     match ended {
@@ -189,6 +194,7 @@ fn is_for_good(ended: &Ended) -> bool {
                 | Refusal::NameTaken { .. }
                 | Refusal::UnknownVersion { .. }
                 | Refusal::Removed
+                | Refusal::Running
                 | Refusal::OldRun { .. }
                 | Refusal::NotTheProtocol
         ),

@@ -81,6 +81,7 @@ pub(super) fn put_refusal(buffer: &mut BytesMut, refusal: &Refusal) {
         }
         Refusal::OldRun { at } => Reason::OldRun(proto::LaterRun { at: at.clone() }),
         Refusal::Removed => Reason::Removed(nothing),
+        Refusal::Running => Reason::Running(nothing),
         Refusal::Stopping => Reason::Stopping(nothing),
         Refusal::TooLittleCredit => Reason::TooLittleCredit(nothing),
         Refusal::NotTheProtocol => Reason::NotTheProtocol(nothing),
@@ -101,6 +102,7 @@ pub(super) fn refusal(payload: &[u8]) -> Result<Refusal, Malformed> {
         }
         Reason::OldRun(proto::LaterRun { at }) => Refusal::OldRun { at },
         Reason::Removed(_) => Refusal::Removed,
+        Reason::Running(_) => Refusal::Running,
         Reason::Stopping(_) => Refusal::Stopping,
         Reason::TooLittleCredit(_) => Refusal::TooLittleCredit,
         Reason::NotTheProtocol(_) => Refusal::NotTheProtocol,

@@ -52,6 +52,7 @@ fn refusals() -> Vec<(&'static str, Refusal)> {
         ("old_run", Refusal::OldRun { at: String::new() }),
         ("old_run_at", Refusal::OldRun { at: "127.0.0.1:50052".into() }),
         ("removed", Refusal::Removed),
+        ("running", Refusal::Running),
         ("stopping", Refusal::Stopping),
         ("too_little_credit", Refusal::TooLittleCredit),
         ("not_the_protocol", Refusal::NotTheProtocol),
