@@ -144,6 +144,7 @@ impl Loop {
         loop {
             self.until(pin!(consensus.until_leading(!self.leads))).await;
             self.turn().await;
+            self.carry_out();
         }
     }
 
