@@ -204,6 +204,9 @@ impl Node {
         let runtime = raft::Runtime::new()?;
         let (receiver, voice) = (Receiver::default(), runtime.receiver());
         let links = links(&config, &name, boot, &runtime, (receiver.clone(), voice.clone()));
+        if let Some(directory) = &opened {
+            introduce(&links, directory.identity());
+        }
         let listener = Listener::bind(&links, config.mesh_listen).await?;
         let mesh_address = listener.address();
         let (mut view_writer, view) = view::new();
@@ -217,11 +220,7 @@ impl Node {
             Some(directory) => directory,
             None => make_directory(&config, &links, &refused, name.clone()).await?,
         };
-        let mesh = directory.identity().mesh;
-        links.introduce(|me| {
-            me.mesh = Some(mesh);
-            me.node = directory.identity().node_id.unwrap_or(NodeId(0));
-        });
+        introduce(&links, directory.identity());
         let proposed = clock::now();
         let registration = registration(&config, directory.identity(), boot, mesh_address, &kinds);
         let raft_id = match directory.identity().raft_id {
@@ -382,7 +381,7 @@ impl Node {
             view: view.clone(),
         };
         let handle = Handle::new(crate::handle::Parts {
-            mesh,
+            mesh: directory.identity().mesh,
             mesh_name: config.mesh_name,
             name,
             holder,
@@ -549,6 +548,15 @@ async fn make_directory(
 }
 
 /// The host's name and four letters, as far as a name may hold them.
+/// From here on others know whose links these are, and refuse them if that node is no more. Before the first dial, or it
+/// would be a stranger's.
+fn introduce(links: &Links, identity: &Identity) {
+    links.introduce(|me| {
+        me.mesh = Some(identity.mesh);
+        me.node = identity.node_id.unwrap_or(NodeId(0));
+    });
+}
+
 fn made_up_name() -> Name {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let allowed = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
