@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pelago_core::{
-    agent::Failure,
     id::{Address, FencingToken, Name, TaskId},
     record::{BodyHash, IdempotencyKey, NewTask, Op, PAYLOAD_BYTES_MAX, Placement, Progress, RetryPolicy},
 };
@@ -156,44 +155,6 @@ impl Services for NodeServices {
             self.committer.propose(op).await?.not_refused()?;
             Ok(())
         })
-    }
-}
-
-impl From<Failure> for Error {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Failed(reason) => Self::AgentFailed { reason, hopeless: false },
-            Failure::Hopeless(reason) => Self::AgentFailed { reason, hopeless: true },
-            Failure::Busy => Self::Busy(failure.to_string()),
-            Failure::TimedOut { limit_ms } => {
-                Self::AgentFailed { reason: format!("its turn took longer than {limit_ms} ms"), hopeless: false }
-            }
-            Failure::Refused(refusal) => refusal.into(),
-            Failure::Elsewhere(_) => Self::Busy(failure.to_string()),
-            Failure::Stopped => Self::Stopping,
-            Failure::Lapsed | Failure::Unknown => Self::NoQuorum,
-        }
-    }
-}
-
-impl From<pelago_core::record::Refusal> for Error {
-    fn from(refusal: pelago_core::record::Refusal) -> Self {
-        use pelago_core::record::Refusal;
-        match refusal {
-            Refusal::Conflict { key } => Self::Conflict { key },
-            Refusal::NoTask(task) => Self::UnknownTask(task),
-            Refusal::Full(_) => Self::Busy(refusal.to_string()),
-            Refusal::TooLarge { .. } => Self::TooLarge(refusal.to_string()),
-            Refusal::Fenced { .. }
-            | Refusal::HolderGone(_)
-            | Refusal::StaleToken { .. }
-            | Refusal::MessageGone { .. }
-            | Refusal::WrongState { .. }
-            | Refusal::TooEarly
-            | Refusal::NameTaken(_)
-            | Refusal::NodeUp(_)
-            | Refusal::NotAlone => Self::WrongState(refusal.to_string()),
-        }
     }
 }
 

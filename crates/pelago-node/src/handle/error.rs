@@ -1,0 +1,159 @@
+//! Why a request to a node came to nothing, and what of the inside that is.
+
+use pelago_core::{
+    agent::Failure,
+    id::{AgentId, Invalid, Name, TaskId},
+    record::Refusal,
+};
+use pelago_store::ProposeError;
+use pelago_wire::client::Why;
+
+/// Why a request came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The address is malformed. Nothing was done.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// No node hosts an agent of this name. Nothing was done.
+    #[error("agent {name} not found")]
+    UnknownAgent {
+        /// The name.
+        name: Name,
+        /// Names that are close to it.
+        nearest: Vec<Name>,
+    },
+    /// The address lacks a key, or has one too many. Nothing was done.
+    #[error("{0}")]
+    WrongKey(String),
+    /// No node of this name takes part. Nothing was done.
+    #[error("node {0} not found")]
+    UnknownNode(Name),
+    /// The node takes part. Nothing was done.
+    #[error("node {0} is up")]
+    NodeUp(Name),
+    /// There is no such task; it may have been forgotten.
+    #[error("task {0} not found")]
+    UnknownTask(TaskId),
+    /// There is no such agent: it never had a turn.
+    #[error("agent {0} has no state yet")]
+    NoState(AgentId),
+    /// The key was used with another body. Nothing was done.
+    #[error("idempotency key {key:?} was used for another request")]
+    Conflict {
+        /// The key.
+        key: String,
+    },
+    /// The request does not fit the state of its object. Nothing was done.
+    #[error("{0}")]
+    WrongState(String),
+    /// A part is too large. Nothing was done.
+    #[error("{0}")]
+    TooLarge(String),
+    /// A list's cursor is not one that was given out.
+    #[error("the cursor is not valid")]
+    BadCursor,
+    /// A queue or mailbox is full. Nothing was done; try again later.
+    #[error("{0}")]
+    Busy(String),
+    /// The agent answered with an error. Its turn had no effect.
+    #[error("the agent failed: {reason}")]
+    AgentFailed {
+        /// What it said.
+        reason: String,
+        /// Whether the same request can ever succeed.
+        hopeless: bool,
+    },
+    /// No reply in time. The request may still take effect.
+    #[error("no reply within {waited_ms} ms")]
+    Timeout {
+        /// How long was waited.
+        waited_ms: u64,
+    },
+    /// No majority answers: the write may or may not take effect.
+    #[error("the control log does not answer")]
+    NoQuorum,
+    /// The leader's disk is full. Nothing was done.
+    #[error("no space is left on the disk of the leader")]
+    DiskFull,
+    /// The node is stopping. Ask another.
+    #[error("the node is stopping")]
+    Stopping,
+    /// The store cannot be read.
+    #[error("the store cannot be read: {0}")]
+    Store(String),
+}
+
+impl Error {
+    /// What kind of reason it is, as those who are told over a link know it.
+    #[must_use]
+    pub fn why(&self) -> Why {
+        match self {
+            Self::Invalid(_) => Why::Invalid,
+            Self::UnknownAgent { .. } => Why::UnknownAgent,
+            Self::WrongKey(_) => Why::WrongKey,
+            Self::UnknownNode(_) => Why::UnknownNode,
+            Self::UnknownTask(_) => Why::UnknownTask,
+            Self::NoState(_) => Why::NoState,
+            Self::Conflict { .. } => Why::Conflict,
+            Self::WrongState(_) | Self::NodeUp(_) => Why::WrongState,
+            Self::TooLarge(_) => Why::TooLarge,
+            Self::BadCursor => Why::BadCursor,
+            Self::Busy(_) => Why::Busy,
+            Self::AgentFailed { hopeless: false, .. } => Why::AgentFailed,
+            Self::AgentFailed { hopeless: true, .. } => Why::AgentRefused,
+            Self::Timeout { .. } => Why::Timeout,
+            Self::NoQuorum => Why::NoQuorum,
+            Self::DiskFull => Why::DiskFull,
+            Self::Stopping => Why::Stopping,
+            Self::Store(_) => Why::Store,
+        }
+    }
+}
+
+impl From<ProposeError> for Error {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::NotLeader | ProposeError::Unknown => Self::NoQuorum,
+            ProposeError::DiskFull => Self::DiskFull,
+            ProposeError::Malformed { .. } => Self::WrongState(error.to_string()),
+            ProposeError::Stopped => Self::Stopping,
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Failed(reason) => Self::AgentFailed { reason, hopeless: false },
+            Failure::Hopeless(reason) => Self::AgentFailed { reason, hopeless: true },
+            Failure::Busy => Self::Busy(failure.to_string()),
+            Failure::TimedOut { limit_ms } => {
+                Self::AgentFailed { reason: format!("its turn took longer than {limit_ms} ms"), hopeless: false }
+            }
+            Failure::Refused(refusal) => refusal.into(),
+            Failure::Elsewhere(_) => Self::Busy(failure.to_string()),
+            Failure::Stopped => Self::Stopping,
+            Failure::Lapsed | Failure::Unknown => Self::NoQuorum,
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Conflict { key } => Self::Conflict { key },
+            Refusal::NoTask(task) => Self::UnknownTask(task),
+            Refusal::Full(_) => Self::Busy(refusal.to_string()),
+            Refusal::TooLarge { .. } => Self::TooLarge(refusal.to_string()),
+            Refusal::Fenced { .. }
+            | Refusal::HolderGone(_)
+            | Refusal::StaleToken { .. }
+            | Refusal::MessageGone { .. }
+            | Refusal::WrongState { .. }
+            | Refusal::TooEarly
+            | Refusal::NameTaken(_)
+            | Refusal::NodeUp(_)
+            | Refusal::NotAlone => Self::WrongState(refusal.to_string()),
+        }
+    }
+}

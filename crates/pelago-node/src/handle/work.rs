@@ -1,0 +1,218 @@
+//! What a node does on request: questions, messages, tasks.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pelago_core::{
+    id::{Name, TaskId},
+    record::{self, BodyHash, IdempotencyKey, MessageBody, Op, Outcome, Placement, TaskEvent, TaskState},
+};
+use pelago_store::sqlite;
+use tokio::time::Instant;
+
+use super::{AskOptions, Enqueued, Error, Handle, TaskDetail, lists::page_rows};
+use crate::{host::TaskRequest, ids, services, waiters::End};
+
+impl Handle {
+    /// Asks an agent and waits for its reply.
+    ///
+    /// # Errors
+    /// [`Error`] says what became of the question.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives the reply up; the turn may still happen.
+    pub async fn ask(&self, to: &str, payload: Bytes, options: AskOptions) -> Result<Bytes, Error> {
+        self.takes_work()?;
+        let services = &self.parts().services;
+        let (address, placement) = services.find(&Name::default_namespace(), to)?;
+        let Some(key) = options.idempotency_key else {
+            return services.question(address, placement, payload, options.wait, None).await;
+        };
+        if placement != Placement::Keyed {
+            let name = &address.agent.name;
+            return Err(Error::WrongKey(format!(
+                "agent {name} keeps no replies: an idempotency key needs a keyed agent"
+            )));
+        }
+        let key = IdempotencyKey { namespace: address.agent.namespace.clone(), key };
+        let request = BodyHash::of(&address.agent, &payload);
+        let lookup = key.clone();
+        let (now, known) = (self.log_time(), self.read(move |view| view.reply(&lookup)).await?);
+        match known.filter(|reply| reply.expires > now) {
+            Some(reply) if reply.request == request => Ok(reply.reply),
+            Some(_) => Err(Error::Conflict { key: key.key }),
+            None => services.question(address, placement, payload, options.wait, Some(key)).await,
+        }
+    }
+
+    /// Sends a durable message to a keyed agent. Says whether an earlier one had the same key, and so was this one.
+    ///
+    /// # Errors
+    /// [`Error`] says what became of the message.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the message in doubt.
+    pub async fn send(&self, to: &str, payload: Bytes, idempotency_key: Option<String>) -> Result<bool, Error> {
+        self.takes_work()?;
+        let (address, placement) = self.parts().services.find(&Name::default_namespace(), to)?;
+        if placement != Placement::Keyed {
+            let name = &address.agent.name;
+            return Err(Error::WrongKey(format!("agent {name} has no inbox: ask it, or give it a task")));
+        }
+        services::fits("the message", &payload)?;
+        let namespace = address.agent.namespace.clone();
+        let request = BodyHash::of(&address.agent, &payload);
+        let idempotency = idempotency_key.map(|key| (IdempotencyKey { namespace, key }, request));
+        let body = MessageBody { to: address.agent, payload };
+        let op = Op::Send(record::Send { id: ids::random(), idempotency, body });
+        let outcome = self.propose(op).await?.not_refused()?;
+        Ok(matches!(outcome, Outcome::Duplicate { .. }))
+    }
+
+    /// Enqueues a task.
+    ///
+    /// # Errors
+    /// [`Error`] says what became of it.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the task in doubt; with an idempotency key it can be enqueued again.
+    pub async fn enqueue(&self, to: &str, input: Bytes, request: TaskRequest) -> Result<Enqueued, Error> {
+        self.takes_work()?;
+        let services = &self.parts().services;
+        let (address, _) = services.find(&Name::default_namespace(), to)?;
+        let task = services.task(address, input, request)?;
+        let id = task.id;
+        let outcome = self.parts().scheduler.enqueue(task).await?.not_refused()?;
+        let earlier = if let Outcome::Existing { task } = outcome { Some(task) } else { None };
+        Ok(Enqueued { task: earlier.unwrap_or(id), existing: earlier.is_some() })
+    }
+
+    /// Enqueues a task and waits at most `wait` for its end. What the commits of both say is enough: no row is read.
+    ///
+    /// # Errors
+    /// [`Error`] says what became of it; [`Error::Timeout`] when it goes on, or may do so.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the task in doubt; with an idempotency key it can be run again.
+    pub(crate) async fn run(&self, to: &str, input: Bytes, request: TaskRequest, wait: Duration) -> Result<End, Error> {
+        self.takes_work()?;
+        let deadline = Instant::now() + wait;
+        let waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        let services = &self.parts().services;
+        let (address, _) = services.find(&Name::default_namespace(), to)?;
+        let task = services.task(address, input, request)?;
+        let id = task.id;
+        let end = self.parts().waiters.ended.next(id);
+        let enqueued = tokio::time::timeout_at(deadline, self.parts().scheduler.enqueue(task)).await;
+        let outcome = enqueued.map_err(|_| Error::Timeout { waited_ms })??.not_refused()?;
+        let earlier = if let Outcome::Existing { task } = outcome { Some(task) } else { None };
+        if earlier.is_none() {
+            match end.before(deadline).await {
+                Some(Some(end)) => return Ok(end),
+                // The rows tell.
+                Some(None) => {}
+                None => return Err(Error::Timeout { waited_ms }),
+            }
+        }
+        self.end(earlier.unwrap_or(id), deadline.saturating_duration_since(Instant::now())).await
+    }
+
+    /// Calls a task off.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTask`], [`Error::WrongState`] when it has ended, or why the log does not answer.
+    pub async fn cancel(&self, id: TaskId, reason: String) -> Result<(), Error> {
+        self.commit(Op::Cancel(record::Cancel { task: id, reason })).await
+    }
+
+    /// Starts a dead or cancelled task afresh.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTask`], [`Error::WrongState`] when it is neither, or why the log does not answer.
+    pub async fn retry(&self, id: TaskId) -> Result<(), Error> {
+        self.takes_work()?;
+        self.commit(Op::Retry(record::Retry { task: id })).await
+    }
+
+    /// Waits at most `wait` for the end of a task.
+    ///
+    /// # Errors
+    /// [`Error::Timeout`] when it goes on, [`Error::UnknownTask`], [`Error::Store`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub(crate) async fn end(&self, id: TaskId, wait: Duration) -> Result<End, Error> {
+        let deadline = Instant::now() + wait;
+        let end = self.parts().waiters.ended.next(id);
+        // Rows that are behind are enough to know that a task is done, or that its end will be told: what a majority
+        // has to say matters only for one that this node knows not, or that may have been retried.
+        let here = self.stale().read(move |view| view.task(id)).await?;
+        match here.as_ref().map(|whole| (whole.task.state, End::of(&whole.task, whole.result.as_ref()))) {
+            Some((TaskState::Done, Some(end))) => return Ok(end),
+            Some((TaskState::Queued | TaskState::Running, _)) => {
+                if let Some(Some(end)) = end.before(deadline).await {
+                    return Ok(end);
+                }
+            }
+            Some((TaskState::Done | TaskState::Dead | TaskState::Cancelled, _)) | None => {}
+        }
+        let TaskDetail { task, result, .. } =
+            self.task(id, Some(deadline.saturating_duration_since(Instant::now()))).await?;
+        let waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        End::of(&task, result.as_ref()).ok_or(Error::Timeout { waited_ms })
+    }
+
+    /// A task as it stands. With `wait`, waits at most so long for it to end.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTask`], [`Error::Store`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn task(&self, id: TaskId, wait: Option<Duration>) -> Result<TaskDetail, Error> {
+        let deadline = wait.map(|wait| Instant::now() + wait);
+        loop {
+            let end = self.parts().waiters.ended.next(id);
+            let whole = self.read(move |view| view.task(id)).await?.ok_or(Error::UnknownTask(id))?;
+            let over = match deadline {
+                Some(deadline) if !whole.task.state.is_ended() => end.before(deadline).await.is_none(),
+                Some(_) | None => true,
+            };
+            if over {
+                let sqlite::TaskWhole { task, input, result } = whole;
+                let node = task.holder.and_then(|holder| self.parts().view.get().name_of(holder.node));
+                return Ok(TaskDetail { task, node, input, result });
+            }
+        }
+    }
+
+    /// Events of a task after number `after`. With `wait`, waits at most so long for one.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTask`], [`Error::Store`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn events(
+        &self,
+        id: TaskId,
+        after: u64,
+        limit: usize,
+        wait: Option<Duration>,
+    ) -> Result<Vec<TaskEvent>, Error> {
+        let deadline = wait.map(|wait| Instant::now() + wait);
+        let rows = page_rows(limit);
+        loop {
+            let event = self.parts().waiters.told.next(id);
+            let (task, events) = self.read(move |view| Ok((view.task(id)?, view.events(id, after, rows)?))).await?;
+            let ended = task.ok_or(Error::UnknownTask(id))?.task.state.is_ended();
+            let over = match deadline {
+                Some(deadline) if events.is_empty() && !ended => event.before(deadline).await.is_none(),
+                Some(_) | None => true,
+            };
+            if over {
+                return Ok(events);
+            }
+        }
+    }
+}
