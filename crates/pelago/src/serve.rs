@@ -118,6 +118,9 @@ pub enum Error {
     /// It could not go on. What was acknowledged is kept.
     #[error("stopped: {}", chain(.0))]
     Node(pelago_node::Error),
+    /// It takes no more connections over HTTP. What was acknowledged is kept.
+    #[error("stopped: it takes no more connections over HTTP{}", .0.as_ref().map(|error| format!(": {error}")).unwrap_or_default())]
+    Deaf(Option<io::Error>),
     /// The system refused something that any process needs.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -144,7 +147,7 @@ impl Error {
     #[must_use]
     pub fn has_data(&self) -> bool {
         match self {
-            Self::Node(_) => true,
+            Self::Node(_) | Self::Deaf(_) => true,
             Self::Start { had_data, .. } => *had_data,
             Self::Config(_) | Self::Listen { .. } | Self::System(_) | Self::NoKind { .. } => false,
         }
@@ -218,7 +221,7 @@ async fn live(args: &ServeArgs, config: Config, kinds: Vec<Kind>) -> Result<Exit
 /// One life of the node: serve, and stop in three steps.
 async fn live_once(signals: &mut Signals, mut node: Node, listener: Option<&StdListener>) -> Result<End, Error> {
     let stop_answering = CancellationToken::new();
-    let api = match listener {
+    let mut api = match listener {
         Some(listener) => {
             let listener = TcpListener::from_std(listener.try_clone()?)?;
             let limits = pelago_api::http::Limits::default();
@@ -229,6 +232,8 @@ async fn live_once(signals: &mut Signals, mut node: Node, listener: Option<&StdL
     let failed = tokio::select! {
         () = signals.next() => None,
         error = node.failed() => Some(error),
+        // A node that nobody can ask is of no use, and would look as if it ran.
+        ended = &mut api => return Err(Error::Deaf(ended.map_err(io::Error::other).and_then(|ended| ended).err())),
     };
     let end = match failed {
         None => End::Told(ExitCode::SUCCESS),
