@@ -423,6 +423,7 @@ impl Home {
 
     fn serve(&self) -> Command {
         let mut command = pelago(["serve", "--found", "--name", "n1", "--port", "0", "--print-addr", "json"]);
+        command.args(["--mesh-addr", "127.0.0.1:0"]);
         command.current_dir(self.path());
         command
     }
