@@ -74,7 +74,7 @@ impl Keeper {
                 while here.len() < INBOXES_MAX {
                     let page = view.agents_with_inbox(after.as_ref(), INBOXES_READ)?;
                     for (agent, _) in page.rows {
-                        let row = view.agent(&agent)?.map(|whole| whole.agent);
+                        let row = view.agent_row(&agent)?;
                         if homes.place(&agent, row.as_ref()) == Some(homes.me()) {
                             here.push(agent);
                         }

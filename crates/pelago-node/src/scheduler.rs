@@ -297,9 +297,9 @@ impl Loop {
     fn holder_of(&self, agent: AgentId) -> impl Future<Output = Option<Holder>> + Send + use<> {
         let reader = Arc::clone(&self.reader);
         async move {
-            let read = tokio::task::spawn_blocking(move || reader.view(|view| view.agent(&agent))).await;
+            let read = tokio::task::spawn_blocking(move || reader.view(|view| view.agent_row(&agent))).await;
             // Unread, it is placed as if nobody held it, and comes back if somebody does.
-            let row = read.ok()?.ok()??.agent;
+            let row = read.ok()?.ok()??;
             (row.phase == Phase::Active).then_some(row.holder)
         }
     }

@@ -125,7 +125,7 @@ fn look(view: &sqlite::View<'_>, homes: &Homes, from: LogTime, now: LogTime) -> 
             found.next = if due > from { due } else { now.plus_millis(CROWD_PAUSE_MS) };
             return Ok(false);
         }
-        let row = view.agent(&agent)?.map(|whole| whole.agent);
+        let row = view.agent_row(&agent)?;
         if found.here.last() != Some(&agent) && homes.place(&agent, row.as_ref()) == Some(homes.me()) {
             found.here.push(agent);
         }

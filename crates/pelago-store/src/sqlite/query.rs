@@ -104,6 +104,16 @@ impl View<'_> {
         })
     }
 
+    /// An agent without its state: who holds it, say.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn agent_row(&self, id: &AgentId) -> Result<Option<Agent>, Error> {
+        const SQL: &str =
+            concat!("SELECT ", agent_columns!(), " FROM agents WHERE namespace = ?1 AND name = ?2 AND key = ?3");
+        self.first(SQL, params![id.namespace.as_str(), id.name.as_str(), id.key_str()], row::agent)
+    }
+
     /// Agents in the order of their names and keys.
     ///
     /// # Errors
