@@ -301,6 +301,7 @@ impl Node {
             links: links.clone(),
             reader: Arc::clone(&reader),
             agents: Arc::downgrade(&agents),
+            places: mesh::Places::default(),
         };
         let node_services = Arc::new(NodeServices {
             view: view.clone(),

@@ -46,6 +46,11 @@ impl Homes {
         held_by.filter(|holder| self.view.get().is_live(*holder)).or_else(|| self.home(agent))
     }
 
+    /// Whether that run may act, as far as this node has heard.
+    pub(crate) fn is_live(&self, holder: Holder) -> bool {
+        self.view.get().is_live(holder)
+    }
+
     /// Whether this is the only node that hosts agents of this name.
     pub(crate) fn is_only_host(&self, name: &Name) -> bool {
         self.view.get().hosts(name).all(|holder| holder == self.me)

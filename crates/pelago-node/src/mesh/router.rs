@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::{
     answer::{self, Question},
     homes::Homes,
+    places::Places,
 };
 use crate::agents::Agents;
 
@@ -32,6 +33,7 @@ pub(crate) struct Router {
     pub(crate) links: Links,
     pub(crate) reader: Arc<Reader>,
     pub(crate) agents: Weak<Agents>,
+    pub(crate) places: Places,
 }
 
 /// Why a question was not answered by the node it went to.
@@ -57,7 +59,7 @@ impl Router {
         deadline: Instant,
     ) -> Result<Bytes, Failure> {
         let question = Question { agent: to.agent.clone(), payload, remember };
-        let mut hint = None;
+        let (mut hint, mut hinted) = (None, false);
         loop {
             let place = match (hint.take(), &to.node) {
                 (Some(holder), _) => Some(holder),
@@ -68,7 +70,12 @@ impl Router {
                 Ok(reply) => return Ok(reply),
                 Err(Missed::Failed(failure)) => return Err(failure),
                 // A hint may be as wrong as what it replaces: the pause comes with the second one.
-                Err(Missed::Elsewhere(Some(holder))) if place != Some(holder) => hint = Some(holder),
+                Err(Missed::Elsewhere(Some(holder))) if place != Some(holder) => {
+                    hint = Some(holder);
+                    if !std::mem::replace(&mut hinted, true) {
+                        continue;
+                    }
+                }
                 Err(Missed::Elsewhere(_)) => {}
             }
             if Instant::now() >= deadline {
@@ -83,12 +90,14 @@ impl Router {
         match placement {
             Placement::Pool | Placement::Resident => self.homes.any_host(agent),
             Placement::Keyed if self.is_here(agent) => Some(self.homes.me()),
-            Placement::Keyed => {
-                let (reader, id) = (Arc::clone(&self.reader), agent.clone());
-                let read = tokio::task::spawn_blocking(move || reader.view(|view| view.agent(&id))).await;
-                let row = read.ok()?.ok()?.map(|whole| whole.agent);
-                self.homes.place(agent, row.as_ref())
-            }
+            Placement::Keyed => match self.places.get(agent).filter(|holder| self.homes.is_live(*holder)) {
+                Some(holder) => Some(holder),
+                None => {
+                    let (reader, id) = (Arc::clone(&self.reader), agent.clone());
+                    let read = tokio::task::spawn_blocking(move || reader.view(|view| view.agent_row(&id))).await;
+                    self.homes.place(agent, read.ok()?.ok()?.as_ref())
+                }
+            },
         }
     }
 
@@ -105,8 +114,15 @@ impl Router {
             let agents = self.agents.upgrade().ok_or(Missed::Failed(Failure::Stopped))?;
             agents.run(&agent, Work::Ask { remember }, payload).await
         } else {
-            let node = self.homes.node(holder).ok_or(Missed::Elsewhere(None))?;
-            self.ask_over_link(&node, question, deadline).await?
+            let asked = match self.homes.node(holder) {
+                Some(node) => self.ask_over_link(&node, question, deadline).await,
+                None => Err(Missed::Elsewhere(None)),
+            };
+            match &asked {
+                Ok(Ok(_)) => self.places.found(&question.agent, holder),
+                Ok(Err(_)) | Err(_) => self.places.missed(&question.agent),
+            }
+            asked?
         };
         asked.map_err(|failure| match failure {
             Failure::Elsewhere(holder) => Missed::Elsewhere(Some(holder)),
