@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use pelago_core::record::{Op, Outcome, Sweep};
 use pelago_store::sqlite::Reader;
 
-use crate::{agents::Agents, handle::Handle, mesh::Homes, view};
+use crate::{agents::Agents, disk, handle::Handle, mesh::Homes, view};
 
 /// How often inboxes that nobody was told of are looked for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -52,8 +52,8 @@ impl Keeper {
     /// Refuses new work before the log runs out of space, while there is still room to end what runs. A leader hands
     /// over: its disk is the one that nobody's writes can do without.
     async fn check_disk(&mut self) {
-        let full = match rustix::fs::statvfs(&self.directory) {
-            Ok(disk) => disk.f_bavail.saturating_mul(disk.f_frsize) < self.disk_free_bytes_min,
+        let full = match disk::free_bytes(&self.directory) {
+            Ok(free) => free < self.disk_free_bytes_min,
             Err(error) => return tracing::warn!(%error, "the free space of the data directory cannot be read"),
         };
         self.handle.set_disk_full(full);

@@ -10,6 +10,7 @@
 mod agents;
 pub mod clock;
 mod committer;
+pub mod disk;
 mod feed;
 pub mod handle;
 mod host;

@@ -27,6 +27,7 @@ use crate::{
     agents::{Agents, Context},
     clock,
     committer::{self, Committer},
+    disk,
     feed::{self, Feed},
     handle::Handle,
     host::Kind,
@@ -132,6 +133,14 @@ pub enum Error {
     /// Consensus stopped by itself, so nothing more can be made durable here.
     #[error("consensus has stopped on this node: {0}")]
     ConsensusStopped(String),
+    /// The same, because there is no space left. It may start again once there is.
+    #[error("no space is left on the disk of {}: {reason}", path.display())]
+    DiskFull {
+        /// The data directory.
+        path: PathBuf,
+        /// What consensus said.
+        reason: String,
+    },
     /// The mesh has given this run up: the node was not heard for too long. It may start again.
     #[error("the mesh gave this node up because it was not heard; it has to start again")]
     Expired,
@@ -150,10 +159,10 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether another run of the node may do better at once.
+    /// Whether another run of the node may do better: at once, or after [`disk::until_free`].
     #[must_use]
     pub fn is_only_this_run(&self) -> bool {
-        matches!(self, Self::Expired)
+        matches!(self, Self::Expired | Self::DiskFull { .. })
     }
 
     fn of(why: Unwanted, directory: &Path) -> Self {
@@ -453,7 +462,10 @@ impl Node {
     /// Dropping the future loses nothing.
     pub async fn failed(&mut self) -> Error {
         tokio::select! {
-            reason = self.consensus.failed() => Error::ConsensusStopped(reason),
+            reason = self.consensus.failed() => match disk::is_exhausted(self.directory.path()) {
+                true => Error::DiskFull { path: self.directory.path().to_owned(), reason },
+                false => Error::ConsensusStopped(reason),
+            },
             end = self.lease.over() => match end {
                 End::Expired => Error::Expired,
                 End::Displaced { by } => Error::of(Unwanted::Displaced { at: by }, self.directory.path()),

@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, Parser, ValueEnum};
 use pelago_core::{agent, id::Name, record::RetryPolicy, task};
-use pelago_node::{Kind, Node};
+use pelago_node::{Kind, Node, disk};
 use tokio::{
     net::TcpListener,
     runtime,
@@ -184,11 +184,12 @@ pub fn serve(args: &ServeArgs, kinds: Vec<Kind>) -> Result<ExitCode, Error> {
 enum End {
     /// It was told to stop, or to stop at once.
     Told(ExitCode),
-    /// The mesh had given it up.
-    Expired,
+    /// It ended, and may begin another.
+    Again(pelago_node::Error),
 }
 
-/// The life of the process: listen, and run the node. A node that the mesh gave up begins another life.
+/// The life of the process: listen, and run the node. A node that the mesh gave up begins another life, and one whose
+/// disk was full does once there is space.
 async fn live(args: &ServeArgs, config: Config, kinds: Vec<Kind>) -> Result<ExitCode, Error> {
     let mut signals = Signals::new()?;
     let listener = listen(&config).await?;
@@ -213,7 +214,14 @@ async fn live(args: &ServeArgs, config: Config, kinds: Vec<Kind>) -> Result<Exit
         }
         match live_once(&mut signals, node, listener.as_ref()).await? {
             End::Told(code) => return Ok(code),
-            End::Expired => tracing::warn!("starting again: the mesh had given this node up"),
+            End::Again(pelago_node::Error::DiskFull { path, reason }) => {
+                tracing::error!(%reason, path = %path.display(), "no space is left: this node takes no part until there is");
+                tokio::select! {
+                    () = disk::until_free(&path, node_config.disk_free_bytes_min) => {}
+                    () = signals.next() => return Ok(ExitCode::SUCCESS),
+                }
+            }
+            End::Again(why) => tracing::warn!(%why, "starting again"),
         }
     }
 }
@@ -237,7 +245,7 @@ async fn live_once(signals: &mut Signals, mut node: Node, listener: Option<&StdL
     };
     let end = match failed {
         None => End::Told(ExitCode::SUCCESS),
-        Some(error) if error.is_only_this_run() => End::Expired,
+        Some(error) if error.is_only_this_run() => End::Again(error),
         Some(error) => return Err(Error::Node(error)),
     };
     tracing::info!("stopping: running turns end first; a second signal stops at once");
