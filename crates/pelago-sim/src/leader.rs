@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, VecDeque};
 use pelago_core::{
     id::{Holder, TaskId},
     lease::{self, Beat, Confirmation, Grants},
-    record::{self, Assign, Expire, Op, Outcome, Task, TaskState, TimeOut, Write},
+    record::{self, Assign, Expire, Op, Outcome, Sweep, Task, TaskState, TimeOut, Write},
     task::{Config, Effect, Input, Scheduler, Waiting},
     time::{LogTime, Time},
 };
@@ -23,6 +23,10 @@ use crate::{
 const ITEMS_MAX: usize = 32;
 /// The most batches that wait for a majority. What comes meanwhile is the next batch.
 const IN_FLIGHT_MAX: usize = 2;
+/// The most rows of a kind that one sweep takes: few, so that some wait for the next.
+const SWEEP_ROWS_MAX: u32 = 8;
+/// The longest time that an ended task is kept, by the log.
+const KEPT_MS_MAX: u64 = 6_000;
 
 #[derive(Debug)]
 pub(crate) struct Leader {
@@ -223,6 +227,17 @@ impl Leader {
         let homes = rows.homes_of_timers_due(self.looked, time);
         self.out.extend(homes.into_iter().map(|holder| (node::place(holder.node, rows), Packet::Wake)));
         self.looked = time;
+    }
+
+    /// Now and then has old rows swept, far sooner than a real leader does.
+    pub(crate) fn sweep(&mut self, now: Time, rows: &MapRows, dice: &mut Dice) {
+        if dice.chance(900) {
+            return;
+        }
+        let time = rows.time.max(self.clock(now)).as_millis();
+        let mut before = || LogTime::from_millis(time.saturating_sub(dice.below(KEPT_MS_MAX)));
+        let (ended_before, keyed_ended_before) = (before(), before());
+        self.queue.push_back((None, Op::Sweep(Sweep { ended_before, keyed_ended_before, rows_max: SWEEP_ROWS_MAX })));
     }
 
     /// Takes note of what was applied.

@@ -75,8 +75,16 @@ impl Applied {
             (Op::Finish(finish), Outcome::Committed) if is_hopeless(&finish.verdict) => Some("attempt was hopeless"),
             (Op::Expire(_), _) if !self.writes.is_empty() => Some("run given up"),
             (Op::TimeOut(_), Outcome::Committed) => Some("attempt timed out"),
+            (Op::Sweep(_), Outcome::Swept { .. }) if self.has(|write| matches!(write, Write::ReplyGone(_))) => {
+                Some("replies swept")
+            }
+            (Op::Sweep(_), Outcome::Swept { .. }) if !self.writes.is_empty() => Some("tasks swept"),
             _ => None,
         }
+    }
+
+    fn has(&self, what: impl Fn(&Write) -> bool) -> bool {
+        self.writes.iter().any(what)
     }
 }
 

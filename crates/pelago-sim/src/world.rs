@@ -93,6 +93,7 @@ impl Run {
 pub fn run(seed: u64, workload: Workload, tracing: Tracing) -> Run {
     let mut world = World::new(seed, workload, tracing);
     let violation = world.run_or_panic().err();
+    world.sightings.add(&world.invariants.once.renewed);
     Run {
         seed,
         workload,

@@ -16,8 +16,10 @@ fn a_thousand_seeds_of_appends_violate_nothing() {
         "ask under a known key answered again",
         "claim lost to another",
         "claim of a lost node refused",
+        "forgotten key was answered anew",
         "message buried",
         "message handled before",
+        "replies swept",
         "turn of an older epoch refused",
         "turn recognised the second time",
     ] {
@@ -31,12 +33,14 @@ fn a_thousand_seeds_of_tasks_violate_nothing() {
     for kind in [
         "attempt timed out",
         "attempt was hopeless",
+        "forgotten key made a task anew",
         "late progress refused",
         "late result refused",
         "progress recognised the second time",
         "run given up",
         "task under a known key enqueued again",
         "tasks of a lost node freed",
+        "tasks swept",
         "turn of an older epoch refused",
     ] {
         assert!(seen.0.contains_key(kind), "no seed met: {kind}");
@@ -81,6 +85,7 @@ fn every_kind_of_fault_happens() {
         "packet into a partition",
         "packet very late",
         "power cut",
+        "power cut for days",
         "slow disk",
         "storm",
         "wall clock turned",

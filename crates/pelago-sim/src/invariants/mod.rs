@@ -36,7 +36,7 @@ pub(crate) struct Invariants {
     one_owner: one_owner::OneOwner,
     versions: versions::Versions,
     fencing: fencing::Fencing,
-    once: once::Once,
+    pub(crate) once: once::Once,
     attempts: attempts::Attempts,
     events: events::Events,
     timers: timers::Timers,
@@ -51,11 +51,12 @@ impl Invariants {
         self.versions.check(change, before)?;
         self.fencing.check(change, before)?;
         conservation::check(change, before)?;
-        self.once.check(change)?;
+        self.once.check(change, before)?;
         self.attempts.check(change, before)?;
         self.events.check(change, before)?;
         self.timers.check(change)?;
-        self.oracle.check(change)
+        self.acknowledged.check(change);
+        self.oracle.check(change, before)
     }
 
     /// Looks at what is durable at the end, when everything has healed and nothing is under way.

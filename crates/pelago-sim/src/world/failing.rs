@@ -10,6 +10,9 @@ use crate::{
     network::{Place, Weather},
 };
 
+/// Milliseconds of a day.
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
 impl World {
     pub(super) fn fault(&mut self, fault: Fault) {
         if self.healed {
@@ -29,7 +32,10 @@ impl World {
                 self.nodes[node].flush_fails = Some(down);
                 return;
             }
-            Fault::PowerCut { down } => {
+            Fault::PowerCut { down, days } => {
+                for seat in &mut self.nodes {
+                    seat.clock.wall_ahead_ms += days * DAY_MS;
+                }
                 let all = 0..self.nodes.len();
                 // They do not come back in the same order each time.
                 all.fold(false, |cut, node| {

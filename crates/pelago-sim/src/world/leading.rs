@@ -193,6 +193,9 @@ impl World {
         let now = self.clock(node);
         if let Some(leader) = &mut self.nodes[node].leader {
             leader.tick(now, &self.ledger.rows, &mut self.dice);
+            if self.plan.sweeps {
+                leader.sweep(now, &self.ledger.rows, &mut self.dice);
+            }
             self.speak(node);
         }
         self.after_of_voter(node, super::TICK, OfVoter::Tick { term });
