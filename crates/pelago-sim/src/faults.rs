@@ -18,6 +18,8 @@ pub(crate) enum Fault {
     CrashLeader { down: Duration },
     /// The leader dies when it has written the next batch, or when it has applied it and told nobody.
     CrashAt { applied: bool, down: Duration },
+    /// A node is told to stop: it takes no more work, puts its agents away and leaves. Later it comes back.
+    Stop { node: usize, down: Duration },
     /// All nodes die at once. By their wall clocks so many days pass until they are back.
     PowerCut { down: Duration, days: i64 },
     /// A node's process stands still, and then goes on as if nothing had been.
@@ -43,6 +45,7 @@ impl Fault {
             Self::CrashLeader { .. } => "leader crashed",
             Self::CrashAt { applied: false, .. } => "leader crashed after it had written a batch",
             Self::CrashAt { applied: true, .. } => "leader crashed before it had answered",
+            Self::Stop { .. } => "node stopped",
             Self::PowerCut { days: 0, .. } => "power cut",
             Self::PowerCut { .. } => "power cut for days",
             Self::Pause { .. } => "node paused",
@@ -121,7 +124,7 @@ impl Clock {
 }
 
 /// The kinds of faults; each seed takes each with one chance in two.
-const KINDS: u64 = 11;
+const KINDS: u64 = 12;
 
 impl Plan {
     pub(crate) fn of(seed: u64, dice: &mut Dice) -> Self {
@@ -174,6 +177,7 @@ fn fault(kind: u64, nodes: usize, dice: &mut Dice) -> Fault {
         8 => Fault::TurnClock { node, ahead_ms: dice.either(3_600_000) },
         // Long enough that whoever stands still is given up, and comes back.
         9 => Fault::Pause { node, still: Duration::from_millis(dice.between(2_000, 15_000)) },
+        10 => Fault::Stop { node, down },
         _ => partition(node, nodes, dice),
     }
 }

@@ -148,6 +148,11 @@ impl Leader {
         self.queue.push_back((key, op));
     }
 
+    /// A run has said that its node is to stop.
+    pub(crate) fn takes_no_tasks(&mut self, now: Time, holder: Holder, rows: &MapRows, dice: &mut Dice) {
+        self.tell(now, Input::NodeGone(holder), dice, rows);
+    }
+
     pub(crate) fn heartbeat(&mut self, now: Time, holder: Holder, beat: Beat, rows: &MapRows) {
         self.lease(now, lease::Input::Heartbeat { holder, beat }, rows);
     }

@@ -74,6 +74,7 @@ impl Applied {
             (Op::Progress(_), Outcome::Refused(Refusal::StaleToken { .. })) => Some("late progress refused"),
             (Op::Finish(finish), Outcome::Committed) if is_hopeless(&finish.verdict) => Some("attempt was hopeless"),
             (Op::Expire(_), _) if !self.writes.is_empty() => Some("run given up"),
+            (Op::Finish(finish), Outcome::Committed) if finish.verdict == Verdict::Returned => Some("task returned"),
             (Op::TimeOut(_), Outcome::Committed) => Some("attempt timed out"),
             (Op::Sweep(_), Outcome::Swept { .. }) if self.has(|write| matches!(write, Write::ReplyGone(_))) => {
                 Some("replies swept")

@@ -144,6 +144,8 @@ struct Seat {
     paused_until: Time,
     /// How long it goes down, if its next flush is to fail.
     flush_fails: Option<Duration>,
+    /// How long it stays away, if it was told to stop.
+    stops_for: Option<Duration>,
     slow_flush: Option<Duration>,
 }
 
@@ -157,6 +159,7 @@ impl Seat {
             clock,
             paused_until: Time::ZERO,
             flush_fails: None,
+            stops_for: None,
             slow_flush: None,
         }
     }
@@ -395,6 +398,7 @@ impl World {
         for out in out {
             match out {
                 Out::Send { to, packet } => self.send(Place::Node(node), to, packet),
+                Out::Exit => self.stopped(node),
                 Out::After { wait, due } => {
                     let wait = self.nodes[node].clock.wait(wait);
                     self.after(wait, Event::Due { node, boot, due });

@@ -50,7 +50,10 @@ impl World {
             self.gather_soon(node);
             return Ok(());
         }
-        if let Packet::Heartbeat { holder, beat } = packet {
+        if let Packet::Heartbeat { holder, beat, draining } = packet {
+            if draining {
+                leader.takes_no_tasks(now, holder, &self.ledger.rows, &mut self.dice);
+            }
             leader.heartbeat(now, holder, beat, &self.ledger.rows);
         } else {
             leader.reads.push(Read::Rows(from, Box::new(packet)));
