@@ -285,10 +285,14 @@ impl Process {
         if self.is_lapsed(cx.now) {
             self.stop_all(cx);
         }
+        self.beat(holder, cx);
+        cx.after(lease::Config::default().heartbeat, Due::Heartbeat(holder));
+    }
+
+    fn beat(&mut self, holder: Holder, cx: &mut Context<'_>) {
         let beat = self.lease.beat(cx.now);
         let draining = self.stopping.is_some();
         cx.send(Place::Leader, Packet::Heartbeat { holder, beat, draining });
-        cx.after(lease::Config::default().heartbeat, Due::Heartbeat(holder));
     }
 
     fn granted(&mut self, beat: Beat, nodes: Vec<(Holder, Place)>) {

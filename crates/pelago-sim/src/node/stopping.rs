@@ -34,6 +34,9 @@ impl Process {
     /// Begins to stop.
     pub(crate) fn stop(&mut self, cx: &mut Context<'_>) {
         self.stopping = Some(Stopping::Ending { until: cx.now + DRAIN_MAX });
+        if let Some(holder) = self.holder {
+            self.beat(holder, cx);
+        }
         self.go_on_stopping(cx);
     }
 
