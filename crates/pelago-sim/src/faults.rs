@@ -99,6 +99,8 @@ pub(crate) struct Plan {
     pub(crate) careless_look_ups: bool,
     /// Whether ended tasks and expired replies are swept while clients still ask for them.
     pub(crate) sweeps: bool,
+    /// Whether nodes that were given up are removed now and then, and come back as new ones.
+    pub(crate) removes: bool,
 }
 
 /// A node's own clocks.
@@ -152,6 +154,7 @@ impl Plan {
             fences_itself: dice.chance(500),
             careless_look_ups: dice.chance(300),
             sweeps: dice.chance(500),
+            removes: dice.chance(300),
         }
     }
 }

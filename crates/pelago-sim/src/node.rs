@@ -46,11 +46,10 @@ fn name(index: usize) -> Name {
     Name::new(&format!("node-{index}")).expect("the name is valid")
 }
 
-/// Where a node of the rows is found.
-pub(crate) fn place(id: NodeId, rows: &MapRows) -> Place {
-    let node = rows.nodes.get(&id).expect("a node that was admitted stays in the rows");
-    let index = node.name.as_str().strip_prefix("node-").and_then(|index| index.parse().ok());
-    Place::Node(index.expect("a simulated node is named by its index"))
+/// Where a node of the rows is found: nowhere once it was removed.
+pub(crate) fn place(id: NodeId, rows: &MapRows) -> Option<Place> {
+    let index = rows.nodes.get(&id)?.name.as_str().strip_prefix("node-").and_then(|index| index.parse().ok());
+    Some(Place::Node(index.expect("a simulated node is named by its index")))
 }
 
 /// Something a process has set itself for later.

@@ -8,6 +8,7 @@ mod attempts;
 mod conservation;
 mod events;
 mod fencing;
+mod nodes;
 mod once;
 mod one_owner;
 mod timers;
@@ -40,6 +41,7 @@ pub(crate) struct Invariants {
     attempts: attempts::Attempts,
     events: events::Events,
     timers: timers::Timers,
+    nodes: nodes::Nodes,
     pub(crate) acknowledged: acknowledged::Acknowledged,
     pub(crate) oracle: Oracle,
 }
@@ -55,6 +57,7 @@ impl Invariants {
         self.attempts.check(change, before)?;
         self.events.check(change, before)?;
         self.timers.check(change)?;
+        self.nodes.check(change, before)?;
         self.acknowledged.check(change);
         self.oracle.check(change, before)
     }
