@@ -94,6 +94,23 @@ impl Request {
             Self::Peek | Self::Refuse => None,
         }
     }
+
+    /// All numbers that may be appended because of it, at once or later.
+    pub(crate) fn numbers(&self) -> Vec<u64> {
+        match *self {
+            Self::Tell { number, sent, .. } => vec![number, sent],
+            Self::Delegate { number, task, .. } => vec![number, task],
+            Self::Later { number, fires, .. } => vec![number, fires, fires + 1],
+            Self::Append { .. }
+            | Self::Settle { .. }
+            | Self::Peek
+            | Self::Refuse
+            | Self::Stall { .. }
+            | Self::Poison { .. }
+            | Self::Flaky { .. }
+            | Self::Hopeless { .. } => self.number().into_iter().collect(),
+        }
+    }
 }
 
 impl fmt::Display for Request {

@@ -35,11 +35,13 @@ pub(crate) struct Client {
     index: usize,
     serial: u64,
     doing: Option<Doing>,
+    /// What it did last under an idempotency key, which it may do again.
+    earlier: Option<Doing>,
     /// Asks left to make after the healing; `None` while faults last.
     probes: Option<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Doing {
     request: Wanted,
     /// How far the agent's history was known when this began.
@@ -77,7 +79,7 @@ impl Context<'_> {
 
 impl Client {
     pub(crate) fn new(index: usize) -> Self {
-        Self { index, serial: 0, doing: None, probes: None }
+        Self { index, serial: 0, doing: None, earlier: None, probes: None }
     }
 
     /// All faults are over: what is asked from here on must succeed.
@@ -111,6 +113,9 @@ impl Client {
                 let agent = behaviour::register_id(self.probes.unwrap_or(0) % REGISTERS);
                 self.begin(Wanted::Ask { agent, request, key: None }, cx);
             }
+            None if may_begin && self.probes.is_none() && self.earlier.is_some() && cx.dice.chance(60) => {
+                self.do_again(cx);
+            }
             None if may_begin && self.probes.is_none() => {
                 let wanted = wanted(cx);
                 self.begin(wanted, cx);
@@ -125,9 +130,27 @@ impl Client {
             Wanted::Ask { agent, .. } => cx.invariants.oracle.floor(agent),
             Wanted::Op(_) => 0,
         };
-        self.doing = Some(Doing { request, floor, tries: 1, since: cx.now });
+        if let Some((key, request)) = request.keyed() {
+            cx.invariants.oracle.asked(key, request);
+        }
+        self.take_up(Doing { request, floor, tries: 1, since: cx.now }, cx);
+    }
+
+    /// Does what it did last under a key, as one who has forgotten the answer. What is told may be as old as the first.
+    fn do_again(&mut self, cx: &mut Context<'_>) {
+        if let Some(earlier) = self.earlier.take() {
+            self.take_up(Doing { tries: earlier.tries + 1, since: cx.now, ..earlier }, cx);
+        }
+    }
+
+    fn take_up(&mut self, doing: Doing, cx: &mut Context<'_>) {
+        self.doing = Some(doing);
         self.serial += 1;
         self.send(cx);
+    }
+
+    fn done(&mut self) {
+        self.earlier = self.doing.take().filter(|doing| doing.request.keyed().is_some()).or(self.earlier.take());
     }
 
     fn send(&mut self, cx: &mut Context<'_>) {
@@ -182,7 +205,7 @@ impl Client {
             Ok(reply) => {
                 let glimpse = glimpse(&reply).expect("a register replies with a glimpse");
                 cx.invariants.oracle.told(agent, glimpse, *floor, request.number())?;
-                self.doing = None;
+                self.done();
                 return Ok(());
             }
             Err(failure) => failure,
@@ -220,12 +243,26 @@ impl Client {
             }
             _ => {}
         }
-        self.doing = None;
+        self.done();
         Ok(())
     }
 }
 
 impl Wanted {
+    /// What it asks for under an idempotency key, if it does.
+    fn keyed(&self) -> Option<(&IdempotencyKey, Request)> {
+        match self {
+            Self::Ask { request, key, .. } => key.as_ref().map(|key| (key, *request)),
+            Self::Op(Op::Enqueue(enqueue)) => {
+                enqueue.task.idempotency.as_ref().map(|key| (key, Request::read(&enqueue.task.input)))
+            }
+            Self::Op(Op::Send(send)) => {
+                send.idempotency.as_ref().map(|(key, _)| (key, Request::read(&send.body.payload)))
+            }
+            Self::Op(_) => None,
+        }
+    }
+
     /// Whether a second try has no second effect.
     fn may_be_repeated(&self) -> bool {
         match self {

@@ -18,8 +18,10 @@ pub(crate) enum Fault {
     CrashLeader { down: Duration },
     /// The leader dies when it has written the next batch, or when it has applied it and told nobody.
     CrashAt { applied: bool, down: Duration },
-    /// All nodes die at once.
-    PowerCut { down: Duration },
+    /// A node is told to stop: it takes no more work, puts its agents away and leaves. Later it comes back.
+    Stop { node: usize, down: Duration },
+    /// All nodes die at once. By their wall clocks so many days pass until they are back.
+    PowerCut { down: Duration, days: i64 },
     /// A node's process stands still, and then goes on as if nothing had been.
     Pause { node: usize, still: Duration },
     /// A node's next flush fails. It stops: what a second try would say is not to be believed.
@@ -43,7 +45,9 @@ impl Fault {
             Self::CrashLeader { .. } => "leader crashed",
             Self::CrashAt { applied: false, .. } => "leader crashed after it had written a batch",
             Self::CrashAt { applied: true, .. } => "leader crashed before it had answered",
-            Self::PowerCut { .. } => "power cut",
+            Self::Stop { .. } => "node stopped",
+            Self::PowerCut { days: 0, .. } => "power cut",
+            Self::PowerCut { .. } => "power cut for days",
             Self::Pause { .. } => "node paused",
             Self::FailFlush { .. } => "flush failed",
             Self::SlowDisk { .. } => "slow disk",
@@ -93,6 +97,10 @@ pub(crate) struct Plan {
     pub(crate) fences_itself: bool,
     /// Whether look-ups hand out what is already being handled.
     pub(crate) careless_look_ups: bool,
+    /// Whether ended tasks and expired replies are swept while clients still ask for them.
+    pub(crate) sweeps: bool,
+    /// Whether nodes that were given up are removed now and then, and come back as new ones.
+    pub(crate) removes: bool,
 }
 
 /// A node's own clocks.
@@ -118,7 +126,7 @@ impl Clock {
 }
 
 /// The kinds of faults; each seed takes each with one chance in two.
-const KINDS: u64 = 11;
+const KINDS: u64 = 12;
 
 impl Plan {
     pub(crate) fn of(seed: u64, dice: &mut Dice) -> Self {
@@ -145,6 +153,8 @@ impl Plan {
             keeps_leases: skew_ppm <= 10_000 && dice.chance(500),
             fences_itself: dice.chance(500),
             careless_look_ups: dice.chance(300),
+            sweeps: dice.chance(500),
+            removes: dice.chance(300),
         }
     }
 }
@@ -163,13 +173,14 @@ fn fault(kind: u64, nodes: usize, dice: &mut Dice) -> Fault {
         1 => Fault::Pause { node, still: Duration::from_millis(dice.between(50, 12_000)) },
         2 => Fault::CrashLeader { down },
         3 => Fault::CrashAt { applied: dice.chance(500), down },
-        4 => Fault::PowerCut { down: down / 4 },
+        4 => Fault::PowerCut { down: down / 4, days: if dice.chance(400) { 2 } else { 0 } },
         5 => Fault::FailFlush { node, down },
         6 => Fault::SlowDisk { node, flush: Duration::from_millis(dice.between(20, 4_000)), lasts },
         7 => Fault::Storm { weather: weather(dice), lasts },
         8 => Fault::TurnClock { node, ahead_ms: dice.either(3_600_000) },
         // Long enough that whoever stands still is given up, and comes back.
         9 => Fault::Pause { node, still: Duration::from_millis(dice.between(2_000, 15_000)) },
+        10 => Fault::Stop { node, down },
         _ => partition(node, nodes, dice),
     }
 }

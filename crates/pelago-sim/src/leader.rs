@@ -1,12 +1,12 @@
 //! The leader's seat: gathers proposals into batches, drives the production scheduler, and gives up nodes that it does
 //! not hear of. It is there from when the first entry of its term was applied until its voter leads no more.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pelago_core::{
-    id::{Holder, TaskId},
+    id::{Holder, NodeId, TaskId},
     lease::{self, Beat, Confirmation, Grants},
-    record::{self, Assign, Expire, Op, Outcome, Task, TaskState, TimeOut, Write},
+    record::{self, Assign, Cancel, Expire, NodeState, Op, Outcome, Remove, Sweep, Task, TaskState, TimeOut, Write},
     task::{Config, Effect, Input, Scheduler, Waiting},
     time::{LogTime, Time},
 };
@@ -23,6 +23,12 @@ use crate::{
 const ITEMS_MAX: usize = 32;
 /// The most batches that wait for a majority. What comes meanwhile is the next batch.
 const IN_FLIGHT_MAX: usize = 2;
+/// The most rows of a kind that one sweep takes: few, so that some wait for the next.
+const SWEEP_ROWS_MAX: u32 = 8;
+/// The longest time that an ended task is kept, by the log.
+const KEPT_MS_MAX: u64 = 6_000;
+/// Why a task was called off that nobody is left to do.
+pub(crate) const FORLORN: &str = "the node to which it was pinned was removed";
 
 #[derive(Debug)]
 pub(crate) struct Leader {
@@ -35,6 +41,8 @@ pub(crate) struct Leader {
     pub(crate) reads: Reads,
     seats: BTreeSet<Holder>,
     grants: Grants,
+    /// Where the heartbeats of each run came from.
+    heard: BTreeMap<Holder, Place>,
     /// What is to be told to nodes.
     pub(crate) out: Vec<(Place, Packet)>,
     /// Its clock when its term began, in the log's time.
@@ -95,6 +103,7 @@ impl Leader {
             reads: Reads::default(),
             seats: BTreeSet::new(),
             grants: Grants::new(lease::Config::default(), now, rows.live()),
+            heard: BTreeMap::new(),
             out: Vec::new(),
             clock: rows.time,
             began: now,
@@ -144,7 +153,13 @@ impl Leader {
         self.queue.push_back((key, op));
     }
 
-    pub(crate) fn heartbeat(&mut self, now: Time, holder: Holder, beat: Beat, rows: &MapRows) {
+    /// A run has said that its node is to stop.
+    pub(crate) fn takes_no_tasks(&mut self, now: Time, holder: Holder, rows: &MapRows, dice: &mut Dice) {
+        self.tell(now, Input::NodeGone(holder), dice, rows);
+    }
+
+    pub(crate) fn heartbeat(&mut self, now: Time, from: Place, holder: Holder, beat: Beat, rows: &MapRows) {
+        self.heard.insert(holder, from);
         self.lease(now, lease::Input::Heartbeat { holder, beat }, rows);
     }
 
@@ -169,11 +184,14 @@ impl Leader {
             match effect {
                 lease::Effect::Confirm(confirmation) => self.reads.push(Read::Leases(confirmation)),
                 lease::Effect::Grant { holder, beat } => {
-                    let nodes = rows.live().map(|holder| (holder, node::place(holder.node, rows))).collect();
-                    self.out.push((node::place(holder.node, rows), Packet::Granted { holder, beat, nodes }));
+                    let nodes =
+                        rows.live().filter_map(|holder| Some((holder, node::place(holder.node, rows)?))).collect();
+                    let to = self.heard.get(&holder).copied();
+                    self.out.extend(to.map(|to| (to, Packet::Granted { holder, beat, nodes })));
                 }
                 lease::Effect::Refuse(holder) => {
-                    self.out.push((node::place(holder.node, rows), Packet::Over { holder }));
+                    let to = self.heard.get(&holder).copied();
+                    self.out.extend(to.map(|to| (to, Packet::Over { holder })));
                 }
                 lease::Effect::Expire(holder) => self.queue.push_back((None, Op::Expire(Expire { holder }))),
             }
@@ -221,8 +239,28 @@ impl Leader {
         self.scheduler.expire(time, &mut effects);
         self.carry_out(effects, rows, dice);
         let homes = rows.homes_of_timers_due(self.looked, time);
-        self.out.extend(homes.into_iter().map(|holder| (node::place(holder.node, rows), Packet::Wake)));
+        self.out.extend(homes.into_iter().filter_map(|holder| Some((node::place(holder.node, rows)?, Packet::Wake))));
         self.looked = time;
+    }
+
+    /// Now and then has a node removed that was given up.
+    pub(crate) fn remove(&mut self, rows: &MapRows, dice: &mut Dice) {
+        for node in rows.nodes.values().filter(|node| node.state == NodeState::Expired) {
+            if dice.chance(30) {
+                self.queue.push_back((None, Op::Remove(Remove { node: node.id })));
+            }
+        }
+    }
+
+    /// Now and then has old rows swept, far sooner than a real leader does.
+    pub(crate) fn sweep(&mut self, now: Time, rows: &MapRows, dice: &mut Dice) {
+        if dice.chance(900) {
+            return;
+        }
+        let time = rows.time.max(self.clock(now)).as_millis();
+        let mut before = || LogTime::from_millis(time.saturating_sub(dice.below(KEPT_MS_MAX)));
+        let (ended_before, keyed_ended_before) = (before(), before());
+        self.queue.push_back((None, Op::Sweep(Sweep { ended_before, keyed_ended_before, rows_max: SWEEP_ROWS_MAX })));
     }
 
     /// Takes note of what was applied.
@@ -234,6 +272,11 @@ impl Leader {
         self.forget_the_dead(now, rows, dice);
         for task in concerned(applied) {
             self.tell_task(now, task, rows, dice);
+        }
+        for write in &applied.writes {
+            if let Write::NodeGone(node) = write {
+                self.call_off_all(*node);
+            }
         }
         self.out.extend(wakes(applied, rows));
     }
@@ -258,8 +301,22 @@ impl Leader {
         }
     }
 
+    /// Nobody is left for the tasks that wait for a node.
+    fn call_off_all(&mut self, node: NodeId) {
+        let tasks: Vec<TaskId> = self.scheduler.waiting_for(node).collect();
+        tasks.into_iter().for_each(|task| self.call_off(task));
+    }
+
+    fn call_off(&mut self, task: TaskId) {
+        self.queue.push_back((None, Op::Cancel(Cancel { task, reason: FORLORN.to_owned() })));
+    }
+
     /// Tells the scheduler what the rows say of a task.
     fn tell_task(&mut self, now: Time, id: TaskId, rows: &MapRows, dice: &mut Dice) {
+        let pinned = rows.tasks.get(&id).filter(|task| task.state == TaskState::Queued).and_then(|task| task.node);
+        if pinned.is_some_and(|node| !rows.nodes.contains_key(&node)) {
+            self.call_off(id);
+        }
         let input = match rows.tasks.get(&id) {
             None => Input::Refused(id),
             Some(task) => match (task.state, task.holder, task.token) {
@@ -335,10 +392,10 @@ fn wakes(applied: &Applied, rows: &MapRows) -> Vec<(Place, Packet)> {
             holders.extend(rows.home(&message.to));
         }
     }
-    let wakes = holders.into_iter().map(|holder| (node::place(holder.node, rows), Packet::Wake));
-    let gone = applied.taken.iter().map(|taken| {
+    let wakes = holders.into_iter().filter_map(|holder| Some((node::place(holder.node, rows)?, Packet::Wake)));
+    let gone = applied.taken.iter().filter_map(|taken| {
         let packet = Packet::AttemptGone { task: taken.task, token: taken.token };
-        (node::place(taken.holder.node, rows), packet)
+        Some((node::place(taken.holder.node, rows)?, packet))
     });
     wakes.chain(gone).collect()
 }

@@ -12,6 +12,7 @@ use pelago_core::{
 
 use crate::{
     invariants::{Invariants, Violation},
+    leader::FORLORN,
     log::{Entry, Log, Position},
     store::MapRows,
 };
@@ -74,9 +75,22 @@ impl Applied {
             (Op::Progress(_), Outcome::Refused(Refusal::StaleToken { .. })) => Some("late progress refused"),
             (Op::Finish(finish), Outcome::Committed) if is_hopeless(&finish.verdict) => Some("attempt was hopeless"),
             (Op::Expire(_), _) if !self.writes.is_empty() => Some("run given up"),
+            (Op::Finish(finish), Outcome::Committed) if finish.verdict == Verdict::Returned => Some("task returned"),
+            (Op::Remove(_), Outcome::Committed) if !self.writes.is_empty() => Some("node removed"),
+            (Op::Cancel(cancel), Outcome::Committed) if cancel.reason == FORLORN => {
+                Some("task of a removed node called off")
+            }
             (Op::TimeOut(_), Outcome::Committed) => Some("attempt timed out"),
+            (Op::Sweep(_), Outcome::Swept { .. }) if self.has(|write| matches!(write, Write::ReplyGone(_))) => {
+                Some("replies swept")
+            }
+            (Op::Sweep(_), Outcome::Swept { .. }) if !self.writes.is_empty() => Some("tasks swept"),
             _ => None,
         }
+    }
+
+    fn has(&self, what: impl Fn(&Write) -> bool) -> bool {
+        self.writes.iter().any(what)
     }
 }
 

@@ -81,6 +81,8 @@ pub(crate) enum Packet {
     Heartbeat {
         holder: Holder,
         beat: Beat,
+        /// Whether its node takes no more tasks.
+        draining: bool,
     },
     /// A heartbeat was granted. Says who else takes part.
     Granted {

@@ -5,6 +5,7 @@
 
 mod finding;
 mod hosting;
+mod stopping;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,6 +19,8 @@ use pelago_core::{
     record::{MessageId, Offer, Op, Outcome, Placement, Register, Verdict},
     time::Time,
 };
+
+use stopping::Stopping;
 
 use crate::{
     behaviour,
@@ -43,11 +46,10 @@ fn name(index: usize) -> Name {
     Name::new(&format!("node-{index}")).expect("the name is valid")
 }
 
-/// Where a node of the rows is found.
-pub(crate) fn place(id: NodeId, rows: &MapRows) -> Place {
-    let node = rows.nodes.get(&id).expect("a node that was admitted stays in the rows");
-    let index = node.name.as_str().strip_prefix("node-").and_then(|index| index.parse().ok());
-    Place::Node(index.expect("a simulated node is named by its index"))
+/// Where a node of the rows is found: nowhere once it was removed.
+pub(crate) fn place(id: NodeId, rows: &MapRows) -> Option<Place> {
+    let index = rows.nodes.get(&id)?.name.as_str().strip_prefix("node-").and_then(|index| index.parse().ok());
+    Some(Place::Node(index.expect("a simulated node is named by its index")))
 }
 
 /// Something a process has set itself for later.
@@ -62,13 +64,22 @@ pub(crate) enum Due {
     Again { agent: AgentId, envelope: Envelope },
     Note { task: TaskId, token: FencingToken, notes: u64 },
     AttemptEnds { task: TaskId, token: FencingToken },
+    GoOnStopping,
 }
 
 /// What a process does to the world.
 #[derive(Debug)]
 pub(crate) enum Out {
-    Send { to: Place, packet: Packet },
-    After { wait: Duration, due: Due },
+    Send {
+        to: Place,
+        packet: Packet,
+    },
+    After {
+        wait: Duration,
+        due: Due,
+    },
+    /// The process ends by itself.
+    Exit,
 }
 
 /// What a step of a process may use.
@@ -118,6 +129,7 @@ pub(crate) struct Process {
     attempts: BTreeMap<TaskId, (FencingToken, Time)>,
     readers: BTreeMap<TaskId, (FencingToken, Verdict)>,
     handling: BTreeSet<MessageId>,
+    stopping: Option<Stopping>,
     /// The last number given to an activation, an op or a ticket.
     last: u64,
 }
@@ -147,6 +159,7 @@ impl Process {
             attempts: BTreeMap::new(),
             readers: BTreeMap::new(),
             handling: BTreeSet::new(),
+            stopping: None,
             last: 0,
         };
         process.register(cx);
@@ -210,6 +223,7 @@ impl Process {
             Due::Again { agent, envelope } => self.deliver(&agent, envelope, cx),
             Due::Note { task, token, notes } => self.note(task, token, notes, cx),
             Due::AttemptEnds { task, token } => self.attempt_ends(task, token, cx),
+            Due::GoOnStopping => self.go_on_stopping(cx),
         }
     }
 
@@ -254,9 +268,12 @@ impl Process {
         if key.activation != 0 {
             return self.advance(key.activation, Input::Decided { proposal: key.proposal, outcome }, cx);
         }
-        if self.ops.remove(&key.proposal.0).is_some()
-            && let Outcome::Registered { holder, .. } = outcome
-        {
+        if self.ops.remove(&key.proposal.0).is_none() {
+            return;
+        }
+        if let Outcome::Expired { .. } = outcome {
+            cx.out.push(Out::Exit);
+        } else if let Outcome::Registered { holder, .. } = outcome {
             self.holder = Some(holder);
             self.heartbeat(holder, cx);
             cx.after(LOOK_UP, Due::LookUp(holder));
@@ -267,9 +284,14 @@ impl Process {
         if self.is_lapsed(cx.now) {
             self.stop_all(cx);
         }
-        let beat = self.lease.beat(cx.now);
-        cx.send(Place::Leader, Packet::Heartbeat { holder, beat });
+        self.beat(holder, cx);
         cx.after(lease::Config::default().heartbeat, Due::Heartbeat(holder));
+    }
+
+    fn beat(&mut self, holder: Holder, cx: &mut Context<'_>) {
+        let beat = self.lease.beat(cx.now);
+        let draining = self.stopping.is_some();
+        cx.send(Place::Leader, Packet::Heartbeat { holder, beat, draining });
     }
 
     fn granted(&mut self, beat: Beat, nodes: Vec<(Holder, Place)>) {
@@ -284,12 +306,15 @@ impl Process {
     fn over(&mut self, cx: &mut Context<'_>) {
         self.stop_all(cx);
         self.holder = None;
+        if self.stopping.is_some() {
+            return cx.out.push(Out::Exit);
+        }
         self.register(cx);
     }
 
     /// The run that may act by its lease, whether it looks at that or not.
     pub(crate) fn leased(&self, now: Time) -> Option<Holder> {
-        self.holder.filter(|_| self.lease.is_valid(now))
+        self.holder.filter(|_| self.lease.is_valid(now) && !self.is_leaving())
     }
 
     fn is_lapsed(&self, now: Time) -> bool {
@@ -307,6 +332,6 @@ impl Process {
 
     /// The run in which something new may begin.
     fn able(&self, now: Time) -> Option<Holder> {
-        self.holder.filter(|_| !self.is_lapsed(now))
+        self.holder.filter(|_| !self.is_lapsed(now) && !self.is_leaving())
     }
 }

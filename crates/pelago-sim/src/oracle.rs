@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pelago_core::{
     id::AgentId,
-    record::{MessageBody, TaskState, Write},
+    record::{IdempotencyKey, MessageBody, Reply, Task, TaskState, Write},
 };
 
 use crate::{
@@ -29,8 +29,12 @@ pub(crate) struct Oracle {
     positions: BTreeMap<u64, usize>,
     /// Numbers whose client was told that nothing happened.
     refuted: BTreeSet<u64>,
-    /// Numbers that may come more than once: sent without a key.
+    /// Numbers that may come more than once: sent without a key, or asked for after the row that remembered them had expired.
     repeatable: BTreeSet<u64>,
+    /// What was asked for under each key.
+    keyed: BTreeMap<IdempotencyKey, Request>,
+    /// Numbers of tasks that were swept. One that comes again is judged by its own attempts alone.
+    swept: BTreeSet<u64>,
     /// Numbers that must be there at the end.
     owed: BTreeMap<u64, AgentId>,
 }
@@ -52,7 +56,15 @@ impl Default for History {
 
 impl Oracle {
     /// Takes note of what an item commits.
-    pub(crate) fn check(&mut self, change: &Applied) -> Result<(), Violation> {
+    pub(crate) fn check(&mut self, change: &Applied, before: &MapRows) -> Result<(), Violation> {
+        for write in &change.writes {
+            // A reply that takes the place of another one, which has expired, or one that is swept.
+            if let Write::Reply(Reply { key, .. }) | Write::ReplyGone(key) = write
+                && before.replies.contains_key(key)
+            {
+                self.repeatable.extend(self.keyed.get(key).into_iter().flat_map(Request::numbers));
+            }
+        }
         for write in &change.writes {
             if let Write::Agent { agent, state: Some(state) } = write {
                 self.committed(&agent.id, &numbers_of(state))?;
@@ -60,6 +72,13 @@ impl Oracle {
                 && message.buried.is_none()
             {
                 self.sent(&message.to, &message.payload);
+            } else if let Write::TaskGone(id) = write
+                && let Some(task) = before.tasks.get(id)
+            {
+                self.check_task(task, before)?;
+                let request = request_of(task, before);
+                self.swept.extend(request.number());
+                self.repeatable.extend(request.numbers());
             }
         }
         Ok(())
@@ -103,6 +122,11 @@ impl Oracle {
     /// A number that may be appended more than once.
     pub(crate) fn may_repeat(&mut self, number: u64) {
         self.repeatable.insert(number);
+    }
+
+    /// A client asks for something under a key.
+    pub(crate) fn asked(&mut self, key: &IdempotencyKey, request: Request) {
+        self.keyed.insert(key.clone(), request);
     }
 
     /// A client was told that its message is in the store.
@@ -165,20 +189,24 @@ impl Oracle {
                 return Err(Violation::new(LOST, format!("{number} was sent to {agent} and never arrived")));
             }
         }
-        self.check_tasks(rows)
+        rows.tasks.values().try_for_each(|task| self.check_task(task, rows))
     }
 
     /// What a task of a register appends is there if the task is done, and only then.
-    fn check_tasks(&self, rows: &MapRows) -> Result<(), Violation> {
-        for task in rows.tasks.values().filter(|task| task.agent.key.is_some()) {
-            let input = rows.inputs.get(&task.id).expect("a task has an input");
-            let number = Request::read(input).number().expect("a task's request has a number");
-            let is_done = task.state == TaskState::Done;
-            if self.positions.contains_key(&number) != is_done {
-                let what = format!("task {} is {}, its number is not as that says", task.id, task.state.name());
-                return Err(Violation::new(ONCE, what));
-            }
+    fn check_task(&self, task: &Task, rows: &MapRows) -> Result<(), Violation> {
+        if task.agent.key.is_none() {
+            return Ok(());
         }
-        Ok(())
+        let number = request_of(task, rows).number().expect("a task's request has a number");
+        let (is_there, is_done) = (self.positions.contains_key(&number), task.state == TaskState::Done);
+        if is_there == is_done || is_there && self.swept.contains(&number) {
+            return Ok(());
+        }
+        let what = format!("task {} is {}, its number is not as that says", task.id, task.state.name());
+        Err(Violation::new(ONCE, what))
     }
+}
+
+fn request_of(task: &Task, rows: &MapRows) -> Request {
+    Request::read(rows.inputs.get(&task.id).expect("a task has an input"))
 }

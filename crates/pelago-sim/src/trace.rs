@@ -72,7 +72,9 @@ impl fmt::Display for Packet {
             Self::Decided { key, outcome } => {
                 write!(f, "decided {}.{}: {}", key.activation, key.proposal.0, Result(outcome))
             }
-            Self::Heartbeat { holder, beat } => write!(f, "heartbeat {} of {holder}", beat.0),
+            Self::Heartbeat { holder, beat, draining } => {
+                write!(f, "heartbeat {} of {holder}{}", beat.0, if *draining { ", which drains" } else { "" })
+            }
             Self::Granted { holder, beat, .. } => write!(f, "heartbeat {} of {holder} is granted", beat.0),
             Self::Over { holder } => write!(f, "{holder} is over"),
             Self::Load { activation, load, agent, .. } => write!(f, "load {activation}.{load}: {agent}"),

@@ -56,6 +56,12 @@ impl MapRows {
         (row.phase == Phase::Active && self.is_live(row.holder)).then_some(row.holder)
     }
 
+    /// Whether no agent and no attempt is a run's.
+    pub(crate) fn holds_nothing(&self, holder: Holder) -> bool {
+        let holds = |agent: &Agent| agent.phase == Phase::Active && agent.holder == holder;
+        !self.agents.values().any(holds) && self.attempts_of(holder).is_empty()
+    }
+
     /// Where an agent's messages go: to its holder, else to the node that its key hashes to.
     pub(crate) fn home(&self, agent: &AgentId) -> Option<Holder> {
         self.holder(agent).or_else(|| route::rendezvous(agent, self.live()))

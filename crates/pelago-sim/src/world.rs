@@ -93,6 +93,7 @@ impl Run {
 pub fn run(seed: u64, workload: Workload, tracing: Tracing) -> Run {
     let mut world = World::new(seed, workload, tracing);
     let violation = world.run_or_panic().err();
+    world.sightings.add(&world.invariants.once.renewed);
     Run {
         seed,
         workload,
@@ -143,6 +144,8 @@ struct Seat {
     paused_until: Time,
     /// How long it goes down, if its next flush is to fail.
     flush_fails: Option<Duration>,
+    /// How long it stays away, if it was told to stop.
+    stops_for: Option<Duration>,
     slow_flush: Option<Duration>,
 }
 
@@ -156,6 +159,7 @@ impl Seat {
             clock,
             paused_until: Time::ZERO,
             flush_fails: None,
+            stops_for: None,
             slow_flush: None,
         }
     }
@@ -394,6 +398,7 @@ impl World {
         for out in out {
             match out {
                 Out::Send { to, packet } => self.send(Place::Node(node), to, packet),
+                Out::Exit => self.stopped(node),
                 Out::After { wait, due } => {
                     let wait = self.nodes[node].clock.wait(wait);
                     self.after(wait, Event::Due { node, boot, due });

@@ -1,9 +1,9 @@
 //! I5: nothing appears or vanishes on its own: messages sent = handled + buried + waiting; tasks acknowledged = done +
-//! pending + dead + cancelled; agents stay.
+//! pending + dead + cancelled + swept after their time; agents stay.
 
 use pelago_core::{
-    id::AgentId,
-    record::{Message, MessageId, Op, Write},
+    id::{AgentId, TaskId},
+    record::{IdempotencyKey, Message, MessageId, Op, Task, Write},
 };
 
 use super::Violation;
@@ -31,7 +31,10 @@ pub(crate) fn check(change: &Applied, before: &MapRows) -> Result<(), Violation>
                 return violated(format!("task {} changed and was never enqueued", task.id));
             }
             Write::TaskGone(id) if !may_forget(change, before, *id) => {
-                return violated(format!("task {id} was forgotten before its end"));
+                return violated(format!("task {id} was forgotten before its time"));
+            }
+            Write::ReplyGone(key) if !may_forget_reply(change, before, key) => {
+                return violated(format!("the reply to key {:?} was forgotten before its time", key.key));
             }
             Write::Node(_)
             | Write::NodeGone(_)
@@ -67,13 +70,23 @@ fn message<'a>(rows: &'a MapRows, to: &AgentId, id: &MessageId) -> Option<&'a Me
     rows.messages_to(to).find(|message| message.id == *id)
 }
 
-fn knows_task(change: &Applied, before: &MapRows, id: pelago_core::id::TaskId) -> bool {
+fn knows_task(change: &Applied, before: &MapRows, id: TaskId) -> bool {
     let is_new = |write: &Write| matches!(write, Write::NewTask { task, .. } if task.id == id);
     before.tasks.contains_key(&id) || change.writes.iter().any(is_new)
 }
 
-fn may_forget(change: &Applied, before: &MapRows, id: pelago_core::id::TaskId) -> bool {
-    matches!(change.op, Op::Sweep(_)) && before.tasks.get(&id).is_some_and(|row| row.state.is_ended())
+fn may_forget(change: &Applied, before: &MapRows, id: TaskId) -> bool {
+    let Op::Sweep(sweep) = &change.op else { return false };
+    let is_over = |task: &Task| {
+        let until = if task.idempotency.is_some() { sweep.keyed_ended_before } else { sweep.ended_before };
+        task.state.is_ended() && task.changed < until.min(change.stamp.time)
+    };
+    before.tasks.get(&id).is_some_and(is_over)
+}
+
+fn may_forget_reply(change: &Applied, before: &MapRows, key: &IdempotencyKey) -> bool {
+    let is_over = before.replies.get(key).is_some_and(|reply| reply.expires < change.stamp.time);
+    matches!(change.op, Op::Sweep(_)) && is_over
 }
 
 fn violated(what: String) -> Result<(), Violation> {

@@ -25,6 +25,8 @@ impl Events {
             if let Write::Event(event) = write {
                 self.check_number(event)?;
                 self.check_note(event, &change.op, before)?;
+            } else if let Write::TaskGone(id) = write {
+                self.last.remove(id);
             }
         }
         Ok(())

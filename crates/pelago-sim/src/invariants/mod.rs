@@ -8,6 +8,7 @@ mod attempts;
 mod conservation;
 mod events;
 mod fencing;
+mod nodes;
 mod once;
 mod one_owner;
 mod timers;
@@ -36,10 +37,11 @@ pub(crate) struct Invariants {
     one_owner: one_owner::OneOwner,
     versions: versions::Versions,
     fencing: fencing::Fencing,
-    once: once::Once,
+    pub(crate) once: once::Once,
     attempts: attempts::Attempts,
     events: events::Events,
     timers: timers::Timers,
+    nodes: nodes::Nodes,
     pub(crate) acknowledged: acknowledged::Acknowledged,
     pub(crate) oracle: Oracle,
 }
@@ -51,11 +53,13 @@ impl Invariants {
         self.versions.check(change, before)?;
         self.fencing.check(change, before)?;
         conservation::check(change, before)?;
-        self.once.check(change)?;
+        self.once.check(change, before)?;
         self.attempts.check(change, before)?;
         self.events.check(change, before)?;
         self.timers.check(change)?;
-        self.oracle.check(change)
+        self.nodes.check(change, before)?;
+        self.acknowledged.check(change);
+        self.oracle.check(change, before)
     }
 
     /// Looks at what is durable at the end, when everything has healed and nothing is under way.

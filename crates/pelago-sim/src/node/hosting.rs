@@ -62,7 +62,7 @@ impl Process {
 
     /// Hands something to an agent, which is taken if nobody here holds it.
     pub(super) fn deliver(&mut self, agent: &AgentId, envelope: Envelope, cx: &mut Context<'_>) {
-        let Some(holder) = self.able(cx.now) else {
+        let Some(holder) = self.able(cx.now).filter(|_| self.delivers()) else {
             return self.answered(envelope.ticket, Err(Failure::Stopped), cx);
         };
         let activation = match self.hosts.get(agent) {
@@ -89,7 +89,9 @@ impl Process {
     }
 
     pub(super) fn ask(&mut self, ask: Ask, cx: &mut Context<'_>) {
-        let Some(holder) = self.able(cx.now) else {
+        // Other nodes may still ask, clients may not.
+        let refuses = self.stopping.is_some() && ask.hops == 0;
+        let Some(holder) = self.able(cx.now).filter(|_| !refuses) else {
             return answer(&ask, Err(Failure::Stopped), cx);
         };
         let home = route::rendezvous(&ask.agent, self.nodes.iter().map(|(holder, _)| *holder));

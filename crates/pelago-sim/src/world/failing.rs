@@ -8,7 +8,11 @@ use crate::{
     faults::Fault,
     invariants::Violation,
     network::{Place, Weather},
+    node::Process,
 };
+
+/// Milliseconds of a day.
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 impl World {
     pub(super) fn fault(&mut self, fault: Fault) {
@@ -29,7 +33,12 @@ impl World {
                 self.nodes[node].flush_fails = Some(down);
                 return;
             }
-            Fault::PowerCut { down } => {
+            // Counted when it has stopped.
+            Fault::Stop { node, down } => return self.stop(node, down),
+            Fault::PowerCut { down, days } => {
+                for seat in &mut self.nodes {
+                    seat.clock.wall_ahead_ms += days * DAY_MS;
+                }
                 let all = 0..self.nodes.len();
                 // They do not come back in the same order each time.
                 all.fold(false, |cut, node| {
@@ -72,19 +81,45 @@ impl World {
     }
 
     pub(super) fn crash(&mut self, node: usize, down: Duration) -> bool {
+        let process = self.end_process(node, down);
+        let was_up = process.is_some();
+        self.lose_link(process.and_then(|process| process.holder));
+        was_up
+    }
+
+    /// Takes a node's process away, and leaves what a crash leaves.
+    fn end_process(&mut self, node: usize, down: Duration) -> Option<Process> {
         let seat = &mut self.nodes[node];
         seat.paused_until = self.now;
         seat.leader = None;
         seat.flush_fails = None;
+        seat.stops_for = None;
         seat.voter.crash();
         let process = seat.process.take();
-        let was_up = process.is_some();
-        self.lose_link(process.and_then(|process| process.holder));
-        if was_up {
+        if process.is_some() {
             self.trace.note(self.now, || format!("node {node} is down"));
             self.after(down, Event::Start { node });
         }
-        was_up
+        process
+    }
+
+    /// Tells a node to stop. One that stands still does not hear it.
+    fn stop(&mut self, node: usize, down: Duration) {
+        let seat = &mut self.nodes[node];
+        if seat.process.is_some() && seat.paused_until <= self.now && seat.stops_for.is_none() {
+            seat.stops_for = Some(down);
+            self.in_process(node, Process::stop);
+        }
+    }
+
+    /// A process has stopped by itself, and took leave of the others.
+    pub(super) fn stopped(&mut self, node: usize) {
+        let down = self.nodes[node].stops_for.filter(|_| !self.healed).unwrap_or_default();
+        let Some(process) = self.end_process(node, down) else { return };
+        self.tally.count(Fault::Stop { node, down }.kind());
+        if process.holder.is_some_and(|holder| self.ledger.rows.holds_nothing(holder)) {
+            self.sightings.count("node left with nothing in its hands");
+        }
     }
 
     fn lose_link_to(&mut self, node: usize) {

@@ -36,8 +36,9 @@ impl World {
         self.gather_soon(node);
         // A new leader wakes everybody: what its predecessor said may not have arrived.
         for holder in self.ledger.rows.live().collect::<Vec<Holder>>() {
-            let to = node::place(holder.node, &self.ledger.rows);
-            self.send(Place::Node(node), to, Packet::Wake);
+            if let Some(to) = node::place(holder.node, &self.ledger.rows) {
+                self.send(Place::Node(node), to, Packet::Wake);
+            }
         }
     }
 
@@ -50,8 +51,11 @@ impl World {
             self.gather_soon(node);
             return Ok(());
         }
-        if let Packet::Heartbeat { holder, beat } = packet {
-            leader.heartbeat(now, holder, beat, &self.ledger.rows);
+        if let Packet::Heartbeat { holder, beat, draining } = packet {
+            if draining {
+                leader.takes_no_tasks(now, holder, &self.ledger.rows, &mut self.dice);
+            }
+            leader.heartbeat(now, from, holder, beat, &self.ledger.rows);
         } else {
             leader.reads.push(Read::Rows(from, Box::new(packet)));
         }
@@ -193,6 +197,12 @@ impl World {
         let now = self.clock(node);
         if let Some(leader) = &mut self.nodes[node].leader {
             leader.tick(now, &self.ledger.rows, &mut self.dice);
+            if self.plan.removes {
+                leader.remove(&self.ledger.rows, &mut self.dice);
+            }
+            if self.plan.sweeps {
+                leader.sweep(now, &self.ledger.rows, &mut self.dice);
+            }
             self.speak(node);
         }
         self.after_of_voter(node, super::TICK, OfVoter::Tick { term });
