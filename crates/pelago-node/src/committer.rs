@@ -187,15 +187,18 @@ impl Batch {
 
 /// Takes the next batch off the front of `waiting`.
 fn cut(waiting: &mut Vec<Waiting>) -> Vec<Waiting> {
+    // A registration stands alone in its entry, whose index becomes an id.
+    let is_alone = |waiting: &Waiting| matches!(waiting.ops.all(), [Op::Register(_), ..]);
     let (mut items, mut bytes) = (0, 0);
     let fits = |(n, next): &(usize, &Waiting)| {
-        // A registration must begin its entry, since the entry's index becomes an id.
-        let begins = matches!(next.ops.all(), [Op::Register(_), ..]) && *n > 0;
         items += next.ops.all().len();
         bytes += next.ops.all().iter().map(weight).sum::<usize>();
-        *n == 0 || (!begins && items <= ITEMS_MAX && bytes <= BATCH_BYTES)
+        *n == 0 || (!is_alone(next) && items <= ITEMS_MAX && bytes <= BATCH_BYTES)
     };
-    let n = waiting.iter().enumerate().take_while(fits).count();
+    let n = match waiting.first().is_some_and(is_alone) {
+        true => 1,
+        false => waiting.iter().enumerate().take_while(fits).count(),
+    };
     waiting.drain(..n).collect()
 }
 
@@ -254,7 +257,10 @@ fn weight(op: &Op) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pelago_core::{id::TaskId, record::Retry};
+    use pelago_core::{
+        id::{BootId, DirectoryId, Name, TaskId},
+        record::{Register, Retry},
+    };
     use std::sync::Mutex;
 
     /// Answers when told to, and remembers what it was given.
@@ -325,6 +331,28 @@ mod tests {
     #[tokio::test]
     async fn what_another_node_proposes_joins_what_this_one_does() {
         assert_eq!(mixed(true).await, (Ok(Outcome::Committed), Ok(vec![Outcome::Committed; 2]), 1));
+    }
+
+    #[test]
+    fn a_registration_stands_alone_whoever_it_is_from() {
+        let register = Op::Register(Register {
+            name: Name::new("n1").expect("valid"),
+            directory: DirectoryId(1),
+            boot: BootId(1),
+            mesh_address: String::new(),
+            http_address: String::new(),
+            labels: Default::default(),
+            offers: Default::default(),
+        });
+        let own = |op| Waiting { ops: Ops::One(op), answer: Answer::Own(oneshot::channel().0) };
+        let other = |op| Waiting { ops: Ops::Batch(vec![op]), answer: Answer::Other(oneshot::channel().0) };
+        let mut waiting =
+            vec![own(retry(1)), other(register.clone()), own(retry(2)), other(retry(3)), own(register), own(retry(4))];
+        let mut batches = Vec::new();
+        while !waiting.is_empty() {
+            batches.push(cut(&mut waiting).iter().map(|waiting| waiting.ops.all().len()).sum::<usize>());
+        }
+        assert_eq!(batches, [1, 1, 2, 1, 1]);
     }
 
     #[tokio::test]
