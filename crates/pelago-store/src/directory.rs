@@ -20,6 +20,7 @@ const FORMAT: u32 = 1;
 const IDENTITY: &str = "node";
 const LOCK: &str = "lock";
 const LOG: &str = "log";
+const DATABASE: &str = "state.db";
 
 /// An open data directory. The lock is held until it is dropped.
 #[derive(Debug)]
@@ -73,6 +74,15 @@ pub enum Error {
         /// Its format.
         found: u32,
     },
+    /// It holds a node's data, and not whose it is.
+    #[error(
+        "{} has a node's log or rows, but no file `node` that says whose they are: bring it back, or use another directory",
+        path.display()
+    )]
+    Nameless {
+        /// The directory.
+        path: PathBuf,
+    },
     /// Its identity cannot be read.
     #[error("{} cannot be read as a node's identity: {why}", path.display())]
     Bad {
@@ -103,7 +113,9 @@ impl Directory {
         let file = path.join(IDENTITY);
         let text = match fs::read_to_string(&file) {
             Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return if has_data(path) { Err(Error::Nameless { path: path.into() }) } else { Ok(None) };
+            }
             Err(source) => {
                 return Err(Error::Io { what: "read", path: file, source });
             }
@@ -178,8 +190,14 @@ impl Directory {
     /// Where the rows are.
     #[must_use]
     pub fn database(&self) -> PathBuf {
-        self.path.join("state.db")
+        self.path.join(DATABASE)
     }
+}
+
+/// Whether a node has written more there than what making a directory leaves if it is interrupted.
+fn has_data(path: &Path) -> bool {
+    let has_log = fs::read_dir(path.join(LOG)).is_ok_and(|mut segments| segments.next().is_some());
+    has_log || path.join(DATABASE).exists()
 }
 
 fn lock(path: &Path) -> Result<File, Error> {
@@ -270,6 +288,18 @@ mod tests {
             open.identity(),
             &Identity { raft_id: Some(7), node_id: Some(NodeId(9)), log_begun: true, ..identity("n1") }
         );
+    }
+
+    #[test]
+    fn data_that_says_not_whose_it_is_is_refused() {
+        let temp = tempfile::tempdir().expect("a temporary directory can be made");
+        let made = Directory::create(temp.path(), identity("n1")).expect("created");
+        fs::remove_file(temp.path().join(IDENTITY)).expect("it is there");
+        drop(made);
+        assert!(Directory::open(temp.path(), None).expect("nothing of a node's is there").is_none());
+        fs::write(temp.path().join(DATABASE), b"rows").expect("it can be written");
+        let refused = Directory::open(temp.path(), None);
+        assert!(matches!(refused, Err(Error::Nameless { .. })), "{refused:?}");
     }
 
     #[test]
