@@ -225,7 +225,8 @@ impl Turn {
             let agent = &self.agent;
             return Err(Fault::hopeless(format!("agent {agent} cannot have timers: only keyed agents are durable")));
         }
-        self.effects.timers.push(TimerChange { name: TimerName::new(name)?, set });
+        let name = TimerName::new(name).map_err(|invalid| Fault::hopeless(invalid.to_string()))?;
+        self.effects.timers.push(TimerChange { name, set });
         Ok(())
     }
 
