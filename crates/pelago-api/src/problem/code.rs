@@ -122,6 +122,8 @@ codes! {
     NoRoom = 2033, 503, Soon, "the node has no connection left";
     /// Only a node that was stopped or lost can be removed.
     NodeUp = 2034, 409, Never, "the node takes part";
+    /// The node that was asked was lost before it answered. Repeated without a key, the request may count twice.
+    InDoubt = 2035, 503, Never, "whether the request takes effect is not known";
 }
 
 /// Whether the same request may succeed later.

@@ -51,6 +51,10 @@ impl From<Error> for Problem {
                 problem(Code::NoQuorum, "the write may or may not take effect; repeat it with the same idempotency key")
                     .with_next("pelago status")
             }
+            Error::InDoubt => problem(
+                Code::InDoubt,
+                "the request may or may not take effect; with an idempotency key it can be repeated, and counts once",
+            ),
             Error::DiskFull => {
                 problem(Code::DiskFull, "nothing was done; make room on the leader's disk").with_next("pelago status")
             }
@@ -102,6 +106,7 @@ mod tests {
             Error::AgentFailed { reason: "never".into(), hopeless: true },
             Error::Timeout { waited_ms: 5 },
             Error::NoQuorum,
+            Error::InDoubt,
             Error::DiskFull,
             Error::Stopping,
             Error::Store("gone".into()),

@@ -79,9 +79,10 @@ pub(super) async fn run(args: BenchArgs, urls: &[String], output: Output) -> Res
     let loops = (0..args.in_flight).map(|n| measure(&args, n, &target, begin, end));
     let mut all = Measured::default();
     for measured in join_all(loops).await {
-        let Measured { latencies, busy } = measured?;
+        let Measured { latencies, busy, in_doubt } = measured?;
         all.latencies.add(&latencies).expect("all histograms have the same range");
         all.busy += busy;
+        all.in_doubt += in_doubt;
     }
     output.document(&Figures::new(&args, &target, &all), Figures::text)?;
     Ok(Exit::Done)
@@ -92,11 +93,13 @@ pub(super) struct Measured {
     latencies: Histogram<u64>,
     /// Requests that the node had no room for.
     busy: u64,
+    /// Requests of which nobody knows what became of them: a node was lost.
+    in_doubt: u64,
 }
 
 impl Default for Measured {
     fn default() -> Self {
-        Self { latencies: latencies(), busy: 0 }
+        Self { latencies: latencies(), busy: 0, in_doubt: 0 }
     }
 }
 
@@ -116,6 +119,7 @@ async fn measure(args: &BenchArgs, n: u32, target: &Target, begin: Instant, end:
                 measured.latencies.saturating_record(micros);
             }
             Answer::Done => {}
+            Answer::InDoubt => measured.in_doubt += 1,
             Answer::Busy => {
                 measured.busy += 1;
                 tokio::time::sleep(PAUSE).await;

@@ -72,6 +72,9 @@ pub enum Error {
     /// No majority answers: the write may or may not take effect.
     #[error("the control log does not answer")]
     NoQuorum,
+    /// The node that was asked was lost before it answered: the turn may or may not take effect.
+    #[error("the node that was asked was lost before it answered")]
+    InDoubt,
     /// The leader's disk is full. Nothing was done.
     #[error("no space is left on the disk of the leader")]
     DiskFull,
@@ -103,6 +106,7 @@ impl Error {
             Self::AgentFailed { hopeless: true, .. } => Why::AgentRefused,
             Self::Timeout { .. } => Why::Timeout,
             Self::NoQuorum => Why::NoQuorum,
+            Self::InDoubt => Why::InDoubt,
             Self::DiskFull => Why::DiskFull,
             Self::Stopping => Why::Stopping,
             Self::Store(_) => Why::Store,
@@ -133,7 +137,8 @@ impl From<Failure> for Error {
             Failure::Refused(refusal) => refusal.into(),
             Failure::Elsewhere(_) => Self::Busy(failure.to_string()),
             Failure::Stopped => Self::Stopping,
-            Failure::Lapsed | Failure::Unknown => Self::NoQuorum,
+            Failure::Lapsed => Self::NoQuorum,
+            Failure::Unknown => Self::InDoubt,
         }
     }
 }

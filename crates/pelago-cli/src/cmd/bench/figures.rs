@@ -23,6 +23,8 @@ pub(super) struct Figures {
     answers: u64,
     /// Requests that the node had no room for; they were sent again.
     busy: u64,
+    /// Requests of which nobody knows what became of them, since a node was lost; they were not repeated.
+    in_doubt: u64,
     per_second: f64,
     p50_us: u64,
     p90_us: u64,
@@ -50,7 +52,7 @@ pub(super) fn latencies() -> Histogram<u64> {
 impl Figures {
     pub(super) fn new(args: &BenchArgs, target: &Target, measured: &Measured) -> Self {
         let BenchArgs { what, in_flight, seconds, warm_up: _, keys, bytes, http: _ } = *args;
-        let Measured { latencies, busy } = measured;
+        let Measured { latencies, busy, in_doubt } = measured;
         Self {
             what,
             over: target.name(),
@@ -60,6 +62,7 @@ impl Figures {
             bytes,
             answers: latencies.len(),
             busy: *busy,
+            in_doubt: *in_doubt,
             per_second: latencies.len() as f64 / f64::from(seconds),
             p50_us: latencies.value_at_quantile(0.5),
             p90_us: latencies.value_at_quantile(0.9),
@@ -81,6 +84,7 @@ impl Figures {
             ("answers", format!("{} in {} s, {:.0} a second", self.answers, self.seconds, self.per_second)),
             ("in flight", format!("{}, over {}", self.in_flight, self.over)),
             ("busy", self.busy.to_string()),
+            ("in doubt", self.in_doubt.to_string()),
             ("p50", millis(self.p50_us)),
             ("p90", millis(self.p90_us)),
             ("p95", millis(self.p95_us)),

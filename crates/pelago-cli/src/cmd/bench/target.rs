@@ -29,6 +29,8 @@ pub(super) enum Answer {
     Done,
     /// The node had no room for it.
     Busy,
+    /// The node that worked on it was lost.
+    InDoubt,
 }
 
 impl Target {
@@ -61,11 +63,13 @@ impl Target {
             Self::Link(mesh) => match over_link(mesh, args, key).await {
                 Ok(()) => Ok(Answer::Done),
                 Err(error) if error.code() == Code::Busy => Ok(Answer::Busy),
+                Err(error) if error.code() == Code::InDoubt => Ok(Answer::InDoubt),
                 Err(error) => Err(error.into()),
             },
             Self::Http(client) => match over_http(client, args, key).await {
                 Ok(()) => Ok(Answer::Done),
                 Err(HttpError::Problem(problem)) if problem.code() == Some(Code::Busy) => Ok(Answer::Busy),
+                Err(HttpError::Problem(problem)) if problem.code() == Some(Code::InDoubt) => Ok(Answer::InDoubt),
                 Err(error) => Err(error.into()),
             },
         }
