@@ -38,6 +38,8 @@ const ALLOWED: &[Allowed] = &[
     Allowed { phrase: "server", place: "crates/pelago-api/src/http/listener.rs" },
     // A setting of openraft.
     Allowed { phrase: "cluster name", place: "crates/pelago-node/src/raft/" },
+    // What openraft says of the node itself.
+    Allowed { phrase: "server metrics", place: "crates/pelago-node/src/raft/" },
     // A field of `/health`, as written.
     Allowed { phrase: "connected peers", place: "crates/pelago-api/" },
 ];
