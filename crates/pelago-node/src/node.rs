@@ -51,6 +51,8 @@ const MEET_MAX: Duration = Duration::from_secs(5);
 const LANE_BYTES: u32 = 4 * LANE_BYTES_MIN;
 /// How many unanswered requests a link takes in each lane.
 const REQUESTS_MAX: u32 = 16_384;
+/// How long consensus may take to say that it has failed, once a loop has ended.
+const FAILED_MAX: Duration = Duration::from_secs(1);
 /// How long a node that stops tries to tell the mesh.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
 
@@ -462,16 +464,26 @@ impl Node {
     /// Dropping the future loses nothing.
     pub async fn failed(&mut self) -> Error {
         tokio::select! {
-            reason = self.consensus.failed() => match disk::is_exhausted(self.directory.path()) {
-                true => Error::DiskFull { path: self.directory.path().to_owned(), reason },
-                false => Error::ConsensusStopped(reason),
-            },
+            reason = self.consensus.failed() => self.stopped_by(reason),
             end = self.lease.over() => match end {
                 End::Expired => Error::Expired,
                 End::Displaced { by } => Error::of(Unwanted::Displaced { at: by }, self.directory.path()),
             },
             why = mesh::unwanted(&mut self.refused) => Error::of(why, self.directory.path()),
-            name = self.loops.ended() => Error::LoopEnded(name),
+            name = self.loops.ended() => {
+                // Some loops end with consensus, which may be the last to say so.
+                match tokio::time::timeout(FAILED_MAX, self.consensus.failed()).await {
+                    Ok(reason) => self.stopped_by(reason),
+                    Err(_it_runs) => Error::LoopEnded(name),
+                }
+            }
+        }
+    }
+
+    fn stopped_by(&self, reason: String) -> Error {
+        match disk::is_exhausted(self.directory.path()) {
+            true => Error::DiskFull { path: self.directory.path().to_owned(), reason },
+            false => Error::ConsensusStopped(reason),
         }
     }
 
