@@ -51,12 +51,18 @@ Examples:
 /// Where a node listens that was not told otherwise.
 pub(crate) const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 
+/// The nodes of the mesh that `pelago up` keeps in this folder, or one where nodes listen that were not told otherwise.
+fn default_urls() -> Vec<String> {
+    let here = crate::cmd::up::urls();
+    if here.is_empty() { vec![DEFAULT_URL.to_owned()] } else { here }
+}
+
 /// Options that every command has.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Options of every command")]
 pub(crate) struct Options {
     /// The node to ask: any node of a mesh answers for all of it. Of several, separated by commas, the next is asked
-    /// when one does not answer
+    /// when one does not answer. In a folder with a mesh of `pelago up` all its nodes are asked
     #[arg(
         long,
         global = true,
@@ -64,7 +70,7 @@ pub(crate) struct Options {
         value_name = "URL",
         value_delimiter = ',',
         value_parser = url,
-        default_value = DEFAULT_URL
+        default_values_t = default_urls()
     )]
     pub(crate) url: Vec<String>,
     /// What stdout looks like

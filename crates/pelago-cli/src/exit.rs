@@ -50,7 +50,7 @@ impl Exit {
         match self {
             Self::Done => "done",
             Self::Failed => "failed: the request, the agent or the task",
-            Self::Usage => "usage: the command line, an address or an input is not valid",
+            Self::Usage => "usage: the command line or an address is not valid",
             Self::NotFound => "not found: no such agent, task or node",
             Self::NotAllowed => "not allowed",
             Self::Conflict => "conflict: it does not fit the state, or the key was used for something else",

@@ -28,7 +28,8 @@ pub(crate) enum AgentCommand {
     Ask(AskArgs),
     /// Send an agent a durable message
     ///
-    /// It is handled exactly once, however long that takes. There is no reply.
+    /// It is handled once, however long that takes; if the agent fails at it too often, `agent dead` lists it. There is no
+    /// reply.
     #[command(after_long_help = SEND_EXAMPLES)]
     Send(SendArgs),
     /// List messages that an agent failed at too often
@@ -219,7 +220,7 @@ async fn send(message: &MessageArgs, client: &Client, output: Output) -> Result<
     output.document(&receipt, |_nothing_to_tell| String::new())?;
     output.note(match receipt.existing {
         true => "an earlier message had this key; none was sent",
-        false => "sent: it will be handled exactly once",
+        false => "sent: it is kept, and handled once; `pelago agent dead` lists it if the agent fails too often",
     });
     Ok(())
 }

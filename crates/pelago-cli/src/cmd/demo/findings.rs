@@ -234,6 +234,8 @@ impl Destination {
             if path.is_file() {
                 return Err(problem::in_the_way(path));
             }
+            let made = fs::File::create_new(path).and_then(|_file| fs::remove_file(path));
+            made.map_err(|cause| problem::no_place(format!("{} cannot be written: {cause}", path.display())))?;
         }
         Ok(Self(path))
     }

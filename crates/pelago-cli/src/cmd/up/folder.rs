@@ -41,6 +41,13 @@ struct Memory {
     nodes: Vec<Place>,
 }
 
+/// Where the nodes of a folder are for clients. None if it is no such folder.
+pub(super) fn urls(path: &Path) -> Vec<String> {
+    let memory = fs::read(path.join("up.json")).ok().and_then(|text| serde_json::from_slice::<Memory>(&text).ok());
+    let nodes = memory.map(|memory| memory.nodes).unwrap_or_default();
+    nodes.iter().map(|place| format!("http://127.0.0.1:{}", place.http)).collect()
+}
+
 impl Folder {
     pub(super) fn open(path: &Path) -> Result<Self, Error> {
         fs::create_dir_all(path).map_err(|cause| problem::system("make the folder", &cause))?;

@@ -8,7 +8,7 @@ mod nodes;
 mod ports;
 mod problem;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use pelago_api::model::Document;
 use serde::Serialize;
@@ -31,6 +31,8 @@ Examples:
   pelago up 5                           # two more
   pelago up 1 --dir /tmp/alone --port 0 --mesh-port 0 -o json";
 
+/// Where a mesh is kept unless told.
+const HERE: &str = ".pelago";
 /// How many nodes a new mesh has unless told: enough to lose one.
 const NODES: usize = 3;
 /// More are no use on one machine.
@@ -42,7 +44,7 @@ pub(crate) struct UpArgs {
     #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(1..=NODES_MAX))]
     nodes: Option<u16>,
     /// The folder that the nodes keep their data in
-    #[arg(long, value_name = "DIR", default_value = ".pelago")]
+    #[arg(long, value_name = "DIR", default_value = HERE)]
     dir: PathBuf,
     /// HTTP port of the first node, the others have the next ones; 0 for any [default: those of last time, else 8080]
     #[arg(long, value_name = "PORT")]
@@ -109,6 +111,11 @@ fn choose(args: &UpArgs, last_time: &[Place], output: Output) -> Result<Vec<Plac
         output.note(&format!("port {wanted} is in use; {taken} is taken for it"));
     }
     Ok(places)
+}
+
+/// Where the nodes are of the mesh that is kept in this folder, if there is one.
+pub(crate) fn urls() -> Vec<String> {
+    folder::urls(Path::new(HERE))
 }
 
 async fn start(nodes: &mut Nodes<'_>, places: &[Place], output: Output) -> Result<(), Error> {
