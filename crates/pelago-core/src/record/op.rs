@@ -48,12 +48,13 @@ pub enum Op {
 }
 
 impl Op {
-    /// Whether it has its effect once, however often it is proposed. Not so a message without a key: once it was handled,
-    /// nothing remembers it.
+    /// Whether it has its effect once, however often it is proposed. Not so a message without a key, which nothing
+    /// remembers once it was handled; nor a cancel or a retry, which counts as a new wish if the other came in between.
     #[must_use]
     pub fn is_recognised(&self) -> bool {
         match self {
             Self::Send(send) => send.idempotency.is_some(),
+            Self::Cancel(_) | Self::Retry(_) => false,
             Self::Register(_)
             | Self::Expire(_)
             | Self::Remove(_)
@@ -64,8 +65,6 @@ impl Op {
             | Self::Assign(_)
             | Self::Finish(_)
             | Self::Progress(_)
-            | Self::Cancel(_)
-            | Self::Retry(_)
             | Self::TimeOut(_)
             | Self::Sweep(_) => true,
         }
