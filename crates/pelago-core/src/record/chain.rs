@@ -58,6 +58,7 @@ fn effects(turn: &Turn) -> [u8; 32] {
     }
     for TimerChange { name, set } in &turn.timers {
         part(&mut hasher, name.as_str().as_bytes());
+        hasher.update(&[u8::from(set.is_some())]);
         if let Some(SetTimer { after_ms, payload }) = set {
             hasher.update(&after_ms.to_le_bytes());
             part(&mut hasher, payload);
