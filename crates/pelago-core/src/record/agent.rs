@@ -239,7 +239,7 @@ pub(super) fn send_all<R: Rows>(
     rows: &R,
     writes: &mut Vec<Write>,
 ) -> Result<Step, R::Error> {
-    if let Err(refused) = fits_count("the durable sends of one commit", sends.len(), SENDS_MAX) {
+    if let Err(refused) = fits("the durable sends of one commit", sends.len(), SENDS_MAX) {
         return Ok(Err(refused));
     }
     for (n, MessageBody { to, payload }) in (0..).zip(sends) {
@@ -267,12 +267,8 @@ fn sent_to(to: &AgentId, writes: &[Write]) -> u64 {
     writes.iter().filter(to_it).count() as u64
 }
 
-/// Refuses what is larger than its limit.
-pub(super) fn fits(what: &'static str, bytes: usize, bytes_max: usize) -> Step {
-    fits_count(what, bytes, bytes_max)
-}
-
-pub(super) fn fits_count(what: &'static str, n: usize, n_max: usize) -> Step {
+/// Refuses what is larger than its limit: of bytes, or of how many.
+pub(super) fn fits(what: &'static str, n: usize, n_max: usize) -> Step {
     if n > n_max {
         return Err(Outcome::Refused(Refusal::TooLarge { what, bytes: n as u64, bytes_max: n_max as u64 }));
     }

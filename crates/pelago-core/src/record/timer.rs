@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Outcome, PAYLOAD_BYTES_MAX, Refusal, Stamp, TIMERS_PER_AGENT_MAX,
-    agent::{Step, fits, fits_count},
+    agent::{Step, fits},
     op::TimerChange,
     row::{Agent, Rows, Timer, Write},
     task,
@@ -33,7 +33,7 @@ pub(super) fn change_all<R: Rows>(
     rows: &R,
     writes: &mut Vec<Write>,
 ) -> Result<Step, R::Error> {
-    if let Err(refused) = fits_count("the timers of one commit", changes.len(), TIMERS_PER_AGENT_MAX) {
+    if let Err(refused) = fits("the timers of one commit", changes.len(), TIMERS_PER_AGENT_MAX) {
         return Ok(Err(refused));
     }
     let ended = writes.iter().filter(|write| write.is_end_of_timer()).count();
@@ -65,5 +65,5 @@ pub(super) fn change_all<R: Rows>(
         return Ok(Ok(()));
     }
     let before = usize::try_from(rows.timers_len(&agent.id)?).unwrap_or(usize::MAX);
-    Ok(fits_count("the timers of one agent", (before + come).saturating_sub(gone), TIMERS_PER_AGENT_MAX))
+    Ok(fits("the timers of one agent", (before + come).saturating_sub(gone), TIMERS_PER_AGENT_MAX))
 }

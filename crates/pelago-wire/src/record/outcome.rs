@@ -192,9 +192,9 @@ mod tests {
         assert_eq!(Refusal::value(later.form()), Ok(read));
     }
 
-    /// The text literals that follow `fits(`, `fits_count(` or `what:`.
+    /// The text literals that follow `fits(` or `what:`.
     fn parts_named_in(rules: &str) -> Vec<&str> {
-        ["fits(", "fits_count(", "what:"]
+        ["fits(", "what:"]
             .into_iter()
             .flat_map(|mark| rules.split(mark).skip(1))
             .filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next())
