@@ -1,9 +1,12 @@
 //! One batch under way: entries are decided and written within one transaction.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashMap},
+};
 
 use pelago_core::{
-    id::{NodeId, TaskId},
+    id::{AgentId, NodeId, TaskId},
     record::{Agent, Node, Op, Outcome, Stamp, Task, Write, decide},
     time::LogTime,
 };
@@ -11,12 +14,17 @@ use rusqlite::Connection;
 
 use super::{error::Error, row, statements::Statements, totals::Changes};
 
+/// How many rows of agents a half of [`AgentsSeen`] holds.
+const AGENTS_SEEN_MAX: usize = 8_192;
+
 /// The rows as the items of a batch see them.
 pub(super) struct Batch<'c> {
     pub(super) connection: &'c Connection,
     pub(super) statements: Statements<'c>,
     pub(super) kept: Kept,
-    pub(super) seen: RefCell<Seen>,
+    /// The tasks that the present item read. A rule reads a row before it writes it, so this says what a write changes;
+    /// and a rule may ask for the same one more than once, while nothing of its item is written yet.
+    pub(super) seen: RefCell<BTreeMap<TaskId, Task>>,
     pub(super) changes: Changes,
     /// All writes so far, in order.
     pub(super) written: Vec<Write>,
@@ -33,6 +41,16 @@ pub(super) struct Kept {
     pub(super) nodes: BTreeMap<NodeId, Node>,
     /// The tasks that nodes work on: as many as all nodes together take at a time.
     pub(super) running: BTreeMap<TaskId, Task>,
+    /// The agents that were read or written last.
+    pub(super) agents: RefCell<AgentsSeen>,
+}
+
+/// Rows of agents as they are in the database, those used last. When the younger half is full, the older one goes; who
+/// is used again is young again.
+#[derive(Debug, Default)]
+pub(super) struct AgentsSeen {
+    younger: HashMap<AgentId, Agent>,
+    older: HashMap<AgentId, Agent>,
 }
 
 impl Kept {
@@ -40,16 +58,26 @@ impl Kept {
         Ok(Self {
             nodes: row::nodes(connection)?.into_iter().map(|node| (node.id, node)).collect(),
             running: row::running(connection)?.into_iter().map(|task| (task.id, task)).collect(),
+            agents: RefCell::default(),
         })
     }
 }
 
-/// What the present item read. A rule reads a row before it writes it, so this says what a write changes; and a rule may
-/// ask for the same task more than once, while nothing of its item is written yet.
-#[derive(Default)]
-pub(super) struct Seen {
-    pub(super) agent: Option<Agent>,
-    pub(super) tasks: BTreeMap<TaskId, Task>,
+impl AgentsSeen {
+    pub(super) fn get(&mut self, id: &AgentId) -> Option<&Agent> {
+        if let Some(agent) = self.older.remove(id) {
+            self.put(agent);
+        }
+        self.younger.get(id)
+    }
+
+    pub(super) fn put(&mut self, agent: Agent) {
+        self.older.remove(&agent.id);
+        if self.younger.len() == AGENTS_SEEN_MAX && !self.younger.contains_key(&agent.id) {
+            self.older = std::mem::take(&mut self.younger);
+        }
+        self.younger.insert(agent.id.clone(), agent);
+    }
 }
 
 impl<'c> Batch<'c> {
@@ -79,7 +107,7 @@ impl<'c> Batch<'c> {
             self.write(&write)?;
             self.written.push(write);
         }
-        *self.seen.get_mut() = Seen::default();
+        self.seen.get_mut().clear();
         Ok(outcome)
     }
 
@@ -88,5 +116,48 @@ impl<'c> Batch<'c> {
         self.catch_up()?;
         self.changes.save(self.connection)?;
         Ok((self.kept, self.written))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pelago_core::{
+        id::{Epoch, Holder, Incarnation, Key, Name, TurnId, Version},
+        record::{Chain, Phase},
+    };
+
+    use super::*;
+
+    fn agent(n: usize, version: u64) -> Agent {
+        let name = Name::new("counter").expect("valid");
+        let key = Some(Key::new(&format!("k{n}")).expect("valid"));
+        Agent {
+            id: AgentId { namespace: Name::default_namespace(), name, key },
+            generation: 1,
+            epoch: Epoch(1),
+            phase: Phase::Active,
+            holder: Holder { node: NodeId(1), incarnation: Incarnation(1) },
+            version: Version(version),
+            last_turn: TurnId(0),
+            chain: Chain::START,
+        }
+    }
+
+    #[test]
+    fn agents_used_last_are_kept_as_they_were_written_last() {
+        let mut seen = AgentsSeen::default();
+        let (often, once) = (agent(0, 1), agent(1, 1));
+        seen.put(often.clone());
+        seen.put(once.clone());
+        (2..=AGENTS_SEEN_MAX).for_each(|n| seen.put(agent(n, 1)));
+        assert!(seen.older.contains_key(&often.id), "it has grown old");
+        seen.put(agent(0, 2));
+        for n in AGENTS_SEEN_MAX + 1..3 * AGENTS_SEEN_MAX {
+            seen.put(agent(n, 1));
+            assert!(seen.get(&often.id).is_some());
+        }
+        assert!(seen.younger.len() <= AGENTS_SEEN_MAX && seen.older.len() <= AGENTS_SEEN_MAX);
+        assert_eq!(seen.get(&often.id), Some(&agent(0, 2)));
+        assert_eq!(seen.get(&once.id), None, "nobody used it for long");
     }
 }

@@ -17,7 +17,7 @@ use super::{
 impl Batch<'_> {
     fn saw(&self, task: Option<Task>) -> Option<Task> {
         if let Some(task) = &task {
-            self.seen.borrow_mut().tasks.insert(task.id, task.clone());
+            self.seen.borrow_mut().insert(task.id, task.clone());
         }
         task
     }
@@ -35,9 +35,14 @@ impl Rows for Batch<'_> {
     }
 
     fn agent(&self, id: &AgentId) -> Result<Option<Agent>, Error> {
+        if let Some(agent) = self.kept.agents.borrow_mut().get(id) {
+            return Ok(Some(agent.clone()));
+        }
         let key = params![id.namespace.as_str(), id.name.as_str(), id.key_str()];
         let agent = self.statements.agent.first(key, row::agent)?;
-        self.seen.borrow_mut().agent.clone_from(&agent);
+        if let Some(agent) = &agent {
+            self.kept.agents.borrow_mut().put(agent.clone());
+        }
         Ok(agent)
     }
 
@@ -78,7 +83,7 @@ impl Rows for Batch<'_> {
     }
 
     fn task(&self, id: TaskId) -> Result<Option<Task>, Error> {
-        if let Some(task) = self.seen.borrow().tasks.get(&id) {
+        if let Some(task) = self.seen.borrow().get(&id) {
             return Ok(Some(task.clone()));
         }
         if let Some(task) = self.kept.running.get(&id) {
@@ -96,7 +101,7 @@ impl Rows for Batch<'_> {
     fn tasks_held_by(&self, incarnation: Incarnation) -> Result<Vec<Task>, Error> {
         let held = |task: &&Task| task.holder.is_some_and(|holder| holder.incarnation == incarnation);
         let tasks: Vec<_> = self.kept.running.values().filter(held).cloned().collect();
-        self.seen.borrow_mut().tasks.extend(tasks.iter().map(|task| (task.id, task.clone())));
+        self.seen.borrow_mut().extend(tasks.iter().map(|task| (task.id, task.clone())));
         Ok(tasks)
     }
 

@@ -92,19 +92,19 @@ impl Batch<'_> {
     }
 
     fn put_agent(&mut self, agent: &Agent, state: Option<&Bytes>) -> Result<(), Error> {
-        let seen = self.seen.get_mut().agent.take();
-        let before = seen.as_ref().filter(|before| before.id == agent.id);
+        // A rule reads a row before it writes it: what was not seen is new.
+        let before = self.kept.agents.get_mut().get(&agent.id).map(|seen| (seen.phase, seen.holder, seen.version.0));
         match before {
             None => self.new_agent(agent)?,
-            Some(before) if (before.phase, before.holder) == (agent.phase, agent.holder) => self.agent_commit(agent)?,
-            Some(before) => {
+            Some((phase, holder, _)) if (phase, holder) == (agent.phase, agent.holder) => self.agent_commit(agent)?,
+            Some((phase, ..)) => {
                 self.agent_handed_over(agent)?;
-                self.changes.move_one(Count::agents(before.phase), Count::agents(agent.phase));
+                self.changes.move_one(Count::agents(phase), Count::agents(agent.phase));
             }
         }
-        let turns = agent.version.0 - before.map_or(0, |before| before.version.0);
+        let turns = agent.version.0 - before.map_or(0, |(_, _, version)| version);
         self.changes.add(Count::Turns, number(turns));
-        self.seen.get_mut().agent = Some(agent.clone());
+        self.kept.agents.get_mut().put(agent.clone());
         if let Some(state) = state {
             let (namespace, name, key) = key(&agent.id);
             self.statements.agent_state.run(params![namespace, name, key, state.as_ref()])?;
@@ -280,7 +280,7 @@ impl Batch<'_> {
     }
 
     fn put_task(&mut self, task: &Task) -> Result<(), Error> {
-        let before = self.seen.get_mut().tasks.insert(task.id, task.clone());
+        let before = self.seen.get_mut().insert(task.id, task.clone());
         let before = before.expect("a rule reads a task before it changes it");
         if before == (Task { events: before.events, notes: before.notes, ..task.clone() }) {
             self.task_progress(task)?;
