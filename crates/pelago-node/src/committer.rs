@@ -1,8 +1,9 @@
 //! Gathers ops into batches: those of this node, and, while it leads, those of all others.
 //!
-//! A batch is what gathered while two are in flight; there is no timer. A lone op leaves at once, and under load
-//! batches grow by themselves (group commit). What other nodes propose here joins what this one does, so that the log
-//! gets an entry of many items and not one a node: what an entry costs each voter hardly depends on its items.
+//! A batch is what gathered while one is in flight; there is no timer. A lone op leaves at once, and under load batches
+//! grow by themselves (group commit). One that is large by then does not wait: a second is in flight beside the first, so
+//! that the disk and the network have something to do (as Nagle's rule has it for segments). What other nodes propose
+//! here joins what this one does. All for entries of many items: what one costs each voter hardly depends on how many.
 
 use std::sync::Arc;
 
@@ -19,6 +20,10 @@ const ITEMS_MAX: usize = 1_024;
 const BATCH_BYTES: usize = 512 << 10;
 /// Batches on their way at a time: one being flushed, one being gathered by the log.
 const IN_FLIGHT_MAX: usize = 2;
+/// The items with which a batch leaves while another is in flight …
+const ITEMS_LARGE: usize = 128;
+/// … or the bytes.
+const BYTES_LARGE: usize = 64 << 10;
 /// Ops that wait for a batch; whoever proposes more waits. Four full batches.
 const WAITING_MAX: usize = 4 * ITEMS_MAX;
 
@@ -29,6 +34,8 @@ pub(crate) struct Handle(mpsc::Sender<Waiting>);
 /// Ops that go into the same batch, and who waits for their outcomes.
 struct Waiting {
     ops: Ops,
+    /// About how many bytes of an entry they take.
+    bytes: usize,
     answer: Answer,
 }
 
@@ -67,7 +74,7 @@ impl Handle {
     }
 
     async fn wait(&self, ops: Ops, answer: Answer) -> Result<(), ProposeError> {
-        self.0.send(Waiting { ops, answer }).await.map_err(|_| ProposeError::Stopped)
+        self.0.send(Waiting::new(ops, answer)).await.map_err(|_| ProposeError::Stopped)
     }
 }
 
@@ -92,8 +99,10 @@ impl<H: Propose, M: Propose> Committer<H, M> {
         let mut waiting: Vec<Waiting> = Vec::new();
         let mut open = true;
         while open || !waiting.is_empty() || !in_flight.is_empty() {
-            while in_flight.len() < IN_FLIGHT_MAX && !waiting.is_empty() {
-                in_flight.push(self.send(cut(&mut waiting)));
+            while in_flight.len() < IN_FLIGHT_MAX
+                && let Some(batch) = cut(&mut waiting, !in_flight.is_empty())
+            {
+                in_flight.push(self.send(batch));
             }
             tokio::select! {
                 biased;
@@ -108,7 +117,7 @@ impl<H: Propose, M: Propose> Committer<H, M> {
     fn send(&self, batch: Vec<Waiting>) -> BoxFuture<'static, ()> {
         let (here, mesh) = (Arc::clone(&self.here), Arc::clone(&self.mesh));
         let (mut own, mut others) = (Batch::default(), Batch::default());
-        for Waiting { ops, answer } in batch {
+        for Waiting { ops, answer, .. } in batch {
             match answer {
                 Answer::Own(_) => own.push(ops, answer),
                 Answer::Other(_) => others.push(ops, answer),
@@ -185,21 +194,34 @@ impl Batch {
     }
 }
 
-/// Takes the next batch off the front of `waiting`.
-fn cut(waiting: &mut Vec<Waiting>) -> Vec<Waiting> {
+/// Takes the next batch off the front of `waiting`, if there is one that leaves while another is in flight or none is.
+fn cut(waiting: &mut Vec<Waiting>, is_beside: bool) -> Option<Vec<Waiting>> {
+    let first = waiting.first()?;
     // A registration stands alone in its entry, whose index becomes an id.
-    let is_alone = |waiting: &Waiting| matches!(waiting.ops.all(), [Op::Register(_), ..]);
-    let (mut items, mut bytes) = (0, 0);
-    let fits = |(n, next): &(usize, &Waiting)| {
-        items += next.ops.all().len();
-        bytes += next.ops.all().iter().map(weight).sum::<usize>();
-        *n == 0 || (!is_alone(next) && items <= ITEMS_MAX && bytes <= BATCH_BYTES)
-    };
-    let n = match waiting.first().is_some_and(is_alone) {
-        true => 1,
-        false => waiting.iter().enumerate().take_while(fits).count(),
-    };
-    waiting.drain(..n).collect()
+    if first.is_alone() {
+        return Some(waiting.drain(..1).collect());
+    }
+    let (mut n, mut items, mut bytes) = (0, 0, 0);
+    for next in waiting.iter() {
+        let (with_next, bytes_with_next) = (items + next.ops.all().len(), bytes + next.bytes);
+        if n > 0 && (next.is_alone() || with_next > ITEMS_MAX || bytes_with_next > BATCH_BYTES) {
+            break;
+        }
+        (n, items, bytes) = (n + 1, with_next, bytes_with_next);
+    }
+    let leaves = !is_beside || n < waiting.len() || items >= ITEMS_LARGE || bytes >= BYTES_LARGE;
+    leaves.then(|| waiting.drain(..n).collect())
+}
+
+impl Waiting {
+    fn new(ops: Ops, answer: Answer) -> Self {
+        let bytes = ops.all().iter().map(weight).sum();
+        Self { ops, bytes, answer }
+    }
+
+    fn is_alone(&self) -> bool {
+        matches!(self.ops.all(), [Op::Register(_), ..])
+    }
 }
 
 impl Ops {
@@ -277,29 +299,53 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_batch_is_what_gathered_while_two_are_in_flight() {
+    /// Proposes so many ops, one after the other, while nothing is answered. Returns the batches that left by then, and
+    /// all of them.
+    async fn batches(ops: usize) -> (Vec<usize>, Vec<usize>) {
         let gate = Arc::new(Gate { batches: Mutex::default(), open: tokio::sync::Semaphore::new(0) });
+        let left = || gate.batches.lock().expect("not poisoned").clone();
         let (committer, handle) = Committer::new(Arc::clone(&gate), Arc::clone(&gate), Arc::new(Metrics::default()));
         let running = tokio::spawn(committer.run());
         let mut proposals = FuturesUnordered::new();
-        for n in 0..100 {
+        for n in 0..ops {
             let handle = handle.clone();
-            proposals.push(tokio::spawn(async move { handle.propose(Op::Retry(Retry { task: TaskId(n) })).await }));
+            proposals.push(tokio::spawn(async move { handle.propose(retry(n as u128)).await }));
             tokio::task::yield_now().await;
         }
-        while gate.batches.lock().expect("not poisoned").len() < 2 {
+        while left().is_empty() {
             tokio::task::yield_now().await;
         }
-        gate.open.add_permits(100);
+        let unanswered = left();
+        gate.open.add_permits(ops);
         drop(handle);
         while let Some(outcome) = proposals.next().await {
             assert_eq!(outcome.expect("does not panic"), Ok(Outcome::Committed));
         }
         running.await.expect("the committer ends when its handles are gone");
-        let batches = gate.batches.lock().expect("not poisoned").clone();
-        assert_eq!(batches.iter().sum::<usize>(), 100);
-        assert!(batches.len() <= 4, "gathered into few batches: {batches:?}");
+        (unanswered, left())
+    }
+
+    #[tokio::test]
+    async fn a_batch_is_what_gathered_while_one_is_in_flight() {
+        let (unanswered, all) = batches(100).await;
+        assert_eq!(unanswered, all[..1], "the others wait for the first");
+        assert_eq!(all.iter().sum::<usize>(), 100);
+        assert_eq!(all.len(), 2, "{all:?}");
+    }
+
+    #[tokio::test]
+    async fn a_large_batch_leaves_beside_another_and_a_third_does_not() {
+        let (unanswered, all) = batches(3 * ITEMS_LARGE).await;
+        assert_eq!(unanswered.len(), IN_FLIGHT_MAX, "{unanswered:?}");
+        assert_eq!(unanswered[1], ITEMS_LARGE);
+        assert_eq!(all.iter().sum::<usize>(), 3 * ITEMS_LARGE);
+    }
+
+    #[test]
+    fn a_batch_of_many_bytes_leaves_beside_another() {
+        let of = |bytes| Waiting { bytes, ..own(retry(1)) };
+        assert!(cut(&mut vec![of(1), of(BYTES_LARGE - 2)], true).is_none());
+        assert!(cut(&mut vec![of(1), of(BYTES_LARGE - 1)], true).is_some());
     }
 
     /// Leads, or does not.
@@ -313,6 +359,10 @@ mod tests {
 
     fn retry(n: u128) -> Op {
         Op::Retry(Retry { task: TaskId(n) })
+    }
+
+    fn own(op: Op) -> Waiting {
+        Waiting::new(Ops::One(op), Answer::Own(oneshot::channel().0))
     }
 
     /// Proposes one own op and a batch of two of another node. Returns what each gets, and how many batches there were.
@@ -344,13 +394,12 @@ mod tests {
             labels: Default::default(),
             offers: Default::default(),
         });
-        let own = |op| Waiting { ops: Ops::One(op), answer: Answer::Own(oneshot::channel().0) };
-        let other = |op| Waiting { ops: Ops::Batch(vec![op]), answer: Answer::Other(oneshot::channel().0) };
+        let other = |op| Waiting::new(Ops::Batch(vec![op]), Answer::Other(oneshot::channel().0));
         let mut waiting =
             vec![own(retry(1)), other(register.clone()), own(retry(2)), other(retry(3)), own(register), own(retry(4))];
         let mut batches = Vec::new();
-        while !waiting.is_empty() {
-            batches.push(cut(&mut waiting).iter().map(|waiting| waiting.ops.all().len()).sum::<usize>());
+        while let Some(batch) = cut(&mut waiting, false) {
+            batches.push(batch.iter().map(|waiting| waiting.ops.all().len()).sum::<usize>());
         }
         assert_eq!(batches, [1, 1, 2, 1, 1]);
     }
