@@ -43,7 +43,7 @@ impl Feed {
                 Told::Writes { index, writes } => {
                     let mut rows = Vec::new();
                     for write in writes {
-                        self.tell(write, &mut rows);
+                        self.tell(write, index, &mut rows);
                     }
                     self.view.seen(index);
                     self.scheduler.tell(rows).await;
@@ -66,8 +66,8 @@ impl Feed {
         self.waiters.wake_all();
     }
 
-    /// Tells everybody but the scheduler, for whom it leaves `rows`.
-    fn tell(&mut self, write: Write, rows: &mut Vec<Row>) {
+    /// Tells everybody but the scheduler, for whom it leaves `rows`, what was written by then.
+    fn tell(&mut self, write: Write, index: u64, rows: &mut Vec<Row>) {
         match write {
             Write::NewTask { task, input } => {
                 self.agents.task_changed(&task, Some(input));
@@ -83,7 +83,7 @@ impl Feed {
             }
             Write::Event(event) => self.waiters.told.wake(event.task, &()),
             Write::Message(message) => match &message.buried {
-                None => self.agents.wake(&message.to),
+                None => self.agents.arrived(message, index),
                 Some(reason) => self.buried(&message, reason),
             },
             Write::Timer { timer, .. } => self.timers.heard(timer.due),

@@ -21,7 +21,7 @@ use pelago_store::{ProposeError, sqlite};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Context,
+    COMMANDS_MAX, Context,
     pool::{failure, guarded},
 };
 use crate::{
@@ -40,6 +40,8 @@ const READ_AGAIN: Duration = Duration::from_millis(500);
 pub(super) enum Command {
     /// Something to do.
     Deliver { work: Work, payload: Bytes, answer: oneshot::Sender<Result<Bytes, Failure>> },
+    /// A message came into the inbox by the entry of the log with this index.
+    Arrived { message: Box<record::Message>, index: u64 },
     /// The inbox has something.
     Look,
     /// An attempt was taken away.
@@ -67,8 +69,8 @@ pub(super) struct Loop {
 
 /// The agent's row, as far as it could be read.
 type Row = Result<Option<sqlite::AgentWhole>, sqlite::Error>;
-/// What is in the agent's inbox, as far as it could be read.
-type Messages = Result<Vec<record::Message>, sqlite::Error>;
+/// What is in the agent's inbox, as far as it could be read, and up to where the log was applied by then.
+type Messages = Result<(Vec<record::Message>, u64), sqlite::Error>;
 /// What became of a proposal.
 type Decided = (Proposal, Result<Outcome, ProposeError>);
 
@@ -90,6 +92,8 @@ struct Inbox {
     delivered: BTreeSet<MessageId>,
     look: bool,
     reading: Option<BoxFuture<'static, Messages>>,
+    /// Up to where the log was applied when the inbox was last read.
+    read: u64,
     again: VecDeque<(Time, Envelope)>,
 }
 
@@ -205,10 +209,16 @@ impl Loop {
     }
 
     fn obey(&mut self, now: Time, command: Command) {
+        // Who found the mailbox full was turned away, and it may have been a message that arrived.
+        self.inbox.look |= self.commands.len() + 1 >= COMMANDS_MAX;
         let input = match command {
             Command::Deliver { work, payload, answer } => {
                 let ticket = self.ticket(Waiting::Someone(answer));
                 Input::Deliver(Envelope { ticket, work, payload })
+            }
+            Command::Arrived { message, index } => {
+                self.arrived(now, *message, index);
+                return;
             }
             Command::Look => {
                 self.inbox.look = true;
@@ -356,31 +366,58 @@ impl Loop {
             return;
         }
         self.inbox.look = false;
+        self.inbox.reading = Some(self.read_inbox(Duration::ZERO));
+    }
+
+    fn read_inbox(&self, after: Duration) -> BoxFuture<'static, Messages> {
         let (reader, agent) = (Arc::clone(&self.context.reader), self.agent.clone());
-        let now = self.context.consensus.log_time();
-        let read = move || {
-            reader.view(|view| {
-                let mut messages = view.timers_due(&agent, now, INBOX_READ_MAX)?;
-                messages.extend(view.inbox(&agent, INBOX_READ_MAX)?);
-                Ok(messages)
-            })
-        };
-        self.inbox.reading = Some(Box::pin(blocking(read)));
+        let consensus = Arc::clone(&self.context.consensus);
+        Box::pin(async move {
+            if !after.is_zero() {
+                tokio::time::sleep(after).await;
+            }
+            let now = consensus.log_time();
+            let read = move || {
+                reader.view(|view| {
+                    let mut messages = view.timers_due(&agent, now, INBOX_READ_MAX)?;
+                    messages.extend(view.inbox(&agent, INBOX_READ_MAX)?);
+                    Ok((messages, view.applied()?.index))
+                })
+            };
+            blocking(read).await
+        })
     }
 
     fn deliver_messages(&mut self, now: Time, messages: Messages) {
-        let messages = messages.unwrap_or_else(|error| {
-            tracing::error!(agent = %self.agent, %error, "the inbox cannot be read; it is looked into again later");
-            Vec::new()
-        });
-        // A full read may have left some behind.
-        self.inbox.look |= messages.len() >= INBOX_READ_MAX as usize;
-        for record::Message { id, payload, .. } in messages {
-            if self.inbox.delivered.insert(id.clone()) {
-                let ticket = self.ticket(Waiting::Inbox(id.clone()));
-                let work = Work::Message { id, attempts: 0 };
-                self.core.handle(now, Input::Deliver(Envelope { ticket, work, payload }), &mut self.effects);
+        match messages {
+            Ok((messages, read)) => {
+                self.inbox.read = read;
+                // A full read may have left some behind.
+                self.inbox.look |= messages.len() >= INBOX_READ_MAX as usize;
+                messages.into_iter().for_each(|message| self.deliver_message(now, message));
             }
+            Err(error) => {
+                tracing::error!(agent = %self.agent, %error, "the inbox cannot be read; trying again");
+                self.inbox.reading = Some(self.read_inbox(READ_AGAIN));
+            }
+        }
+    }
+
+    /// Delivers a message at once if all before it are in the mailbox; else the inbox has to be read.
+    fn arrived(&mut self, now: Time, message: record::Message, index: u64) {
+        let Inbox { delivered, look, reading, read, .. } = &mut self.inbox;
+        if *look || reading.is_some() || delivered.len() >= INBOX_READ_MAX as usize {
+            *look = true;
+        } else if index > *read {
+            self.deliver_message(now, message);
+        }
+    }
+
+    fn deliver_message(&mut self, now: Time, record::Message { id, payload, .. }: record::Message) {
+        if self.inbox.delivered.insert(id.clone()) {
+            let ticket = self.ticket(Waiting::Inbox(id.clone()));
+            let work = Work::Message { id, attempts: 0 };
+            self.core.handle(now, Input::Deliver(Envelope { ticket, work, payload }), &mut self.effects);
         }
     }
 

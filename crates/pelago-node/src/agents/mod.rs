@@ -194,15 +194,20 @@ impl Agents {
         self.active().contains_key(agent)
     }
 
-    /// Tells a keyed agent that its inbox has something, if it is here or belongs here. Whoever holds it elsewhere is
-    /// told there.
-    pub(crate) fn wake(self: &Arc<Self>, agent: &AgentId) {
-        if self.is_active(agent) || self.context.homes.is_home(agent) {
-            self.look_into_inbox(agent);
+    /// Gives a keyed agent a message that came into its inbox by the entry of the log with this index, if the agent is
+    /// here or belongs here. Whoever holds it elsewhere hears of it there.
+    pub(crate) fn arrived(self: &Arc<Self>, message: record::Message, index: u64) {
+        let agent = message.to.clone();
+        if (self.is_active(&agent) || self.context.homes.is_home(&agent))
+            && let Some(Hosted::Keyed(kind)) = self.hosted.get(&agent.name)
+        {
+            // A full mailbox is no loss: the inbox is looked into again when the mailbox has room.
+            let _later = self.command(kind, &agent, Command::Arrived { message: Box::new(message), index });
         }
     }
 
-    /// Tells a keyed agent that its inbox has something, or that a timer is due, which activates it here unless another node holds it.
+    /// Tells a keyed agent that its inbox has something, or that a timer is due, which activates it here unless another
+    /// node holds it.
     pub(crate) fn look_into_inbox(self: &Arc<Self>, agent: &AgentId) {
         if let Some(Hosted::Keyed(kind)) = self.hosted.get(&agent.name) {
             // A full mailbox is no loss: the inbox is looked into again when the mailbox has room.

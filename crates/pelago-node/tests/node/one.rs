@@ -67,6 +67,20 @@ async fn a_task_is_done_and_what_it_sends_arrives_exactly_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn messages_of_one_sender_are_handled_in_order_also_when_they_come_faster() {
+    let home = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = start(home.path()).await;
+    for first in (0..2_000).step_by(500) {
+        let dictate = format!(r#"{{"dictate": ["diary:b", {{"start": {first}, "end": {}}}]}}"#, first + 500);
+        assert_eq!(ask(node.handle(), "diary:a", &dictate).await, Ok("[]".into()));
+    }
+    let all = serde_json::to_string(&(0..2_000).collect::<Vec<u64>>()).expect("numbers");
+    poll(async || ask(node.handle(), "diary:b", "\"read\"").await.is_ok_and(|read| read.len() >= all.len())).await;
+    assert_eq!(ask(node.handle(), "diary:b", "\"read\"").await, Ok(all));
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_fails_is_tried_again_and_dies_at_last() {
     let home = tempfile::tempdir().expect("a temporary directory can be made");
     let node = start(home.path()).await;

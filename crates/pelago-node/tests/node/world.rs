@@ -52,6 +52,39 @@ impl Agent for Teller {
     }
 }
 
+/// Keeps what it is told in the order in which it comes.
+#[derive(Default, Serialize, Deserialize)]
+struct Diary {
+    entries: Vec<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Note {
+    Write(u64),
+    /// Send these numbers, each in a message, to be written down there.
+    Dictate(String, std::ops::Range<u64>),
+    Read,
+}
+
+impl Agent for Diary {
+    type Input = Note;
+    type Output = Vec<u64>;
+
+    async fn handle(&mut self, note: Note, turn: &mut Turn) -> Result<Vec<u64>, Fault> {
+        match note {
+            Note::Write(entry) => self.entries.push(entry),
+            Note::Dictate(to, entries) => {
+                for entry in entries {
+                    turn.send(&to, &Note::Write(entry))?;
+                }
+            }
+            Note::Read => return Ok(self.entries.clone()),
+        }
+        Ok(Vec::new())
+    }
+}
+
 #[derive(Default, Serialize, Deserialize)]
 struct Panics;
 
@@ -122,6 +155,7 @@ pub(crate) fn kinds() -> Vec<Kind> {
     vec![
         keyed::<Counter>("counter"),
         keyed::<Clock>("clock"),
+        keyed::<Diary>("diary"),
         pool::<Teller>("teller"),
         pool::<Panics>("panics"),
         resident::<Counter>("here"),
