@@ -75,7 +75,7 @@ fn a_task_is_followed_from_its_id_to_its_result() {
 }
 
 #[test]
-fn a_task_that_fails_is_tried_again_and_a_dead_one_can_be_revived() {
+fn a_task_that_fails_is_tried_again_and_a_dead_one_can_be_revived_or_dismissed() {
     let home = Home::new();
     let node = home.start();
     assert_eq!(node.text(["task", "run", "flaky", "1", "--wait=30s"]), "{\"attempts\":2}\n");
@@ -97,6 +97,13 @@ fn a_task_that_fails_is_tried_again_and_a_dead_one_can_be_revived() {
     assert_eq!((&problem["kind"], &problem["code"]), (&json!("Problem"), &json!("PLG-3004")));
 
     assert_eq!(node.text(["task", "retry", id, "--wait=30s"]), "{\"attempts\":2}\n");
+    let hopeless = node.text(["task", "run", "sleeper", "\"long\""]);
+    let hopeless = hopeless.trim();
+    assert_eq!(code(&node.run(["task", "wait", hopeless])), 1);
+    assert!(node.text(["status"]).starts_with("PROBLEM  1 task is dead\n"));
+    assert_eq!(node.text(["task", "cancel", hopeless]), "cancelled\n");
+    let status = node.text(["status"]);
+    assert!(!status.contains("PROBLEM"), "{status}");
 
     let id = node.text(["task", "run", "sleeper", "1", "--delay", "1h"]);
     assert_eq!(node.text(["task", "cancel", id.trim(), "--reason", "not needed"]), "cancelled\n");

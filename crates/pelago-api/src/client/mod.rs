@@ -226,7 +226,7 @@ impl Client {
         self.document(request).await
     }
 
-    /// Calls a task off, and tells how it stands.
+    /// Calls a task off, a dead one too, and tells how it stands.
     ///
     /// # Errors
     /// See [`Error`].

@@ -84,7 +84,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
     Ok(answer::document(&TaskList { items, next: page.next }))
 }
 
-/// POST: calls a task off.
+/// POST: calls a task off, a dead one too.
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
     Segment(id): Segment,

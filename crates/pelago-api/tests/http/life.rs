@@ -170,7 +170,7 @@ async fn the_guide_of_the_seed_works_as_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failed_task_is_dead_and_a_retry_begins_again() {
+async fn a_failed_task_is_dead_until_it_is_retried_or_called_off() {
     let world = World::start().await;
     let client = &world.client;
     let id = client.enqueue(&task("counter:z", raw("0")), None).await.expect("the agent is declared").id;
@@ -178,13 +178,21 @@ async fn a_failed_task_is_dead_and_a_retry_begins_again() {
     assert_eq!((dead.state, dead.attempt), (TaskState::Dead, 1));
     assert!(dead.reason.expect("it says why").contains("nothing to add"));
 
-    let Err(Error::Problem(problem)) = client.cancel(id, None).await else { panic!("a dead task was cancelled") };
-    assert_eq!((problem.code.as_ref(), problem.next), ("PLG-2020", Some(format!("pelago task show {id}"))));
     client.retry(id).await.expect("a dead task can be retried");
     let dead = client.task(id, LONG).await.expect("the task is there");
     assert_eq!(dead.state, TaskState::Dead);
     let queued = client.events(id, 0, None, None).await.expect("the task is there");
     assert_eq!(queued.items.iter().filter(|event| event.event == Happening::Queued).count(), 2);
+
+    let dismissed = client.cancel(id, Some("seen")).await.expect("a dead task can be called off");
+    assert_eq!((dismissed.state, dismissed.reason.as_deref()), (TaskState::Cancelled, Some("seen")));
+    let counts = client.status().await.expect("the node is there").tasks;
+    assert_eq!((counts.get("dead"), counts.get("cancelled")), (Some(&0), Some(&1)));
+
+    let id = client.enqueue(&task("echo", raw("1")), None).await.expect("the agent is declared").id;
+    client.task(id, LONG).await.expect("the task is there");
+    let Err(Error::Problem(problem)) = client.cancel(id, None).await else { panic!("a done task was cancelled") };
+    assert_eq!((problem.code.as_ref(), problem.next), ("PLG-2020", Some(format!("pelago task show {id}"))));
     world.end().await;
 }
 

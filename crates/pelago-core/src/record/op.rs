@@ -374,6 +374,8 @@ pub struct Cancel {
     pub task: TaskId,
     /// Why.
     pub reason: String,
+    /// Whether a dead task is called off too, by somebody who has seen that it is dead; else it stays dead.
+    pub dead_too: bool,
 }
 
 /// Starts a dead or cancelled task afresh.

@@ -117,12 +117,12 @@ impl Handle {
         self.end(earlier.unwrap_or(id), deadline.saturating_duration_since(Instant::now())).await
     }
 
-    /// Calls a task off.
+    /// Calls a task off, a dead one too.
     ///
     /// # Errors
-    /// [`Error::UnknownTask`], [`Error::WrongState`] when it has ended, or why the log does not answer.
+    /// [`Error::UnknownTask`], [`Error::WrongState`] when it is done, or why the log does not answer.
     pub async fn cancel(&self, id: TaskId, reason: String) -> Result<(), Error> {
-        self.commit(Op::Cancel(record::Cancel { task: id, reason })).await
+        self.commit(Op::Cancel(record::Cancel { task: id, reason, dead_too: true })).await
     }
 
     /// Starts a dead or cancelled task afresh.

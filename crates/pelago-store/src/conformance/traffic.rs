@@ -311,7 +311,10 @@ impl Traffic {
     fn task_op(&mut self, subject: &impl Subject) -> Op {
         let task = self.task().unwrap_or(TaskId(0));
         match self.below(16) {
-            0 => return Op::Cancel(Cancel { task, reason: "not needed".into() }),
+            0 => {
+                let dead_too = self.one_in(2);
+                return Op::Cancel(Cancel { task, reason: "not needed".into(), dead_too });
+            }
             1 => return Op::Retry(Retry { task }),
             2..=6 => return Op::Assign(Assign { task, holder: self.holder() }),
             _ => {}

@@ -33,8 +33,23 @@ impl Convert for Op {
     }
 
     fn format(&self) -> u8 {
-        let turn = if let Self::Turn(turn) = self { turn.format() } else { 1 };
-        if matches!(self, Self::Remove(_)) { 2 } else { turn }
+        match self {
+            Self::Turn(op) => op.format(),
+            Self::Cancel(op) => op.format(),
+            Self::Remove(_) => 2,
+            Self::Register(_)
+            | Self::Expire(_)
+            | Self::Claim(_)
+            | Self::Release(_)
+            | Self::Send(_)
+            | Self::Enqueue(_)
+            | Self::Assign(_)
+            | Self::Finish(_)
+            | Self::Progress(_)
+            | Self::Retry(_)
+            | Self::TimeOut(_)
+            | Self::Sweep(_) => 1,
+        }
     }
 
     fn value(form: proto::Item) -> Result<Self, DecodeError> {

@@ -44,7 +44,7 @@ impl Dice {
             7 => Op::Assign(Assign { task, holder: self.holder() }),
             8 => Op::Finish(self.finish()),
             9 => Op::Progress(self.progress()),
-            10 => Op::Cancel(Cancel { task, reason: self.text() }),
+            10 => Op::Cancel(Cancel { task, reason: self.text(), dead_too: self.coin() }),
             11 => Op::Retry(Retry { task }),
             12 => Op::TimeOut(TimeOut { task, token: self.token(), retry_after_ms: self.number() }),
             13 => Op::Sweep(self.sweep()),

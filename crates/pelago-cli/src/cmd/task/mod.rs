@@ -31,7 +31,10 @@ pub(crate) enum TaskCommand {
     /// Ends with 0 if it is done, 1 if it is dead or was cancelled, 7 if it goes on after --timeout.
     #[command(after_long_help = wait::EXAMPLES)]
     Wait(wait::WaitArgs),
-    /// Call a task off
+    /// Call a task off, or dismiss a dead one
+    ///
+    /// What waits or runs is called off. A dead task that nobody will retry is cancelled by this too, so that `pelago
+    /// status` does not name it as a problem any more; its events still tell why it died. A task that is done stays so.
     #[command(after_long_help = CANCEL_EXAMPLES)]
     Cancel(CancelArgs),
     /// Start a dead or cancelled task afresh
