@@ -113,7 +113,7 @@ fn a_task_that_fails_is_tried_again_and_a_dead_one_can_be_revived_or_dismissed()
 }
 
 #[test]
-fn a_message_that_fails_too_often_is_told_of() {
+fn a_message_that_fails_too_often_is_told_of_until_it_is_dismissed() {
     let home = Home::new();
     let node = home.start();
     let none = node.run(["agent", "dead"]);
@@ -130,6 +130,11 @@ fn a_message_that_fails_too_often_is_told_of() {
     let warned =
         log.lines().find(|line| line.contains("a message failed too often")).unwrap_or_else(|| panic!("{log}"));
     assert!(warned.contains("WARN") && warned.contains("counter:a") && warned.contains("does not fit"), "{warned}");
+
+    assert_eq!(node.text(["agent", "dismiss", "counter:a"]), "1 dead message of counter:a is forgotten\n");
+    assert_eq!(node.text(["agent", "dismiss", "counter:a"]), "counter:a has no dead messages\n");
+    let status = node.text(["status"]);
+    assert!(!status.contains("PROBLEM"), "{status}");
 }
 
 #[test]
@@ -223,6 +228,7 @@ fn with_json_all_of_stdout_is_one_document_that_says_its_kind() {
         (&["agent", "state", "counter:a"], "Agent"),
         (&["agent", "ask", "echo", "not JSON"], "Reply"),
         (&["agent", "send", "counter:a", "1"], "SendReceipt"),
+        (&["agent", "dismiss", "counter:a"], "Dismissed"),
         (&["task", "run", "counter:a", "1"], "Enqueued"),
         (&["task", "run", "counter:a", "1", "--wait"], "Task"),
         (&["task", "ls", "--all"], "TaskList"),

@@ -24,8 +24,8 @@ use request::{Request, agent_path, node_path};
 
 use crate::{
     model::{
-        Agent, AgentList, Cancel, DeadMessageList, Enqueued, Health, NewTask, NodeList, Payload, RemovedNode,
-        SendReceipt, Status, Task, TaskEventList, TaskList, words,
+        Agent, AgentList, Cancel, DeadMessageList, Dismissed, Enqueued, Health, NewTask, NodeList, Payload,
+        RemovedNode, SendReceipt, Status, Task, TaskEventList, TaskList, words,
     },
     problem::{Code, Problem},
 };
@@ -283,6 +283,14 @@ impl Client {
             .with("cursor", cursor.as_deref())
             .with("limit", *limit);
         self.document(request).await
+    }
+
+    /// Forgets the messages that the agent at this address could not handle.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn dismiss(&self, address: &str) -> Result<Dismissed> {
+        self.document(Request::delete("/api/v1/messages/dead").with("agent", Some(address))).await
     }
 
     /// An agent with its state.

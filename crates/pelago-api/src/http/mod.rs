@@ -14,6 +14,7 @@
 //! | `/api/v1/agents/{address}` | GET | one agent with its state |
 //! | `/api/v1/agents/{address}/ask`, `…/send` | POST | a question and its reply; a durable message |
 //! | `/api/v1/messages/dead` | GET | messages that could not be handled; `?agent=ADDRESS` |
+//! | `/api/v1/messages/dead?agent=ADDRESS` | DELETE | forget those of one agent |
 //! | `/api/v1/nodes`, `/api/v1/status` | GET | the mesh |
 //! | `/api/v1/nodes/{name}` | DELETE | forget a node that is gone for good |
 //! | `/api/tasks` | POST | as `/api/v1/tasks` |
@@ -61,7 +62,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/api/v1/agents/{address}", get(agents::show))
         .route("/api/v1/agents/{address}/ask", post(agents::ask))
         .route("/api/v1/agents/{address}/send", post(agents::send))
-        .route("/api/v1/messages/dead", get(agents::dead_messages))
+        .route("/api/v1/messages/dead", get(agents::dead_messages).delete(agents::dismiss))
         .route("/api/v1/nodes", get(mesh::nodes))
         .route("/api/v1/nodes/{name}", delete(mesh::remove))
         .route("/api/v1/status", get(mesh::status))

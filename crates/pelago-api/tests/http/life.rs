@@ -113,7 +113,7 @@ async fn a_message_is_handled_once_however_often_it_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_that_failed_too_often_is_listed_and_counted() {
+async fn a_message_that_failed_too_often_is_listed_and_counted_until_it_is_dismissed() {
     let world = World::start().await;
     let client = &world.client;
     for address in ["counter:a", "counter:b"] {
@@ -144,6 +144,14 @@ async fn a_message_that_failed_too_often_is_listed_and_counted() {
     assert!(client.dead_messages(&foreign).await.is_err(), "the cursor is of another list");
     world.get("/api/v1/messages/dead?cursor=zz", "Host: localhost\r\n").await.problem(400, "PLG-2010");
     world.get("/api/v1/messages/dead?agent=conter:a", "Host: localhost\r\n").await.problem(404, "PLG-2004");
+
+    let dismissed = client.dismiss("counter:a").await.expect("the agent is declared");
+    assert_eq!((dismissed.agent.as_str(), dismissed.messages), ("counter:a", 2));
+    assert_eq!(client.dismiss("counter:a").await.expect("the agent is declared").messages, 0);
+    assert_eq!(client.status().await.expect("the node is there").messages_dead, 2);
+    assert_eq!(client.dead_messages(&of_one).await.expect("the agent is declared").items.len(), 2);
+    world.request("DELETE", "/api/v1/messages/dead", "", "").await.problem(400, "PLG-2009");
+    world.request("DELETE", "/api/v1/messages/dead?agent=conter:a", "", "").await.problem(404, "PLG-2004");
     world.end().await;
 }
 

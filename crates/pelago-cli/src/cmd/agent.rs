@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pelago_api::{
     client::{AgentQuery, Client, DeadMessageQuery},
-    model::{Agent, AgentList, DeadMessage, DeadMessageList, Document, Payload, Timer, words},
+    model::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, Document, Payload, Timer, words},
 };
 use serde::Serialize;
 
@@ -37,6 +37,11 @@ pub(crate) enum AgentCommand {
     /// They are kept and tried no more. What a message was meant to do can be sent again.
     #[command(after_long_help = DEAD_EXAMPLES)]
     Dead(DeadArgs),
+    /// Forget the messages that an agent failed at too often
+    ///
+    /// All that `agent dead ADDRESS` lists, for good: `pelago status` does not name them as a problem any more.
+    #[command(after_long_help = DISMISS_EXAMPLES)]
+    Dismiss(DismissArgs),
 }
 
 const LS_EXAMPLES: &str = "\
@@ -70,6 +75,11 @@ Examples:
   pelago agent dead
   pelago agent dead counter:a
   pelago agent dead --all -o json | jq -r '.items[].message'";
+
+const DISMISS_EXAMPLES: &str = "\
+Examples:
+  pelago agent dead counter:a --all -o json | tee dead.json    # keep what they say
+  pelago agent dismiss counter:a";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct LsArgs {
@@ -112,6 +122,13 @@ pub(crate) struct DeadArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct DismissArgs {
+    /// The agent: NAME:KEY
+    #[arg(value_name = "ADDRESS")]
+    address: String,
+}
+
+#[derive(Debug, clap::Args)]
 struct MessageArgs {
     /// The agent: NAME, NAME:KEY or NODE/NAME[:KEY]
     #[arg(value_name = "ADDRESS")]
@@ -142,6 +159,7 @@ pub(super) async fn run(command: AgentCommand, client: &Client, output: Output) 
         AgentCommand::Ask(args) => ask(&args, client, output).await?,
         AgentCommand::Send(args) => send(&args.message, client, output).await?,
         AgentCommand::Dead(args) => dead(args, client, output).await?,
+        AgentCommand::Dismiss(args) => dismiss(&args, client, output).await?,
     }
     Ok(Exit::Done)
 }
@@ -243,9 +261,21 @@ async fn dead(args: DeadArgs, client: &Client, output: Output) -> Result<(), Err
     } else if list.items.is_empty() {
         output.note("no message failed too often");
     } else {
-        output.note("they are tried no more; once the reason is mended, send again what matters: pelago agent send");
+        output.note(
+            "they are tried no more; once the reason is mended, send again what matters (pelago agent send), and forget \
+             these: pelago agent dismiss ADDRESS",
+        );
     }
     Ok(())
+}
+
+async fn dismiss(args: &DismissArgs, client: &Client, output: Output) -> Result<(), Error> {
+    let dismissed = client.dismiss(&args.address).await?;
+    output.document(&dismissed, |Dismissed { agent, messages }| match messages {
+        0 => format!("{agent} has no dead messages"),
+        1 => format!("1 dead message of {agent} is forgotten"),
+        many => format!("{many} dead messages of {agent} are forgotten"),
+    })
 }
 
 fn dead_row(message: &DeadMessage) -> [String; 5] {

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use pelago_core::{
     id::{AgentId, Epoch, FencingToken, Holder, NodeId, TaskId, TimerName, TurnId, Version},
     record::{
-        Assign, BodyHash, Cancel, Claim, Expire, Finish, MessageBody, MessageId, NewTask, Op, Outcome, Placement,
-        Progress, Release, Remember, Remove, Retry, RetryPolicy, Send, SetTimer, Sweep, TimeOut, TimerChange, Turn,
-        Verdict,
+        Assign, BodyHash, Cancel, Claim, Dismiss, Expire, Finish, MessageBody, MessageId, NewTask, Op, Outcome,
+        Placement, Progress, Release, Remember, Remove, Retry, RetryPolicy, Send, SetTimer, Sweep, TimeOut,
+        TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -151,6 +151,7 @@ impl Traffic {
     fn fresh(&mut self, subject: &impl Subject) -> Op {
         match self.below(40) {
             0 if self.one_in(3) => Op::Remove(Remove { node: self.holder().node }),
+            0 if self.one_in(3) => Op::Dismiss(Dismiss { agent: self.agent() }),
             0 => Op::Expire(Expire { holder: self.holder() }),
             1..=5 => self.claim(subject),
             6..=13 => Op::Turn(self.turn(subject)),

@@ -28,6 +28,7 @@ impl Convert for Op {
             Self::Retry(op) => item::Op::Retry(op.form()),
             Self::TimeOut(op) => item::Op::TimeOut(op.form()),
             Self::Sweep(op) => item::Op::Sweep(op.form()),
+            Self::Dismiss(op) => item::Op::Dismiss(op.form()),
         };
         proto::Item { op: Some(op) }
     }
@@ -37,6 +38,7 @@ impl Convert for Op {
             Self::Turn(op) => op.format(),
             Self::Cancel(op) => op.format(),
             Self::Remove(_) => 2,
+            Self::Dismiss(_) => 3,
             Self::Register(_)
             | Self::Expire(_)
             | Self::Claim(_)
@@ -70,6 +72,7 @@ impl Convert for Op {
             item::Op::Retry(op) => Self::Retry(field("retry", op)?),
             item::Op::TimeOut(op) => Self::TimeOut(field("time_out", op)?),
             item::Op::Sweep(op) => Self::Sweep(field("sweep", op)?),
+            item::Op::Dismiss(op) => Self::Dismiss(field("dismiss", op)?),
         })
     }
 }
