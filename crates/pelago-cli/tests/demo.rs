@@ -55,6 +55,16 @@ fn a_reading_that_is_thrown_away_is_found_and_named() {
 }
 
 #[test]
+fn even_one_small_file_is_under_way_when_the_node_is_killed() {
+    let (files, place) = (folder(), folder());
+    fs::write(files.path().join("one.txt"), "The only wolf of the hill.\n").expect("a file");
+    let ended = demo(files.path(), place.path(), &["-o", "json"]);
+    let table = table(&ended);
+    assert_eq!(ended.status.code(), Some(0), "{table:#}");
+    assert_eq!((number(&table["killed"], "tasks"), number(&table, "retries")), (1, 1), "{table:#}");
+}
+
+#[test]
 fn it_says_first_what_it_does_and_last_what_became_of_it() {
     let (files, place) = (folder(), folder());
     fs::write(files.path().join("one.txt"), "The only wolf of the hill.\n").expect("a file");

@@ -51,10 +51,10 @@ pub(super) fn unsettled(standing: &str) -> Error {
     failed(&detail, "PELAGO_LOG=debug makes a node say more")
 }
 
-/// Nothing that a node held could be lost with it, so there was nothing to see.
+/// All the work was done before a node could be killed, although the readings were held for it.
 pub(super) fn nothing_to_lose() -> Error {
-    let detail = "at no moment after a third of the results did a node hold a running task";
-    failed(detail, "try again, or with more files")
+    let detail = "all files were read before a node could be killed in the middle: the machine is too busy";
+    failed(detail, "try again when it has less to do")
 }
 
 /// The mesh has work and does none.
