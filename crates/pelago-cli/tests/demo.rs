@@ -107,6 +107,24 @@ fn what_cannot_be_read_is_refused_before_anything_starts() {
 }
 
 #[test]
+fn files_that_are_all_skipped_are_named_with_their_reasons() {
+    let (files, place) = (folder(), folder());
+    fs::write(files.path().join("picture"), "\0").expect("a file");
+    std::os::unix::fs::symlink("/dev/null", files.path().join("link")).expect("a link");
+    let ended = demo(files.path(), place.path(), &[]);
+    let error = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{error}");
+    for part in ["2 files are skipped", "link: symbolic link", "picture: binary: a NUL byte"] {
+        assert!(error.contains(part), "{part} is not in {error}");
+    }
+    for number in 0..30 {
+        fs::write(files.path().join(number.to_string()), "\0").expect("a file");
+    }
+    let ended = demo(files.path(), place.path(), &[]);
+    assert!(text(&ended.stderr).contains("and 12 more"), "{}", text(&ended.stderr));
+}
+
+#[test]
 fn a_demo_that_is_told_to_stop_leaves_nothing_behind() {
     for signal in [Signal::TERM, Signal::INT] {
         let (files, place) = (mixed_files(), folder());
