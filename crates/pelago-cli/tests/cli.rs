@@ -33,6 +33,9 @@ fn a_newcomer_can_talk_to_agents() {
     assert_eq!(text(&said.stdout), "\"good day\"\n");
     assert!(text(&said.stderr).contains("JSON string"), "{}", text(&said.stderr));
     assert_eq!(node.text_given(["agent", "ask", "echo", "-"], "{\"a\": 1.0}\n"), "{\"a\": 1.0}\n");
+    let broken = node.run(["task", "run", "echo", "{\"text\":"]);
+    assert!(text(&broken.stderr).contains("at line 1 column 8"), "{}", text(&broken.stderr));
+    assert_eq!(node.text(["task", "run", "echo", "{\"text\":", "--text", "--wait"]), "\"{\\\"text\\\":\"\n");
 }
 
 #[test]
@@ -262,6 +265,9 @@ fn the_exit_code_and_the_problem_say_what_went_wrong() {
         (&["agent", "ask", "a b"], 2, "PLG-2001"),
         (&["agent", "ask", "counter"], 2, "PLG-2008"),
         (&["agent", "ask", "counter:a", "@/no/such/file"], 2, "PLG-3002"),
+        (&["agent", "ask", "echo", "[1, 2"], 2, "PLG-3008"),
+        (&["agent", "send", "counter:a", "\"open"], 2, "PLG-3008"),
+        (&["task", "run", "echo", "{\"text\":"], 2, "PLG-3008"),
         (&["task", "wait", "12"], 2, "PLG-3001"),
         (&["task", "run", "counter:a", "--delay", "soon"], 2, "PLG-3001"),
         (&["tusk"], 2, "PLG-3001"),

@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::paging::Paging;
 use crate::{
     exit::Exit,
-    input::{self, Input},
+    input::{self, InputArgs},
     output::{Error, Output, columns, one_line},
 };
 
@@ -63,6 +63,7 @@ Examples:
   pelago agent ask counter:a 5 --key order-17    # again with this key: same reply, counted once
   pelago agent ask reminder:a '{\"note\": \"tea\", \"after_ms\": 5000}'   # `agent state reminder:a` shows the timer
   echo 5 | pelago agent ask counter:a -
+  pelago agent ask echo '[not JSON' --text
   pelago agent ask node-1/reader @request.json --timeout 5s";
 
 const SEND_EXAMPLES: &str = "\
@@ -133,9 +134,8 @@ struct MessageArgs {
     /// The agent: NAME, NAME:KEY or NODE/NAME[:KEY]
     #[arg(value_name = "ADDRESS")]
     address: String,
-    /// JSON, any other text (sent as a JSON string), @FILE, or - for stdin
-    #[arg(value_name = "INPUT", allow_negative_numbers = true)]
-    input: Option<String>,
+    #[command(flatten)]
+    input: InputArgs,
     /// The same key with the same input counts once
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
@@ -226,14 +226,14 @@ impl Document for Reply<'_> {
 
 async fn ask(args: &AskArgs, client: &Client, output: Output) -> Result<(), Error> {
     let AskArgs { message, timeout } = args;
-    let question = read_input(message, output)?;
+    let question = message.input.read(output)?.get().to_owned();
     let reply = client.ask(&message.address, question, Some(*timeout), message.key.as_deref()).await?;
     let reply = Reply { agent: &message.address, reply };
     output.document(&reply, |reply| reply.reply.json().to_owned())
 }
 
 async fn send(message: &MessageArgs, client: &Client, output: Output) -> Result<(), Error> {
-    let text = read_input(message, output)?;
+    let text = message.input.read(output)?.get().to_owned();
     let receipt = client.send(&message.address, text, message.key.as_deref()).await?;
     output.document(&receipt, |_nothing_to_tell| String::new())?;
     output.note(match receipt.existing {
@@ -281,12 +281,4 @@ async fn dismiss(args: &DismissArgs, client: &Client, output: Output) -> Result<
 fn dead_row(message: &DeadMessage) -> [String; 5] {
     let DeadMessage { to, from, sent, reason, message } = message;
     [to.clone(), from.clone(), sent.to_string(), one_line(message.json()), one_line(reason)]
-}
-
-fn read_input(message: &MessageArgs, output: Output) -> Result<String, Error> {
-    let Input { json, is_wrapped } = input::read(message.input.as_deref())?;
-    if is_wrapped {
-        output.note(input::WRAPPED);
-    }
-    Ok(json.get().to_owned())
 }
