@@ -203,7 +203,7 @@ fn the_other_builtin_agents_do_what_they_say() {
     assert_eq!(reading["reply"]["path"], "notes.md");
     assert_eq!(reading["reply"]["size"], json!({ "bytes": 38, "lines": 2, "words": 8 }));
     let missing = node.run(["agent", "ask", "reader", r#"{"path": "none.md"}"#]);
-    assert_eq!(code(&missing), 1);
+    assert_eq!(code(&missing), 2);
     assert!(text(&missing.stderr).contains("none.md: No such file"), "{}", text(&missing.stderr));
 
     let mut before = String::new();
@@ -261,7 +261,7 @@ fn the_exit_code_and_the_problem_say_what_went_wrong() {
     let done = tasks["items"][0]["id"].as_str().expect("a task has an id");
     let nobody = "0123456789abcdef0123456789abcdef";
     for (command, exit, problem) in [
-        (&["agent", "ask", "sleeper", "\"long\""][..], 1, "PLG-2024"),
+        (&["agent", "ask", "sleeper", "\"long\""][..], 2, "PLG-2024"),
         (&["agent", "ask", "a b"], 2, "PLG-2001"),
         (&["agent", "ask", "counter"], 2, "PLG-2008"),
         (&["agent", "ask", "counter:a", "@/no/such/file"], 2, "PLG-3002"),
