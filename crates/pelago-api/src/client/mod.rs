@@ -8,6 +8,7 @@
 mod request;
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -57,16 +58,14 @@ pub enum Error {
     /// The node refused, or failed, and says why.
     #[error("{}", .0.detail)]
     Problem(Box<Problem>),
-    /// No connection came about. Nothing was done.
-    #[error("no node answers at {url}")]
+    /// No connection came about with any of the nodes. Nothing was done.
+    #[error("no node answers at {}", listed(.nodes))]
     Unreachable {
-        /// The node.
-        url: String,
-        /// What the network says.
-        source: reqwest::Error,
+        /// The nodes, in the order in which they were tried.
+        nodes: Vec<Unreached>,
     },
     /// The answer did not come, or not whole. The request may or may not take effect.
-    #[error("the answer of {url} did not arrive")]
+    #[error("the answer of {url} did not arrive ({})", deepest(.source))]
     NoAnswer {
         /// The node.
         url: String,
@@ -85,6 +84,34 @@ pub enum Error {
     },
 }
 
+/// A node that could not be reached.
+#[derive(Debug)]
+pub struct Unreached {
+    /// The node.
+    pub url: String,
+    /// What the network says.
+    pub cause: reqwest::Error,
+}
+
+impl fmt::Display for Unreached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.url, deepest(&self.cause))
+    }
+}
+
+fn listed(nodes: &[Unreached]) -> String {
+    nodes.iter().map(Unreached::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What the system says, without those who pass it on.
+fn deepest(error: &reqwest::Error) -> String {
+    let mut deepest: &dyn std::error::Error = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
+
 impl Error {
     /// Whether the request never left.
     fn did_nothing(&self) -> bool {
@@ -94,8 +121,9 @@ impl Error {
     /// What to say when the nodes before came to nothing too. A request that may have taken effect anywhere may.
     fn after(self, earlier: Option<Self>) -> Self {
         match (earlier, self) {
-            (Some(Self::Unreachable { url: before, .. }), Self::Unreachable { url, source }) => {
-                Self::Unreachable { url: format!("{before}, {url}"), source }
+            (Some(Self::Unreachable { nodes: mut before }), Self::Unreachable { nodes }) => {
+                before.extend(nodes);
+                Self::Unreachable { nodes: before }
             }
             (Some(earlier @ Self::NoAnswer { .. }), Self::Unreachable { .. }) => earlier,
             (_, error) => error,
@@ -434,7 +462,7 @@ fn unanswered(base: &str, source: reqwest::Error) -> Error {
     let url = base.to_owned();
     // A URL that cannot be parsed leads nowhere either.
     if source.is_connect() || source.is_builder() {
-        Error::Unreachable { url, source: source.without_url() }
+        Error::Unreachable { nodes: vec![Unreached { url, cause: source.without_url() }] }
     } else {
         Error::NoAnswer { url, source: source.without_url() }
     }
