@@ -206,6 +206,13 @@ fn the_other_builtin_agents_do_what_they_say() {
     assert_eq!(code(&missing), 2);
     assert!(text(&missing.stderr).contains("none.md: No such file"), "{}", text(&missing.stderr));
 
+    let set = node.json(["agent", "ask", "reminder:t", r#"{"note": "tea", "after_ms": 3600000}"#]);
+    let due = set["reply"]["due"].as_str().expect("it says when");
+    let status = node.json(["status"]);
+    assert!(due > status["log_time"].as_str().expect("the log has a time"), "{due}: {status}");
+    let called_off = node.json(["agent", "ask", "reminder:t", r#"{"note": "tea"}"#]);
+    assert_eq!(called_off["reply"], json!({ "fired": 0, "notes": [] }));
+
     let mut before = String::new();
     for (number, length) in [(7, 1), (-3, 2), (7, 3)] {
         let reply = node.json(["agent", "ask", "append:r", &number.to_string()]);
