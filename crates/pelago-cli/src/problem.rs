@@ -45,6 +45,17 @@ pub(crate) fn broken_json(cause: &serde_json::Error) -> Problem {
     )
 }
 
+/// Several tasks have an id that begins so. `meant` has a line each.
+pub(crate) fn ambiguous_task(beginning: &str, meant: &str) -> Problem {
+    problem(
+        "PLG-3009",
+        400,
+        "the task id is ambiguous",
+        format!("the ids of several tasks begin with {beginning}:{meant}"),
+        "write more of it",
+    )
+}
+
 /// stdout takes no more.
 pub(crate) fn unwritable_output(cause: &io::Error) -> Problem {
     problem(

@@ -75,6 +75,17 @@ fn a_task_is_followed_from_its_id_to_its_result() {
     let happened: Vec<&str> = events.lines().filter_map(|line| line.split_whitespace().nth(4)).collect();
     assert_eq!(happened, ["queued", "running", "progress", "progress", "progress", "progress", "done"]);
     assert_eq!(node.text(["task", "events", id, "--after", "6"]).lines().count(), 1);
+
+    for command in ["show", "wait", "events"] {
+        assert_eq!(node.text(["task", command, &id[..20]]), node.text(["task", command, id]), "{command}");
+    }
+    let other = node.text(["task", "run", "echo", "1"]);
+    let ambiguous = node.run(["task", "show", &id[..1]]);
+    let told = text(&ambiguous.stderr);
+    assert_eq!(code(&ambiguous), 2, "{told}");
+    for line in [format!("{id}  sleeper, done"), format!("{}  echo, ", other.trim())] {
+        assert!(told.contains(&line), "{line} is not in {told}");
+    }
 }
 
 #[test]
@@ -263,6 +274,7 @@ fn with_json_all_of_stdout_is_one_document_that_says_its_kind() {
 fn the_exit_code_and_the_problem_say_what_went_wrong() {
     let home = Home::new();
     let node = home.start();
+    node.text(["task", "run", "echo", "1"]);
     node.text(["task", "run", "counter:a", "1", "--key", "k", "--wait"]);
     let tasks = node.json(["task", "ls"]);
     let done = tasks["items"][0]["id"].as_str().expect("a task has an id");
@@ -275,7 +287,9 @@ fn the_exit_code_and_the_problem_say_what_went_wrong() {
         (&["agent", "ask", "echo", "[1, 2"], 2, "PLG-3008"),
         (&["agent", "send", "counter:a", "\"open"], 2, "PLG-3008"),
         (&["task", "run", "echo", "{\"text\":"], 2, "PLG-3008"),
-        (&["task", "wait", "12"], 2, "PLG-3001"),
+        (&["task", "wait", "xyz"], 2, "PLG-3001"),
+        (&["task", "cancel", "f"], 3, "PLG-2005"),
+        (&["task", "retry", "0"], 2, "PLG-3009"),
         (&["task", "run", "counter:a", "--delay", "soon"], 2, "PLG-3001"),
         (&["tusk"], 2, "PLG-3001"),
         (&[], 2, "PLG-3001"),

@@ -166,6 +166,8 @@ pub struct TaskQuery {
     pub state: Option<TaskState>,
     /// Only of this agent name.
     pub agent: Option<String>,
+    /// Only with an id that begins so.
+    pub id: Option<String>,
     /// Where to go on: `next` of the part before.
     pub cursor: Option<String>,
     /// At most so many; 1 to 1,000, 100 unless set.
@@ -245,10 +247,11 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn tasks(&self, query: &TaskQuery) -> Result<TaskList> {
-        let TaskQuery { state, agent, cursor, limit } = query;
+        let TaskQuery { state, agent, id, cursor, limit } = query;
         let request = Request::get("/api/v1/tasks")
             .with("state", state.map(words::task_state::as_str))
             .with("agent", agent.as_deref())
+            .with("id", id.as_deref())
             .with("cursor", cursor.as_deref())
             .with("limit", *limit);
         self.document(request).await

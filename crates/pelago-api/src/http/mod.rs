@@ -6,7 +6,7 @@
 //!
 //! | path | methods | |
 //! |---|---|---|
-//! | `/api/v1/tasks` | GET, POST | list; enqueue (202 and `Location`) |
+//! | `/api/v1/tasks` | GET, POST | list, `?id=` the beginning of one; enqueue (202 and `Location`) |
 //! | `/api/v1/tasks/{id}` | GET | one task; `?wait=30s` until it has ended |
 //! | `/api/v1/tasks/{id}/cancel`, `…/retry` | POST | call off, a dead task too; start afresh |
 //! | `/api/v1/tasks/{id}/events` | GET | what happened; `?after=3&wait=30s` |

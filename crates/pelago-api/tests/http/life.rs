@@ -268,6 +268,20 @@ async fn lists_come_in_parts_that_join_without_a_gap() {
     }
     assert_eq!(listed, ids);
 
+    for id in &ids {
+        let id = id.to_string();
+        for prefix in [&id[..31], &id] {
+            let query = TaskQuery { id: Some(prefix.to_owned()), ..TaskQuery::default() };
+            let found = client.tasks(&query).await.expect("it is the beginning of an id").items;
+            assert!(found.iter().any(|task| task.id.to_string() == id) && found.len() <= 7, "{prefix}: {found:?}");
+            assert!(found.iter().all(|task| task.id.to_string().starts_with(prefix)), "{prefix}: {found:?}");
+        }
+    }
+    for wrong in ["xyz", "0123456789abcdef0123456789abcdef0"] {
+        let path = format!("/api/v1/tasks?id={wrong}");
+        world.get(&path, "Host: localhost\r\n").await.problem(400, "PLG-2009");
+    }
+
     let query = AgentQuery { name: Some("counter".into()), limit: Some(5), cursor: None };
     let part = client.agents(&query).await.expect("no cursor is needed");
     let rest = client.agents(&AgentQuery { cursor: part.next, ..query }).await.expect("the cursor was given out");

@@ -50,7 +50,7 @@ pub(super) async fn choose(client: &Client, held: usize) -> Result<Option<Victim
         state: Some(TaskState::Running),
         agent: Some(FILE_READER.to_owned()),
         limit: Some(LIST_MAX),
-        cursor: None,
+        ..TaskQuery::default()
     };
     let running = client.tasks(&query).await?.items;
     // One part of the list is enough to choose by.

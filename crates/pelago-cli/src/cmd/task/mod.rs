@@ -1,13 +1,14 @@
 //! `pelago task …`
 
 mod list;
+mod named;
 mod run;
 mod show;
 mod wait;
 
 use pelago_api::{client::Client, model::words};
-use pelago_core::id::TaskId;
 
+use self::named::Named;
 use crate::{
     exit::Exit,
     output::{Error, Output},
@@ -57,9 +58,9 @@ Examples:
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CancelArgs {
-    /// The task
+    /// The task: its id, or enough of its beginning
     #[arg(value_name = "ID")]
-    id: TaskId,
+    id: Named,
     /// Why, for whoever looks at the task later
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -67,9 +68,9 @@ pub(crate) struct CancelArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RetryArgs {
-    /// The task
+    /// The task: its id, or enough of its beginning
     #[arg(value_name = "ID")]
-    id: TaskId,
+    id: Named,
     #[command(flatten)]
     wait: wait::AndWait,
 }
@@ -87,13 +88,13 @@ pub(super) async fn run(command: TaskCommand, client: &Client, output: Output) -
 }
 
 async fn cancel(args: &CancelArgs, client: &Client, output: Output) -> Result<Exit, Error> {
-    let task = client.cancel(args.id, args.reason.as_deref()).await?;
+    let task = client.cancel(args.id.find(client).await?, args.reason.as_deref()).await?;
     output.document(&task, |task| words::task_state::as_str(task.state).to_owned())?;
     Ok(Exit::Done)
 }
 
 async fn retry(args: &RetryArgs, client: &Client, output: Output) -> Result<Exit, Error> {
-    let task = client.retry(args.id).await?;
+    let task = client.retry(args.id.find(client).await?).await?;
     if let Some(limit) = args.wait.limit() {
         return wait::until_ended(task.id, limit, client, output).await;
     }
