@@ -50,7 +50,9 @@ impl Exit {
         match self {
             Self::Done => "done",
             Self::Failed => "failed: the request, the agent or the task",
-            Self::Usage => "usage: the command line or an address is not valid",
+            Self::Usage => {
+                "usage: the command line, an address or an input is not valid, or the agent refuses the input"
+            }
             Self::NotFound => "not found: no such agent, task or node",
             Self::NotAllowed => "not allowed",
             Self::Conflict => "conflict: it does not fit the state, or the key was used for something else",
@@ -63,7 +65,7 @@ impl Exit {
     /// The code for a problem. By its HTTP status, so that problems of later versions have one too.
     pub(crate) const fn of(problem: &Problem) -> Self {
         match problem.status {
-            400 | 413 | 415 => Self::Usage,
+            400 | 413 | 415 | 422 => Self::Usage,
             401 | 403 => Self::NotAllowed,
             404 => Self::NotFound,
             409 | 412 => Self::Conflict,
@@ -123,7 +125,7 @@ mod tests {
         let exit = |code| Exit::of(&Problem::new(code, "detail", "hint"));
         for (code, expected) in [
             (Code::AgentFailed, Exit::Failed),
-            (Code::AgentRefused, Exit::Failed),
+            (Code::AgentRefused, Exit::Usage),
             (Code::Busy, Exit::Failed),
             (Code::BadAddress, Exit::Usage),
             (Code::UnknownAgent, Exit::NotFound),

@@ -1,4 +1,5 @@
-//! What a command line gives an agent: JSON as it stands, any other text as a JSON string.
+//! What a command line gives an agent: JSON as it stands, any other text as a JSON string. What looks like JSON and is
+//! broken is neither, unless `--text` says that it is meant as text.
 
 use std::{
     fs::File,
@@ -11,39 +12,54 @@ use pelago_api::problem::{Code, Problem};
 use pelago_core::record::PAYLOAD_BYTES_MAX;
 use serde_json::value::RawValue;
 
-use crate::{output::Error, problem};
+use crate::{
+    output::{Error, Output},
+    problem,
+};
 
-/// An input, ready to be sent.
-#[derive(Debug)]
-pub(crate) struct Input {
-    /// What the agent gets.
-    pub(crate) json: Box<RawValue>,
-    /// Whether it was no JSON and was made a string.
-    pub(crate) is_wrapped: bool,
+/// The input of a command that gives an agent something.
+#[derive(Debug, clap::Args)]
+pub(crate) struct InputArgs {
+    /// JSON, any other text (given as a JSON string), @FILE, or - for stdin
+    #[arg(value_name = "INPUT", allow_negative_numbers = true)]
+    input: Option<String>,
+    /// INPUT is text, even if it looks like JSON
+    #[arg(long, requires = "input")]
+    text: bool,
 }
 
-/// What people are told about an input that was made a string.
-pub(crate) const WRAPPED: &str = "the input is not JSON, so it goes as a JSON string";
-
-/// Reads `argument`: `-` is stdin, `@FILE` a file, anything else the input itself; no argument is `null`.
-pub(crate) fn read(argument: Option<&str>) -> Result<Input, Error> {
-    match argument {
-        None => Ok(of_text("null")),
-        Some("-") => bounded(io::stdin().lock(), Path::new("stdin")).map(|text| of_text(&text)),
-        Some(text) => match text.strip_prefix('@') {
-            Some(path) => file(Path::new(path)).map(|text| of_text(&text)),
-            None => Ok(of_text(text)),
-        },
+impl InputArgs {
+    /// The input as it was written.
+    pub(crate) fn written(&self) -> Option<&str> {
+        self.input.as_deref()
     }
-}
 
-fn of_text(text: &str) -> Input {
-    match serde_json::from_str(text) {
-        Ok(json) => Input { json, is_wrapped: false },
-        Err(_not_json) => {
-            Input { json: serde_json::value::to_raw_value(text).expect("any text is a JSON string"), is_wrapped: true }
+    /// Reads it, and tells people if it was made a string although nobody said so.
+    pub(crate) fn read(&self, output: Output) -> Result<Box<RawValue>, Error> {
+        let text = match self.written() {
+            None => return Ok(RawValue::NULL.to_owned()),
+            Some("-") => bounded(io::stdin().lock(), Path::new("stdin"))?,
+            Some(text) => match text.strip_prefix('@') {
+                Some(path) => file(Path::new(path))?,
+                None => text.to_owned(),
+            },
+        };
+        if self.text {
+            return Ok(string(&text));
+        }
+        match serde_json::from_str(&text) {
+            Ok(json) => Ok(json),
+            Err(cause) if text.trim_start().starts_with(['{', '[', '"']) => Err(problem::broken_json(&cause).into()),
+            Err(_not_json) => {
+                output.note("the input is not JSON, so it goes as a JSON string");
+                Ok(string(&text))
+            }
         }
     }
+}
+
+fn string(text: &str) -> Box<RawValue> {
+    serde_json::value::to_raw_value(text).expect("any text is a JSON string")
 }
 
 fn file(path: &Path) -> Result<String, Error> {
@@ -91,18 +107,36 @@ const DURATION_MS_MAX: u64 = 10_000 * 3_600_000;
 mod tests {
     use super::*;
 
-    fn given(argument: &str) -> (String, bool) {
-        let input = read(Some(argument)).expect("it reads neither stdin nor a file");
-        (input.json.get().to_owned(), input.is_wrapped)
+    fn read(argument: Option<&str>, text: bool) -> Result<String, Error> {
+        let args = InputArgs { input: argument.map(str::to_owned), text };
+        let output = Output::new(crate::output::Format::Json, clap::ColorChoice::Never);
+        args.read(output).map(|json| json.get().to_owned())
+    }
+
+    fn given(argument: &str) -> String {
+        read(Some(argument), false).expect("it is an input")
     }
 
     #[test]
     fn json_stays_as_it_is_and_text_becomes_a_string() {
-        assert_eq!(given("1"), ("1".into(), false));
-        assert_eq!(given("{\"a\": [1.0]}"), ("{\"a\": [1.0]}".into(), false));
-        assert_eq!(given("\"@a\""), ("\"@a\"".into(), false));
-        assert_eq!(given("write a \"poem\""), (r#""write a \"poem\"""#.into(), true));
-        assert_eq!(given("{broken"), (r#""{broken""#.into(), true));
+        assert_eq!(read(None, false).expect("nothing is null"), "null");
+        assert_eq!(given("1"), "1");
+        assert_eq!(given("{\"a\": [1.0]}"), "{\"a\": [1.0]}");
+        assert_eq!(given("\"@a\""), "\"@a\"");
+        assert_eq!(given("write a \"poem\""), r#""write a \"poem\"""#);
+        assert_eq!(given("12 apples"), "\"12 apples\"");
+    }
+
+    #[test]
+    fn broken_json_is_refused_unless_it_is_meant_as_text() {
+        for broken in ["{broken", "[1, 2", "\"open", " {\"text\":", "{} {}"] {
+            assert_eq!(refused(broken), "PLG-3008", "{broken}");
+            let text = read(Some(broken), true).expect("any text can be sent");
+            assert_eq!(serde_json::from_str::<String>(&text).expect("it is a string"), broken);
+        }
+        assert_eq!(read(Some("1"), true).expect("any text can be sent"), "\"1\"");
+        let Err(Error::Problem(problem)) = read(Some("{\"text\":"), false) else { panic!("broken JSON passed") };
+        assert!(problem.detail.contains("line 1 column 8") && problem.hint.contains("--text"), "{problem}");
     }
 
     #[test]
@@ -110,7 +144,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("input.json");
         std::fs::write(&path, "[1, 2]").expect("the folder is ours");
-        assert_eq!(given(&format!("@{}", path.display())), ("[1, 2]".into(), false));
+        assert_eq!(given(&format!("@{}", path.display())), "[1, 2]");
 
         std::fs::write(&path, "x".repeat(PAYLOAD_BYTES_MAX + 1)).expect("the folder is ours");
         assert_eq!(refused(&format!("@{}", path.display())), Code::TooLarge.as_str());
@@ -118,7 +152,7 @@ mod tests {
     }
 
     fn refused(argument: &str) -> String {
-        match read(Some(argument)) {
+        match read(Some(argument), false) {
             Err(Error::Problem(problem)) => problem.code.into_owned(),
             other => panic!("{argument} gave {other:?}"),
         }

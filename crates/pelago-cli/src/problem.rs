@@ -34,6 +34,28 @@ pub(crate) fn unreadable_input(name: &Path, cause: &io::Error) -> Problem {
     )
 }
 
+/// An input that begins like JSON and is none.
+pub(crate) fn broken_json(cause: &serde_json::Error) -> Problem {
+    problem(
+        "PLG-3008",
+        400,
+        "the input is broken JSON",
+        format!("the input begins like JSON and is not valid: {cause}"),
+        "mend it, or send it as the text that it is with --text",
+    )
+}
+
+/// Several tasks have an id that begins so. `meant` has a line each.
+pub(crate) fn ambiguous_task(beginning: &str, meant: &str) -> Problem {
+    problem(
+        "PLG-3009",
+        400,
+        "the task id is ambiguous",
+        format!("the ids of several tasks begin with {beginning}:{meant}"),
+        "write more of it",
+    )
+}
+
 /// stdout takes no more.
 pub(crate) fn unwritable_output(cause: &io::Error) -> Problem {
     problem(

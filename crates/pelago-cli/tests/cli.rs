@@ -33,6 +33,9 @@ fn a_newcomer_can_talk_to_agents() {
     assert_eq!(text(&said.stdout), "\"good day\"\n");
     assert!(text(&said.stderr).contains("JSON string"), "{}", text(&said.stderr));
     assert_eq!(node.text_given(["agent", "ask", "echo", "-"], "{\"a\": 1.0}\n"), "{\"a\": 1.0}\n");
+    let broken = node.run(["task", "run", "echo", "{\"text\":"]);
+    assert!(text(&broken.stderr).contains("at line 1 column 8"), "{}", text(&broken.stderr));
+    assert_eq!(node.text(["task", "run", "echo", "{\"text\":", "--text", "--wait"]), "\"{\\\"text\\\":\"\n");
 }
 
 #[test]
@@ -72,10 +75,21 @@ fn a_task_is_followed_from_its_id_to_its_result() {
     let happened: Vec<&str> = events.lines().filter_map(|line| line.split_whitespace().nth(4)).collect();
     assert_eq!(happened, ["queued", "running", "progress", "progress", "progress", "progress", "done"]);
     assert_eq!(node.text(["task", "events", id, "--after", "6"]).lines().count(), 1);
+
+    for command in ["show", "wait", "events"] {
+        assert_eq!(node.text(["task", command, &id[..20]]), node.text(["task", command, id]), "{command}");
+    }
+    let other = node.text(["task", "run", "echo", "1"]);
+    let ambiguous = node.run(["task", "show", &id[..1]]);
+    let told = text(&ambiguous.stderr);
+    assert_eq!(code(&ambiguous), 2, "{told}");
+    for line in [format!("{id}  sleeper, done"), format!("{}  echo, ", other.trim())] {
+        assert!(told.contains(&line), "{line} is not in {told}");
+    }
 }
 
 #[test]
-fn a_task_that_fails_is_tried_again_and_a_dead_one_can_be_revived() {
+fn a_task_that_fails_is_tried_again_and_a_dead_one_can_be_revived_or_dismissed() {
     let home = Home::new();
     let node = home.start();
     assert_eq!(node.text(["task", "run", "flaky", "1", "--wait=30s"]), "{\"attempts\":2}\n");
@@ -97,6 +111,13 @@ fn a_task_that_fails_is_tried_again_and_a_dead_one_can_be_revived() {
     assert_eq!((&problem["kind"], &problem["code"]), (&json!("Problem"), &json!("PLG-3004")));
 
     assert_eq!(node.text(["task", "retry", id, "--wait=30s"]), "{\"attempts\":2}\n");
+    let hopeless = node.text(["task", "run", "sleeper", "\"long\""]);
+    let hopeless = hopeless.trim();
+    assert_eq!(code(&node.run(["task", "wait", hopeless])), 1);
+    assert!(node.text(["status"]).starts_with("PROBLEM  1 task is dead\n"));
+    assert_eq!(node.text(["task", "cancel", hopeless]), "cancelled\n");
+    let status = node.text(["status"]);
+    assert!(!status.contains("PROBLEM"), "{status}");
 
     let id = node.text(["task", "run", "sleeper", "1", "--delay", "1h"]);
     assert_eq!(node.text(["task", "cancel", id.trim(), "--reason", "not needed"]), "cancelled\n");
@@ -106,7 +127,7 @@ fn a_task_that_fails_is_tried_again_and_a_dead_one_can_be_revived() {
 }
 
 #[test]
-fn a_message_that_fails_too_often_is_told_of() {
+fn a_message_that_fails_too_often_is_told_of_until_it_is_dismissed() {
     let home = Home::new();
     let node = home.start();
     let none = node.run(["agent", "dead"]);
@@ -123,6 +144,11 @@ fn a_message_that_fails_too_often_is_told_of() {
     let warned =
         log.lines().find(|line| line.contains("a message failed too often")).unwrap_or_else(|| panic!("{log}"));
     assert!(warned.contains("WARN") && warned.contains("counter:a") && warned.contains("does not fit"), "{warned}");
+
+    assert_eq!(node.text(["agent", "dismiss", "counter:a"]), "1 dead message of counter:a is forgotten\n");
+    assert_eq!(node.text(["agent", "dismiss", "counter:a"]), "counter:a has no dead messages\n");
+    let status = node.text(["status"]);
+    assert!(!status.contains("PROBLEM"), "{status}");
 }
 
 #[test]
@@ -188,8 +214,15 @@ fn the_other_builtin_agents_do_what_they_say() {
     assert_eq!(reading["reply"]["path"], "notes.md");
     assert_eq!(reading["reply"]["size"], json!({ "bytes": 38, "lines": 2, "words": 8 }));
     let missing = node.run(["agent", "ask", "reader", r#"{"path": "none.md"}"#]);
-    assert_eq!(code(&missing), 1);
+    assert_eq!(code(&missing), 2);
     assert!(text(&missing.stderr).contains("none.md: No such file"), "{}", text(&missing.stderr));
+
+    let set = node.json(["agent", "ask", "reminder:t", r#"{"note": "tea", "after_ms": 3600000}"#]);
+    let due = set["reply"]["due"].as_str().expect("it says when");
+    let status = node.json(["status"]);
+    assert!(due > status["log_time"].as_str().expect("the log has a time"), "{due}: {status}");
+    let called_off = node.json(["agent", "ask", "reminder:t", r#"{"note": "tea"}"#]);
+    assert_eq!(called_off["reply"], json!({ "fired": 0, "notes": [] }));
 
     let mut before = String::new();
     for (number, length) in [(7, 1), (-3, 2), (7, 3)] {
@@ -216,6 +249,7 @@ fn with_json_all_of_stdout_is_one_document_that_says_its_kind() {
         (&["agent", "state", "counter:a"], "Agent"),
         (&["agent", "ask", "echo", "not JSON"], "Reply"),
         (&["agent", "send", "counter:a", "1"], "SendReceipt"),
+        (&["agent", "dismiss", "counter:a"], "Dismissed"),
         (&["task", "run", "counter:a", "1"], "Enqueued"),
         (&["task", "run", "counter:a", "1", "--wait"], "Task"),
         (&["task", "ls", "--all"], "TaskList"),
@@ -240,16 +274,22 @@ fn with_json_all_of_stdout_is_one_document_that_says_its_kind() {
 fn the_exit_code_and_the_problem_say_what_went_wrong() {
     let home = Home::new();
     let node = home.start();
+    node.text(["task", "run", "echo", "1"]);
     node.text(["task", "run", "counter:a", "1", "--key", "k", "--wait"]);
     let tasks = node.json(["task", "ls"]);
     let done = tasks["items"][0]["id"].as_str().expect("a task has an id");
     let nobody = "0123456789abcdef0123456789abcdef";
     for (command, exit, problem) in [
-        (&["agent", "ask", "sleeper", "\"long\""][..], 1, "PLG-2024"),
+        (&["agent", "ask", "sleeper", "\"long\""][..], 2, "PLG-2024"),
         (&["agent", "ask", "a b"], 2, "PLG-2001"),
         (&["agent", "ask", "counter"], 2, "PLG-2008"),
         (&["agent", "ask", "counter:a", "@/no/such/file"], 2, "PLG-3002"),
-        (&["task", "wait", "12"], 2, "PLG-3001"),
+        (&["agent", "ask", "echo", "[1, 2"], 2, "PLG-3008"),
+        (&["agent", "send", "counter:a", "\"open"], 2, "PLG-3008"),
+        (&["task", "run", "echo", "{\"text\":"], 2, "PLG-3008"),
+        (&["task", "wait", "xyz"], 2, "PLG-3001"),
+        (&["task", "cancel", "f"], 3, "PLG-2005"),
+        (&["task", "retry", "0"], 2, "PLG-3009"),
         (&["task", "run", "counter:a", "--delay", "soon"], 2, "PLG-3001"),
         (&["tusk"], 2, "PLG-3001"),
         (&[], 2, "PLG-3001"),

@@ -55,6 +55,16 @@ fn a_reading_that_is_thrown_away_is_found_and_named() {
 }
 
 #[test]
+fn even_one_small_file_is_under_way_when_the_node_is_killed() {
+    let (files, place) = (folder(), folder());
+    fs::write(files.path().join("one.txt"), "The only wolf of the hill.\n").expect("a file");
+    let ended = demo(files.path(), place.path(), &["-o", "json"]);
+    let table = table(&ended);
+    assert_eq!(ended.status.code(), Some(0), "{table:#}");
+    assert_eq!((number(&table["killed"], "tasks"), number(&table, "retries")), (1, 1), "{table:#}");
+}
+
+#[test]
 fn it_says_first_what_it_does_and_last_what_became_of_it() {
     let (files, place) = (folder(), folder());
     fs::write(files.path().join("one.txt"), "The only wolf of the hill.\n").expect("a file");
@@ -94,6 +104,24 @@ fn what_cannot_be_read_is_refused_before_anything_starts() {
     }
     assert_nothing_is_left(empty.path());
     assert_eq!(fs::read_to_string(&notes).expect("it is there"), "mine\n");
+}
+
+#[test]
+fn files_that_are_all_skipped_are_named_with_their_reasons() {
+    let (files, place) = (folder(), folder());
+    fs::write(files.path().join("picture"), "\0").expect("a file");
+    std::os::unix::fs::symlink("/dev/null", files.path().join("link")).expect("a link");
+    let ended = demo(files.path(), place.path(), &[]);
+    let error = text(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{error}");
+    for part in ["2 files are skipped", "link: symbolic link", "picture: binary: a NUL byte"] {
+        assert!(error.contains(part), "{part} is not in {error}");
+    }
+    for number in 0..30 {
+        fs::write(files.path().join(number.to_string()), "\0").expect("a file");
+    }
+    let ended = demo(files.path(), place.path(), &[]);
+    assert!(text(&ended.stderr).contains("and 12 more"), "{}", text(&ended.stderr));
 }
 
 #[test]

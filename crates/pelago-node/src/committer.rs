@@ -272,7 +272,8 @@ fn weight(op: &Op) -> usize {
             | Op::Assign(_)
             | Op::Retry(_)
             | Op::TimeOut(_)
-            | Op::Sweep(_) => 0,
+            | Op::Sweep(_)
+            | Op::Dismiss(_) => 0,
         }
 }
 

@@ -286,7 +286,8 @@ impl Loop {
     /// Nobody is left who may do a task.
     fn call_off(&mut self, task: TaskId, node: NodeId) {
         let reason = format!("node #{node}, to which it was pinned, was removed from the mesh");
-        self.propose(task, Op::Cancel(Cancel { task, reason }));
+        // One that died meanwhile stays dead: nobody has seen it yet.
+        self.propose(task, Op::Cancel(Cancel { task, reason, dead_too: false }));
     }
 
     /// Whether it must be known who holds the agent before its task is placed.

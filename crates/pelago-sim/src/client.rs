@@ -405,7 +405,7 @@ fn some_task(cx: &mut Context<'_>) -> Option<TaskId> {
 }
 
 fn cancel(task: TaskId) -> Cancel {
-    Cancel { task, reason: "a client changed its mind".to_owned() }
+    Cancel { task, reason: "a client changed its mind".to_owned(), dead_too: true }
 }
 
 fn key(number: u64) -> IdempotencyKey {

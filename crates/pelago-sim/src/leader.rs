@@ -308,7 +308,7 @@ impl Leader {
     }
 
     fn call_off(&mut self, task: TaskId) {
-        self.queue.push_back((None, Op::Cancel(Cancel { task, reason: FORLORN.to_owned() })));
+        self.queue.push_back((None, Op::Cancel(Cancel { task, reason: FORLORN.to_owned(), dead_too: false })));
     }
 
     /// Tells the scheduler what the rows say of a task.

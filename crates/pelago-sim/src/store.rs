@@ -192,6 +192,11 @@ impl Rows for MapRows {
         Ok(self.waiting(to).count() as u64)
     }
 
+    fn messages_buried(&self, to: &AgentId, rows_max: u32) -> Result<Vec<MessageId>, Infallible> {
+        let buried = self.messages_to(to).filter(|message| message.buried.is_some());
+        Ok(buried.take(rows_max as usize).map(|message| message.id.clone()).collect())
+    }
+
     fn timer(&self, agent: &AgentId, name: &TimerName) -> Result<Option<Timer>, Infallible> {
         Ok(self.timers.get(&(agent.clone(), name.clone())).map(|(timer, _)| timer.clone()))
     }

@@ -60,6 +60,7 @@ impl fmt::Display for Short<'_> {
             Op::Retry(op) => write!(f, "retry {}", op.task),
             Op::TimeOut(op) => write!(f, "time out {} {}", op.task, op.token),
             Op::Sweep(_) => f.write_str("sweep"),
+            Op::Dismiss(op) => write!(f, "dismiss dead messages of {}", op.agent),
         }
     }
 }

@@ -136,7 +136,7 @@ fn same_lists(view: &View<'_>, maps: &MapRows) -> Result<(), Error> {
     for state in [None, Some(TaskState::Done), Some(TaskState::Queued)] {
         for agent in [None, Some("cart")] {
             let agent = agent.map(|text| text.parse().expect("a name"));
-            let filter = TaskFilter { namespace: namespace.clone(), state, agent: agent.clone() };
+            let filter = TaskFilter { namespace: namespace.clone(), state, agent: agent.clone(), ids: None };
             let wanted = |task: &&pelago_core::record::Task| {
                 state.is_none_or(|state| task.state == state)
                     && agent.as_ref().is_none_or(|name| task.agent.name == *name)

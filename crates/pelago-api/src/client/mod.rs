@@ -8,6 +8,7 @@
 mod request;
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -24,8 +25,8 @@ use request::{Request, agent_path, node_path};
 
 use crate::{
     model::{
-        Agent, AgentList, Cancel, DeadMessageList, Enqueued, Health, NewTask, NodeList, Payload, RemovedNode,
-        SendReceipt, Status, Task, TaskEventList, TaskList, words,
+        Agent, AgentList, Cancel, DeadMessageList, Dismissed, Enqueued, Health, NewTask, NodeList, Payload,
+        RemovedNode, SendReceipt, Status, Task, TaskEventList, TaskList, words,
     },
     problem::{Code, Problem},
 };
@@ -57,16 +58,14 @@ pub enum Error {
     /// The node refused, or failed, and says why.
     #[error("{}", .0.detail)]
     Problem(Box<Problem>),
-    /// No connection came about. Nothing was done.
-    #[error("no node answers at {url}")]
+    /// No connection came about with any of the nodes. Nothing was done.
+    #[error("no node answers at {}", listed(.nodes))]
     Unreachable {
-        /// The node.
-        url: String,
-        /// What the network says.
-        source: reqwest::Error,
+        /// The nodes, in the order in which they were tried.
+        nodes: Vec<Unreached>,
     },
     /// The answer did not come, or not whole. The request may or may not take effect.
-    #[error("the answer of {url} did not arrive")]
+    #[error("the answer of {url} did not arrive ({})", deepest(.source))]
     NoAnswer {
         /// The node.
         url: String,
@@ -85,6 +84,34 @@ pub enum Error {
     },
 }
 
+/// A node that could not be reached.
+#[derive(Debug)]
+pub struct Unreached {
+    /// The node.
+    pub url: String,
+    /// What the network says.
+    pub cause: reqwest::Error,
+}
+
+impl fmt::Display for Unreached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.url, deepest(&self.cause))
+    }
+}
+
+fn listed(nodes: &[Unreached]) -> String {
+    nodes.iter().map(Unreached::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// What the system says, without those who pass it on.
+fn deepest(error: &reqwest::Error) -> String {
+    let mut deepest: &dyn std::error::Error = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
+
 impl Error {
     /// Whether the request never left.
     fn did_nothing(&self) -> bool {
@@ -94,8 +121,9 @@ impl Error {
     /// What to say when the nodes before came to nothing too. A request that may have taken effect anywhere may.
     fn after(self, earlier: Option<Self>) -> Self {
         match (earlier, self) {
-            (Some(Self::Unreachable { url: before, .. }), Self::Unreachable { url, source }) => {
-                Self::Unreachable { url: format!("{before}, {url}"), source }
+            (Some(Self::Unreachable { nodes: mut before }), Self::Unreachable { nodes }) => {
+                before.extend(nodes);
+                Self::Unreachable { nodes: before }
             }
             (Some(earlier @ Self::NoAnswer { .. }), Self::Unreachable { .. }) => earlier,
             (_, error) => error,
@@ -138,6 +166,8 @@ pub struct TaskQuery {
     pub state: Option<TaskState>,
     /// Only of this agent name.
     pub agent: Option<String>,
+    /// Only with an id that begins so.
+    pub id: Option<String>,
     /// Where to go on: `next` of the part before.
     pub cursor: Option<String>,
     /// At most so many; 1 to 1,000, 100 unless set.
@@ -217,16 +247,17 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn tasks(&self, query: &TaskQuery) -> Result<TaskList> {
-        let TaskQuery { state, agent, cursor, limit } = query;
+        let TaskQuery { state, agent, id, cursor, limit } = query;
         let request = Request::get("/api/v1/tasks")
             .with("state", state.map(words::task_state::as_str))
             .with("agent", agent.as_deref())
+            .with("id", id.as_deref())
             .with("cursor", cursor.as_deref())
             .with("limit", *limit);
         self.document(request).await
     }
 
-    /// Calls a task off, and tells how it stands.
+    /// Calls a task off, a dead one too, and tells how it stands.
     ///
     /// # Errors
     /// See [`Error`].
@@ -283,6 +314,14 @@ impl Client {
             .with("cursor", cursor.as_deref())
             .with("limit", *limit);
         self.document(request).await
+    }
+
+    /// Forgets the messages that the agent at this address could not handle.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn dismiss(&self, address: &str) -> Result<Dismissed> {
+        self.document(Request::delete("/api/v1/messages/dead").with("agent", Some(address))).await
     }
 
     /// An agent with its state.
@@ -426,7 +465,7 @@ fn unanswered(base: &str, source: reqwest::Error) -> Error {
     let url = base.to_owned();
     // A URL that cannot be parsed leads nowhere either.
     if source.is_connect() || source.is_builder() {
-        Error::Unreachable { url, source: source.without_url() }
+        Error::Unreachable { nodes: vec![Unreached { url, cause: source.without_url() }] }
     } else {
         Error::NoAnswer { url, source: source.without_url() }
     }

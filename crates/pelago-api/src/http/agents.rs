@@ -12,10 +12,14 @@ use super::{
     answer::{self, Answer},
     app::{App, WAIT_MAX},
     body,
+    failure::Failure,
     path::Segment,
     query::Query,
 };
-use crate::model::{Agent, AgentList, DeadMessage, DeadMessageList, SendReceipt};
+use crate::{
+    model::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, SendReceipt},
+    problem::Code,
+};
 
 /// How long an ask waits unless told.
 const ASK_WAIT: Duration = Duration::from_secs(30);
@@ -51,6 +55,17 @@ pub(super) async fn dead_messages(State(app): State<Arc<App>>, RawQuery(query): 
     let page = app.reading(&query).buried(filter).await?;
     let items = page.items.into_iter().map(DeadMessage::from).collect();
     Ok(answer::document(&DeadMessageList { items, next: page.next }))
+}
+
+/// DELETE: forgets the messages that one agent could not handle.
+pub(super) async fn dismiss(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
+    let query = Query::parse(query.as_deref(), &["agent"])?;
+    let Some(agent) = query.text("agent") else {
+        let hint = "dead messages are dismissed agent by agent: ?agent=ADDRESS";
+        return Err(Failure::new(Code::BadParameter, "parameter `agent` is missing", hint));
+    };
+    let messages = app.handle.dismiss(agent).await?;
+    Ok(answer::document(&Dismissed { agent: agent.to_owned(), messages }))
 }
 
 /// POST: asks; the body is the question and the answer is the reply.

@@ -6,14 +6,15 @@
 //!
 //! | path | methods | |
 //! |---|---|---|
-//! | `/api/v1/tasks` | GET, POST | list; enqueue (202 and `Location`) |
+//! | `/api/v1/tasks` | GET, POST | list, `?id=` the beginning of one; enqueue (202 and `Location`) |
 //! | `/api/v1/tasks/{id}` | GET | one task; `?wait=30s` until it has ended |
-//! | `/api/v1/tasks/{id}/cancel`, `…/retry` | POST | call off; start afresh |
+//! | `/api/v1/tasks/{id}/cancel`, `…/retry` | POST | call off, a dead task too; start afresh |
 //! | `/api/v1/tasks/{id}/events` | GET | what happened; `?after=3&wait=30s` |
 //! | `/api/v1/agents` | GET | list of keyed agents |
 //! | `/api/v1/agents/{address}` | GET | one agent with its state |
 //! | `/api/v1/agents/{address}/ask`, `…/send` | POST | a question and its reply; a durable message |
 //! | `/api/v1/messages/dead` | GET | messages that could not be handled; `?agent=ADDRESS` |
+//! | `/api/v1/messages/dead?agent=ADDRESS` | DELETE | forget those of one agent |
 //! | `/api/v1/nodes`, `/api/v1/status` | GET | the mesh |
 //! | `/api/v1/nodes/{name}` | DELETE | forget a node that is gone for good |
 //! | `/api/tasks` | POST | as `/api/v1/tasks` |
@@ -61,7 +62,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/api/v1/agents/{address}", get(agents::show))
         .route("/api/v1/agents/{address}/ask", post(agents::ask))
         .route("/api/v1/agents/{address}/send", post(agents::send))
-        .route("/api/v1/messages/dead", get(agents::dead_messages))
+        .route("/api/v1/messages/dead", get(agents::dead_messages).delete(agents::dismiss))
         .route("/api/v1/nodes", get(mesh::nodes))
         .route("/api/v1/nodes/{name}", delete(mesh::remove))
         .route("/api/v1/status", get(mesh::status))

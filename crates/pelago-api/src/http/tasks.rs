@@ -63,7 +63,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, Segment(id): Segment, RawQ
 
 /// GET: part of the list, newest first.
 pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
-    let query = Query::parse(query.as_deref(), &["state", "agent", "cursor", "limit", "stale"])?;
+    let query = Query::parse(query.as_deref(), &["state", "agent", "id", "cursor", "limit", "stale"])?;
     let states = words::task_state::ALL.join(", ");
     let filter = TaskFilter {
         state: query.read(
@@ -73,6 +73,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
             "states are in lower case",
         )?,
         agent: query.name("agent")?,
+        ids: query.read("id", beginning_with, "the beginning of a task id", "a task id has 32 hexadecimal digits")?,
         cursor: query.text("cursor").map(str::to_owned),
         limit: query.limit()?,
     };
@@ -84,7 +85,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
     Ok(answer::document(&TaskList { items, next: page.next }))
 }
 
-/// POST: calls a task off.
+/// POST: calls a task off, a dead one too.
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
     Segment(id): Segment,
@@ -153,6 +154,13 @@ fn event(app: &App, row: record::TaskEvent) -> TaskEvent {
         | EventKind::Cancelled { .. } => None,
     };
     TaskEvent::of_row(row, node)
+}
+
+/// The ids that begin like `text`.
+fn beginning_with(text: &str) -> Option<RangeInclusive<TaskId>> {
+    let first = format!("{text:0<32}").parse().ok()?;
+    let last = format!("{text:f<32}").parse().ok()?;
+    Some(first..=last)
 }
 
 fn task_id(text: &str) -> Result<TaskId, Failure> {

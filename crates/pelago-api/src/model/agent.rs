@@ -139,6 +139,15 @@ pub struct DeadMessageList {
     pub next: Option<String>,
 }
 
+/// What became of the dead messages of one agent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dismissed {
+    /// The agent's address, as it was given.
+    pub agent: String,
+    /// How many messages were forgotten.
+    pub messages: u64,
+}
+
 /// A message is durable and will be handled once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendReceipt {

@@ -14,7 +14,7 @@ pub mod words;
 
 use serde::Serialize;
 
-pub use agent::{Agent, AgentList, DeadMessage, DeadMessageList, SendReceipt, Timer};
+pub use agent::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, SendReceipt, Timer};
 pub use node::{Health, HealthAgents, HealthMesh, Liveness, Node, NodeList, Offer, Readiness, RemovedNode, Status};
 pub use payload::Payload;
 pub use task::{Cancel, Enqueued, Happening, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList};
@@ -38,6 +38,7 @@ documents![
     Agent,
     AgentList,
     DeadMessageList,
+    Dismissed,
     Enqueued,
     Health,
     Liveness,

@@ -113,7 +113,7 @@ async fn a_message_is_handled_once_however_often_it_is_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_that_failed_too_often_is_listed_and_counted() {
+async fn a_message_that_failed_too_often_is_listed_and_counted_until_it_is_dismissed() {
     let world = World::start().await;
     let client = &world.client;
     for address in ["counter:a", "counter:b"] {
@@ -144,6 +144,14 @@ async fn a_message_that_failed_too_often_is_listed_and_counted() {
     assert!(client.dead_messages(&foreign).await.is_err(), "the cursor is of another list");
     world.get("/api/v1/messages/dead?cursor=zz", "Host: localhost\r\n").await.problem(400, "PLG-2010");
     world.get("/api/v1/messages/dead?agent=conter:a", "Host: localhost\r\n").await.problem(404, "PLG-2004");
+
+    let dismissed = client.dismiss("counter:a").await.expect("the agent is declared");
+    assert_eq!((dismissed.agent.as_str(), dismissed.messages), ("counter:a", 2));
+    assert_eq!(client.dismiss("counter:a").await.expect("the agent is declared").messages, 0);
+    assert_eq!(client.status().await.expect("the node is there").messages_dead, 2);
+    assert_eq!(client.dead_messages(&of_one).await.expect("the agent is declared").items.len(), 2);
+    world.request("DELETE", "/api/v1/messages/dead", "", "").await.problem(400, "PLG-2009");
+    world.request("DELETE", "/api/v1/messages/dead?agent=conter:a", "", "").await.problem(404, "PLG-2004");
     world.end().await;
 }
 
@@ -170,7 +178,7 @@ async fn the_guide_of_the_seed_works_as_written() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failed_task_is_dead_and_a_retry_begins_again() {
+async fn a_failed_task_is_dead_until_it_is_retried_or_called_off() {
     let world = World::start().await;
     let client = &world.client;
     let id = client.enqueue(&task("counter:z", raw("0")), None).await.expect("the agent is declared").id;
@@ -178,13 +186,21 @@ async fn a_failed_task_is_dead_and_a_retry_begins_again() {
     assert_eq!((dead.state, dead.attempt), (TaskState::Dead, 1));
     assert!(dead.reason.expect("it says why").contains("nothing to add"));
 
-    let Err(Error::Problem(problem)) = client.cancel(id, None).await else { panic!("a dead task was cancelled") };
-    assert_eq!((problem.code.as_ref(), problem.next), ("PLG-2020", Some(format!("pelago task show {id}"))));
     client.retry(id).await.expect("a dead task can be retried");
     let dead = client.task(id, LONG).await.expect("the task is there");
     assert_eq!(dead.state, TaskState::Dead);
     let queued = client.events(id, 0, None, None).await.expect("the task is there");
     assert_eq!(queued.items.iter().filter(|event| event.event == Happening::Queued).count(), 2);
+
+    let dismissed = client.cancel(id, Some("seen")).await.expect("a dead task can be called off");
+    assert_eq!((dismissed.state, dismissed.reason.as_deref()), (TaskState::Cancelled, Some("seen")));
+    let counts = client.status().await.expect("the node is there").tasks;
+    assert_eq!((counts.get("dead"), counts.get("cancelled")), (Some(&0), Some(&1)));
+
+    let id = client.enqueue(&task("echo", raw("1")), None).await.expect("the agent is declared").id;
+    client.task(id, LONG).await.expect("the task is there");
+    let Err(Error::Problem(problem)) = client.cancel(id, None).await else { panic!("a done task was cancelled") };
+    assert_eq!((problem.code.as_ref(), problem.next), ("PLG-2020", Some(format!("pelago task show {id}"))));
     world.end().await;
 }
 
@@ -251,6 +267,20 @@ async fn lists_come_in_parts_that_join_without_a_gap() {
         }
     }
     assert_eq!(listed, ids);
+
+    for id in &ids {
+        let id = id.to_string();
+        for prefix in [&id[..31], &id] {
+            let query = TaskQuery { id: Some(prefix.to_owned()), ..TaskQuery::default() };
+            let found = client.tasks(&query).await.expect("it is the beginning of an id").items;
+            assert!(found.iter().any(|task| task.id.to_string() == id) && found.len() <= 7, "{prefix}: {found:?}");
+            assert!(found.iter().all(|task| task.id.to_string().starts_with(prefix)), "{prefix}: {found:?}");
+        }
+    }
+    for wrong in ["xyz", "0123456789abcdef0123456789abcdef0"] {
+        let path = format!("/api/v1/tasks?id={wrong}");
+        world.get(&path, "Host: localhost\r\n").await.problem(400, "PLG-2009");
+    }
 
     let query = AgentQuery { name: Some("counter".into()), limit: Some(5), cursor: None };
     let part = client.agents(&query).await.expect("no cursor is needed");

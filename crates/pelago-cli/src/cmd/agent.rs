@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use pelago_api::{
     client::{AgentQuery, Client, DeadMessageQuery},
-    model::{Agent, AgentList, DeadMessage, DeadMessageList, Document, Payload, Timer, words},
+    model::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, Document, Payload, Timer, words},
 };
 use serde::Serialize;
 
 use super::paging::Paging;
 use crate::{
     exit::Exit,
-    input::{self, Input},
+    input::{self, InputArgs},
     output::{Error, Output, columns, one_line},
 };
 
@@ -37,6 +37,11 @@ pub(crate) enum AgentCommand {
     /// They are kept and tried no more. What a message was meant to do can be sent again.
     #[command(after_long_help = DEAD_EXAMPLES)]
     Dead(DeadArgs),
+    /// Forget the messages that an agent failed at too often
+    ///
+    /// All that `agent dead ADDRESS` lists, for good: `pelago status` does not name them as a problem any more.
+    #[command(after_long_help = DISMISS_EXAMPLES)]
+    Dismiss(DismissArgs),
 }
 
 const LS_EXAMPLES: &str = "\
@@ -58,6 +63,7 @@ Examples:
   pelago agent ask counter:a 5 --key order-17    # again with this key: same reply, counted once
   pelago agent ask reminder:a '{\"note\": \"tea\", \"after_ms\": 5000}'   # `agent state reminder:a` shows the timer
   echo 5 | pelago agent ask counter:a -
+  pelago agent ask echo '[not JSON' --text
   pelago agent ask node-1/reader @request.json --timeout 5s";
 
 const SEND_EXAMPLES: &str = "\
@@ -70,6 +76,11 @@ Examples:
   pelago agent dead
   pelago agent dead counter:a
   pelago agent dead --all -o json | jq -r '.items[].message'";
+
+const DISMISS_EXAMPLES: &str = "\
+Examples:
+  pelago agent dead counter:a --all -o json | tee dead.json    # keep what they say
+  pelago agent dismiss counter:a";
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct LsArgs {
@@ -112,13 +123,19 @@ pub(crate) struct DeadArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(crate) struct DismissArgs {
+    /// The agent: NAME:KEY
+    #[arg(value_name = "ADDRESS")]
+    address: String,
+}
+
+#[derive(Debug, clap::Args)]
 struct MessageArgs {
     /// The agent: NAME, NAME:KEY or NODE/NAME[:KEY]
     #[arg(value_name = "ADDRESS")]
     address: String,
-    /// JSON, any other text (sent as a JSON string), @FILE, or - for stdin
-    #[arg(value_name = "INPUT", allow_negative_numbers = true)]
-    input: Option<String>,
+    #[command(flatten)]
+    input: InputArgs,
     /// The same key with the same input counts once
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
@@ -142,6 +159,7 @@ pub(super) async fn run(command: AgentCommand, client: &Client, output: Output) 
         AgentCommand::Ask(args) => ask(&args, client, output).await?,
         AgentCommand::Send(args) => send(&args.message, client, output).await?,
         AgentCommand::Dead(args) => dead(args, client, output).await?,
+        AgentCommand::Dismiss(args) => dismiss(&args, client, output).await?,
     }
     Ok(Exit::Done)
 }
@@ -208,14 +226,14 @@ impl Document for Reply<'_> {
 
 async fn ask(args: &AskArgs, client: &Client, output: Output) -> Result<(), Error> {
     let AskArgs { message, timeout } = args;
-    let question = read_input(message, output)?;
+    let question = message.input.read(output)?.get().to_owned();
     let reply = client.ask(&message.address, question, Some(*timeout), message.key.as_deref()).await?;
     let reply = Reply { agent: &message.address, reply };
     output.document(&reply, |reply| reply.reply.json().to_owned())
 }
 
 async fn send(message: &MessageArgs, client: &Client, output: Output) -> Result<(), Error> {
-    let text = read_input(message, output)?;
+    let text = message.input.read(output)?.get().to_owned();
     let receipt = client.send(&message.address, text, message.key.as_deref()).await?;
     output.document(&receipt, |_nothing_to_tell| String::new())?;
     output.note(match receipt.existing {
@@ -243,20 +261,24 @@ async fn dead(args: DeadArgs, client: &Client, output: Output) -> Result<(), Err
     } else if list.items.is_empty() {
         output.note("no message failed too often");
     } else {
-        output.note("they are tried no more; once the reason is mended, send again what matters: pelago agent send");
+        output.note(
+            "they are tried no more; once the reason is mended, send again what matters (pelago agent send), and forget \
+             these: pelago agent dismiss ADDRESS",
+        );
     }
     Ok(())
+}
+
+async fn dismiss(args: &DismissArgs, client: &Client, output: Output) -> Result<(), Error> {
+    let dismissed = client.dismiss(&args.address).await?;
+    output.document(&dismissed, |Dismissed { agent, messages }| match messages {
+        0 => format!("{agent} has no dead messages"),
+        1 => format!("1 dead message of {agent} is forgotten"),
+        many => format!("{many} dead messages of {agent} are forgotten"),
+    })
 }
 
 fn dead_row(message: &DeadMessage) -> [String; 5] {
     let DeadMessage { to, from, sent, reason, message } = message;
     [to.clone(), from.clone(), sent.to_string(), one_line(message.json()), one_line(reason)]
-}
-
-fn read_input(message: &MessageArgs, output: Output) -> Result<String, Error> {
-    let Input { json, is_wrapped } = input::read(message.input.as_deref())?;
-    if is_wrapped {
-        output.note(input::WRAPPED);
-    }
-    Ok(json.get().to_owned())
 }

@@ -27,10 +27,10 @@ pub(super) async fn run(client: &Client, output: Output) -> Result<Exit, Error> 
         output.note(&format!("next: start {0} again, or if it is gone for good: pelago node remove {0}", lost.name));
     }
     if tasks(&status, TaskState::Dead) > 0 {
-        output.note("next: pelago task ls --state dead");
+        output.note("next: pelago task ls --state dead, and for each: pelago task retry ID, or pelago task cancel ID");
     }
     if status.messages_dead > 0 {
-        output.note("next: pelago agent dead");
+        output.note("next: pelago agent dead, and once you have seen them: pelago agent dismiss ADDRESS");
     }
     Ok(Exit::Done)
 }

@@ -72,7 +72,9 @@ fn skipped_in_short(report: &Report) -> Vec<String> {
         .map(|Skipped { path, reason }| format!("  {}: {reason}", printable(path)))
         .collect();
     if !lines.is_empty() {
-        lines.splice(0..0, [String::new(), format!("Skipped, {}", counted(report.skipped.len() as u64, "file"))]);
+        let all = if report.skipped.len() > SKIPPED_IN_SHORT_VIEW { "; the report names them all" } else { "" };
+        let title = format!("Skipped, {}{all}", counted(report.skipped.len() as u64, "file"));
+        lines.splice(0..0, [String::new(), title]);
     }
     lines
 }
@@ -299,9 +301,13 @@ Terms: `raven` 1.585
         assert!(view.lines().count() <= SHORT_VIEW_LINES_MAX, "{view}");
         assert!(view.lines().all(|line| line.chars().count() <= SHORT_VIEW_LETTERS_MAX), "{view}");
         assert!(!view.contains('\u{1b}'), "{view}");
-        for part in
-            ["Report on docs", "40 files in 3 sections, 4 skipped", "Top terms", ", of 32 more", "Skipped, 4 files"]
-        {
+        for part in [
+            "Report on docs",
+            "40 files in 3 sections, 4 skipped",
+            "Top terms",
+            ", of 32 more",
+            "Skipped, 4 files; the report names them all",
+        ] {
             assert!(view.contains(part), "{part} is not in {view}");
         }
     }

@@ -1,8 +1,8 @@
 //! Rules of keyed agents: who holds one, which turns commit, what waits in its inbox.
 
 use super::{
-    Chain, Claim, INBOX_MESSAGES_MAX, MessageBody, Outcome, PAYLOAD_BYTES_MAX, REPLY_KEPT_MS, Refusal, Release,
-    Remember, SENDS_MAX, STATE_BYTES_MAX, Send, Sender, Stamp, Turn, node,
+    Chain, Claim, DISMISSED_MAX, Dismiss, INBOX_MESSAGES_MAX, MessageBody, Outcome, PAYLOAD_BYTES_MAX, REPLY_KEPT_MS,
+    Refusal, Release, Remember, SENDS_MAX, STATE_BYTES_MAX, Send, Sender, Stamp, Turn, node,
     row::{Agent, Message, MessageId, Phase, Reply, Rows, Write},
     task, timer,
 };
@@ -196,6 +196,14 @@ pub(super) fn release<R: Rows>(op: &Release, rows: &R, writes: &mut Vec<Write>) 
         writes.push(Write::Agent { agent: Agent { phase: Phase::Free, ..row }, state: None });
     }
     Ok(Outcome::Committed)
+}
+
+/// Forgets messages that an agent could not handle.
+pub(super) fn dismiss<R: Rows>(op: &Dismiss, rows: &R, writes: &mut Vec<Write>) -> Result<Outcome, R::Error> {
+    let buried = rows.messages_buried(&op.agent, DISMISSED_MAX)?;
+    let forgotten = buried.len() as u64;
+    writes.extend(buried.into_iter().map(|id| Write::MessageGone { to: op.agent.clone(), id }));
+    Ok(Outcome::Swept { rows: forgotten })
 }
 
 /// Puts a client's message into an inbox.

@@ -27,8 +27,8 @@ mod timer;
 
 pub use chain::Chain;
 pub use op::{
-    Assign, BodyHash, Cancel, Claim, Enqueue, Expire, Finish, MessageBody, NewTask, Op, Progress, Register, Release,
-    Remember, Remove, Retry, RetryPolicy, Send, Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
+    Assign, BodyHash, Cancel, Claim, Dismiss, Enqueue, Expire, Finish, MessageBody, NewTask, Op, Progress, Register,
+    Release, Remember, Remove, Retry, RetryPolicy, Send, Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
 };
 pub use outcome::{Outcome, Refusal};
 pub use row::{
@@ -48,6 +48,8 @@ pub const SENDS_MAX: usize = 1_000;
 pub const ENQUEUES_MAX: usize = 1_000;
 /// The most undelivered messages of one agent.
 pub const INBOX_MESSAGES_MAX: u64 = 10_000;
+/// The most dead messages that one item forgets.
+pub const DISMISSED_MAX: u32 = 1_000;
 /// The most events of one task; later progress is refused.
 pub const EVENTS_PER_TASK_MAX: u64 = 10_000;
 /// The most timers of one agent, buried ones included, and the most changes of timers in one commit.
@@ -93,6 +95,7 @@ pub fn decide<R: Rows>(now: Stamp, op: &Op, rows: &R, writes: &mut Vec<Write>) -
         Op::Retry(op) => task::retry(now, op, rows, writes),
         Op::TimeOut(op) => task::time_out(now, op, rows, writes),
         Op::Sweep(op) => task::sweep(now, op, rows, writes),
+        Op::Dismiss(op) => agent::dismiss(op, rows, writes),
     }?;
     if !outcome.is_success() {
         writes.truncate(before);

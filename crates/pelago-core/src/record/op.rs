@@ -45,16 +45,19 @@ pub enum Op {
     TimeOut(TimeOut),
     /// Old tasks and replies are forgotten.
     Sweep(Sweep),
+    /// Dead messages of an agent are forgotten.
+    Dismiss(Dismiss),
 }
 
 impl Op {
     /// Whether it has its effect once, however often it is proposed. Not so a message without a key, which nothing
-    /// remembers once it was handled; nor a cancel or a retry, which counts as a new wish if the other came in between.
+    /// remembers once it was handled; nor a cancel or a retry, which counts as a new wish if the other came in between; nor a dismissal,
+    /// which would take what died in between.
     #[must_use]
     pub fn is_recognised(&self) -> bool {
         match self {
             Self::Send(send) => send.idempotency.is_some(),
-            Self::Cancel(_) | Self::Retry(_) => false,
+            Self::Cancel(_) | Self::Retry(_) | Self::Dismiss(_) => false,
             Self::Register(_)
             | Self::Expire(_)
             | Self::Remove(_)
@@ -374,6 +377,8 @@ pub struct Cancel {
     pub task: TaskId,
     /// Why.
     pub reason: String,
+    /// Whether a dead task is called off too, by somebody who has seen that it is dead; else it stays dead.
+    pub dead_too: bool,
 }
 
 /// Starts a dead or cancelled task afresh.
@@ -403,4 +408,11 @@ pub struct Sweep {
     pub keyed_ended_before: LogTime,
     /// The most rows to delete of each kind.
     pub rows_max: u32,
+}
+
+/// Forgets messages that an agent could not handle, the first [`super::DISMISSED_MAX`] of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dismiss {
+    /// The agent.
+    pub agent: AgentId,
 }

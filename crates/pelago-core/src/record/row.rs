@@ -439,6 +439,8 @@ pub trait Rows {
     fn message(&self, to: &AgentId, id: &MessageId) -> Result<Option<Message>, Self::Error>;
     /// How many messages wait in an inbox.
     fn inbox_len(&self, to: &AgentId) -> Result<u64, Self::Error>;
+    /// Up to `rows_max` messages that an agent could not handle, in the same order in every store.
+    fn messages_buried(&self, to: &AgentId, rows_max: u32) -> Result<Vec<MessageId>, Self::Error>;
     /// A timer of an agent.
     fn timer(&self, agent: &AgentId, name: &TimerName) -> Result<Option<Timer>, Self::Error>;
     /// How many timers an agent has, buried ones included.

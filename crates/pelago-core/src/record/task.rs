@@ -5,7 +5,7 @@
 //!   queued ───────────► running ───────────► done
 //!     ▲  ▲                │ │ failed, no attempt left
 //!     │  └── failed, lost,┘ └──────────────► dead
-//!     │      timed out       (cancel: from queued or running ► cancelled)
+//!     │      timed out       (cancel: from queued or running, and if wanted from dead ► cancelled)
 //!     └──── retry: from dead or cancelled
 //! ```
 
@@ -325,15 +325,16 @@ pub(super) fn progress<R: Rows>(
     Ok(Outcome::Committed)
 }
 
-/// Calls a task off. The attempt under way loses its token.
+/// Calls a task off. The attempt under way loses its token; a dead task is nobody's problem any more.
 pub(super) fn cancel<R: Rows>(now: Stamp, op: &Cancel, rows: &R, writes: &mut Vec<Write>) -> Result<Outcome, R::Error> {
     let Some(mut task) = rows.task(op.task)? else {
         return Ok(Outcome::Refused(Refusal::NoTask(op.task)));
     };
     match task.state {
         TaskState::Cancelled => return Ok(Outcome::Committed),
-        TaskState::Done | TaskState::Dead => return Ok(wrong_state(&task)),
         TaskState::Queued | TaskState::Running => {}
+        TaskState::Dead if op.dead_too => {}
+        TaskState::Done | TaskState::Dead => return Ok(wrong_state(&task)),
     }
     let mut events = Vec::new();
     let reason = short(&op.reason);

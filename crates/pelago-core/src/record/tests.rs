@@ -286,6 +286,10 @@ impl Rows for Table {
         Ok(self.messages.len() as u64)
     }
 
+    fn messages_buried(&self, _to: &AgentId, _rows_max: u32) -> Result<Vec<MessageId>, Infallible> {
+        Ok(Vec::new())
+    }
+
     fn timer(&self, _agent: &AgentId, name: &TimerName) -> Result<Option<Timer>, Infallible> {
         Ok(self.timers.get(name).cloned())
     }

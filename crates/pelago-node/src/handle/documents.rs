@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
     time::Duration,
 };
 
@@ -78,6 +79,8 @@ pub struct TaskFilter {
     pub state: Option<TaskState>,
     /// Only of this agent name.
     pub agent: Option<Name>,
+    /// Only with such an id.
+    pub ids: Option<RangeInclusive<TaskId>>,
     /// Where to go on.
     pub cursor: Option<String>,
     /// At most so many; 1 to 1,000.

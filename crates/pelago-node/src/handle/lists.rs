@@ -17,9 +17,9 @@ impl Handle {
     /// # Errors
     /// [`Error::BadCursor`], [`Error::Store`].
     pub async fn tasks(&self, filter: TaskFilter) -> Result<Page<record::Task>, Error> {
-        let TaskFilter { state, agent, cursor, limit } = filter;
+        let TaskFilter { state, agent, ids, cursor, limit } = filter;
         let (after, rows) = (parse_cursor(cursor)?, page_rows(limit));
-        let filter = sqlite::TaskFilter { namespace: Name::default_namespace(), state, agent };
+        let filter = sqlite::TaskFilter { namespace: Name::default_namespace(), state, agent, ids };
         let page = self.read(move |view| view.tasks(&filter, after.as_ref(), rows)).await?;
         Ok(Page { items: page.rows, next: page.next.map(|cursor| cursor.to_string()) })
     }

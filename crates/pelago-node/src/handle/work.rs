@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{Name, TaskId},
+    id::{Address, Name, TaskId},
     record::{self, BodyHash, IdempotencyKey, MessageBody, Op, Outcome, Placement, TaskEvent, TaskState},
 };
 use pelago_store::sqlite;
@@ -117,12 +117,12 @@ impl Handle {
         self.end(earlier.unwrap_or(id), deadline.saturating_duration_since(Instant::now())).await
     }
 
-    /// Calls a task off.
+    /// Calls a task off, a dead one too.
     ///
     /// # Errors
-    /// [`Error::UnknownTask`], [`Error::WrongState`] when it has ended, or why the log does not answer.
+    /// [`Error::UnknownTask`], [`Error::WrongState`] when it is done, or why the log does not answer.
     pub async fn cancel(&self, id: TaskId, reason: String) -> Result<(), Error> {
-        self.commit(Op::Cancel(record::Cancel { task: id, reason })).await
+        self.commit(Op::Cancel(record::Cancel { task: id, reason, dead_too: true })).await
     }
 
     /// Starts a dead or cancelled task afresh.
@@ -132,6 +132,31 @@ impl Handle {
     pub async fn retry(&self, id: TaskId) -> Result<(), Error> {
         self.takes_work()?;
         self.commit(Op::Retry(record::Retry { task: id })).await
+    }
+
+    /// Forgets the dead messages of one agent, whether or not anybody hosts it any more. Says how many there were.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]; [`Error::UnknownAgent`] or [`Error::WrongKey`] if there is none and the address leads nowhere;
+    /// or why the log does not answer. Some may be forgotten then.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the dismissal in doubt.
+    pub async fn dismiss(&self, of: &str) -> Result<u64, Error> {
+        let Address { node: _, agent } = Address::parse(&Name::default_namespace(), of)?;
+        let mut dismissed = 0;
+        loop {
+            let outcome = self.propose(Op::Dismiss(record::Dismiss { agent: agent.clone() })).await?.not_refused()?;
+            let rows = if let Outcome::Swept { rows } = outcome { rows } else { 0 };
+            dismissed += rows;
+            if rows < u64::from(record::DISMISSED_MAX) {
+                break;
+            }
+        }
+        if dismissed == 0 {
+            self.parts().services.find(&Name::default_namespace(), of)?;
+        }
+        Ok(dismissed)
     }
 
     /// Waits at most `wait` for the end of a task.

@@ -59,7 +59,9 @@ impl Attempts {
 fn check_end(before: Option<&Task>, task: &Task, result: Option<&Bytes>, op: &Op) -> Result<(), Violation> {
     let Some(before) = before else { return Ok(()) };
     let revived = matches!(op, Op::Retry(_)) && task.state == TaskState::Queued;
-    if before.state.is_ended() && !revived {
+    let dismissed = matches!(op, Op::Cancel(cancel) if cancel.dead_too)
+        && (before.state, task.state) == (TaskState::Dead, TaskState::Cancelled);
+    if before.state.is_ended() && !revived && !dismissed {
         return violated(task, format!("it was {} and is {}", before.state.name(), task.state.name()));
     }
     match (task.state, result) {

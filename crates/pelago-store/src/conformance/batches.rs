@@ -37,7 +37,7 @@ fn an_item_sees_those_before_it<S: Subject>(world: &mut World<S>) {
         enqueue(task, None),
         enqueue(same, None),
         Op::Assign(Assign { task: id, holder }),
-        Op::Cancel(Cancel { task: id, reason: String::new() }),
+        Op::Cancel(Cancel { task: id, reason: String::new(), dead_too: false }),
         Op::Retry(Retry { task: id }),
         Op::Assign(Assign { task: id, holder }),
     ]);
@@ -54,7 +54,7 @@ fn a_refused_item_leaves_its_neighbours_alone<S: Subject>(world: &mut World<S>) 
     let holder = world.join("n1");
     let (first, first_token) = world.running(holder);
     let (second, second_token) = world.running(holder);
-    world.commit(Op::Cancel(Cancel { task: first, reason: String::new() }));
+    world.commit(Op::Cancel(Cancel { task: first, reason: String::new(), dead_too: false }));
     let outcomes = world.batch(vec![done(first, first_token), done(second, second_token)]);
     let stale = Outcome::Refused(Refusal::StaleToken { task: first, token: first_token });
     assert_eq!(outcomes, [stale, Outcome::Committed]);

@@ -105,7 +105,7 @@ fn a_late_result_takes_its_whole_turn_down<S: Subject>(world: &mut World<S>) {
     let (holder, reader) = held(world, "reader");
     let (first, token) = world.running(holder);
     let (taken, taken_token) = world.running(holder);
-    world.commit(Op::Cancel(pelago_core::record::Cancel { task: taken, reason: "not needed".into() }));
+    world.commit(Op::Cancel(pelago_core::record::Cancel { task: taken, reason: "not needed".into(), dead_too: false }));
     let verdict = || Verdict::Done(Bytes::from_static(b"42"));
     let finishes = vec![finish(first, token, verdict()), finish(taken, taken_token, verdict())];
     let turn = Turn { finishes, state: Some(Bytes::from_static(b"read")), ..world.turn(&reader) };

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use pelago_core::{
     id::AgentId,
-    record::{BodyHash, INBOX_MESSAGES_MAX, MessageId, Op, Outcome, PAYLOAD_BYTES_MAX, Refusal, SENDS_MAX, Send, Turn},
+    record::{
+        BodyHash, DISMISSED_MAX, Dismiss, INBOX_MESSAGES_MAX, MessageId, Op, Outcome, PAYLOAD_BYTES_MAX, Refusal,
+        SENDS_MAX, Send, Turn,
+    },
 };
 
 use super::{
@@ -20,6 +23,8 @@ cases! {
     a_clients_message_with_a_key_arrives_once_for_ever,
     an_agent_may_send_to_itself,
     a_buried_message_leaves_the_inbox,
+    a_dismissal_takes_the_buried_messages_of_one_agent,
+    a_dismissal_has_a_limit,
     an_inbox_has_a_limit,
     a_turn_has_a_limit_of_sends,
     a_message_above_the_limit_is_refused,
@@ -145,6 +150,49 @@ fn a_buried_message_leaves_the_inbox<S: Subject>(world: &mut World<S>) {
     let digging = Turn { consumed: vec![id], ..world.turn(&till) };
     assert_eq!(world.refused(Op::Turn(digging)), Refusal::MessageGone { position: 0 });
     assert_eq!(world.subject.buried(&till), buried);
+}
+
+fn a_dismissal_takes_the_buried_messages_of_one_agent<S: Subject>(world: &mut World<S>) {
+    let holder = world.join("n1");
+    let [till, ledger] = ["till", "ledger"].map(agent);
+    for to in [&till, &ledger] {
+        world.claim(to, 0, holder);
+        let send = world.send(to, "gibberish");
+        world.commit(send);
+        bury_all(world, to);
+    }
+    let waiting = world.send(&till, "pay");
+    world.commit(waiting);
+    let dismiss = Op::Dismiss(Dismiss { agent: till.clone() });
+    assert_eq!(world.one(dismiss.clone()), Outcome::Swept { rows: 1 });
+    assert_eq!((world.subject.buried(&till), world.inbox(&till)), (vec![], vec![Bytes::from("pay")]));
+    assert_eq!(world.subject.buried(&ledger).len(), 1);
+    assert_eq!(world.one(dismiss), Outcome::Swept { rows: 0 });
+    let turn = Turn { consumed: ids(world, &till), ..world.turn(&till) };
+    world.commit(Op::Turn(turn));
+}
+
+fn a_dismissal_has_a_limit<S: Subject>(world: &mut World<S>) {
+    let holder = world.join("n1");
+    let [busy, till] = ["busy", "till"].map(agent);
+    world.claim(&busy, 0, holder);
+    world.claim(&till, 0, holder);
+    for texts in [vec!["x"; SENDS_MAX], vec!["y"]] {
+        let turn = world.sending(&busy, &till, &texts);
+        world.commit(Op::Turn(turn));
+    }
+    bury_all(world, &till);
+    let dismiss = Op::Dismiss(Dismiss { agent: till.clone() });
+    assert_eq!(world.one(dismiss.clone()), Outcome::Swept { rows: DISMISSED_MAX.into() });
+    let left = world.subject.buried(&till);
+    assert_eq!(left.iter().map(|message| message.payload.as_ref()).collect::<Vec<_>>(), [b"y"]);
+    assert_eq!(world.one(dismiss), Outcome::Swept { rows: 1 });
+}
+
+fn bury_all<S: Subject>(world: &mut World<S>, agent: &AgentId) {
+    let buried = ids(world, agent).into_iter().map(|id| (id, "it is no order".into())).collect();
+    let turn = Turn { buried, ..world.turn(agent) };
+    world.commit(Op::Turn(turn));
 }
 
 fn an_inbox_has_a_limit<S: Subject>(world: &mut World<S>) {

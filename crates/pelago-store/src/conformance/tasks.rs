@@ -31,6 +31,7 @@ cases! {
     a_returned_task_keeps_its_attempts,
     an_attempt_past_its_limit_is_taken_away,
     a_cancelled_task_wants_no_result,
+    a_dead_task_is_called_off_if_that_is_meant,
     a_retried_task_starts_afresh,
     what_is_over_cannot_be_changed,
     progress_is_numbered_across_attempts,
@@ -42,7 +43,7 @@ cases! {
 }
 
 fn cancel(task: TaskId) -> Op {
-    Op::Cancel(Cancel { task, reason: "not needed".into() })
+    Op::Cancel(Cancel { task, reason: "not needed".into(), dead_too: false })
 }
 
 fn time_out(task: TaskId, token: FencingToken) -> Op {
@@ -253,6 +254,23 @@ fn a_cancelled_task_wants_no_result<S: Subject>(world: &mut World<S>) {
     is_stale(world, id, token);
     let refused = world.refused(Op::Assign(Assign { task: waiting, holder }));
     assert_eq!(refused, Refusal::WrongState { task: waiting, state: "cancelled" });
+}
+
+fn a_dead_task_is_called_off_if_that_is_meant<S: Subject>(world: &mut World<S>) {
+    let holder = world.join("n1");
+    let (id, token) = world.running(holder);
+    world.commit(Op::Finish(finish(id, token, Verdict::Hopeless { reason: "no such file".into() })));
+    assert_eq!(world.refused(cancel(id)), Refusal::WrongState { task: id, state: "dead" });
+    let dead_too = Op::Cancel(Cancel { task: id, reason: "seen".into(), dead_too: true });
+    world.commit(dead_too.clone());
+    world.commit(dead_too.clone());
+    let row = world.task(id);
+    assert_eq!((row.state, row.reason.as_deref(), row.token), (TaskState::Cancelled, Some("seen"), None));
+    assert_eq!(world.story(id), "queued running dead cancelled");
+    world.commit(Op::Retry(Retry { task: id }));
+    let token = world.assign(id, holder);
+    world.commit(done(id, token));
+    assert_eq!(world.refused(dead_too), Refusal::WrongState { task: id, state: "done" });
 }
 
 fn a_retried_task_starts_afresh<S: Subject>(world: &mut World<S>) {

@@ -4,9 +4,9 @@ use bytes::Bytes;
 use pelago_core::{
     id::{AgentId, Epoch, FencingToken, Holder, NodeId, TaskId, TimerName, TurnId, Version},
     record::{
-        Assign, BodyHash, Cancel, Claim, Expire, Finish, MessageBody, MessageId, NewTask, Op, Outcome, Placement,
-        Progress, Release, Remember, Remove, Retry, RetryPolicy, Send, SetTimer, Sweep, TimeOut, TimerChange, Turn,
-        Verdict,
+        Assign, BodyHash, Cancel, Claim, Dismiss, Expire, Finish, MessageBody, MessageId, NewTask, Op, Outcome,
+        Placement, Progress, Release, Remember, Remove, Retry, RetryPolicy, Send, SetTimer, Sweep, TimeOut,
+        TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -151,6 +151,7 @@ impl Traffic {
     fn fresh(&mut self, subject: &impl Subject) -> Op {
         match self.below(40) {
             0 if self.one_in(3) => Op::Remove(Remove { node: self.holder().node }),
+            0 if self.one_in(3) => Op::Dismiss(Dismiss { agent: self.agent() }),
             0 => Op::Expire(Expire { holder: self.holder() }),
             1..=5 => self.claim(subject),
             6..=13 => Op::Turn(self.turn(subject)),
@@ -311,7 +312,10 @@ impl Traffic {
     fn task_op(&mut self, subject: &impl Subject) -> Op {
         let task = self.task().unwrap_or(TaskId(0));
         match self.below(16) {
-            0 => return Op::Cancel(Cancel { task, reason: "not needed".into() }),
+            0 => {
+                let dead_too = self.one_in(2);
+                return Op::Cancel(Cancel { task, reason: "not needed".into(), dead_too });
+            }
             1 => return Op::Retry(Retry { task }),
             2..=6 => return Op::Assign(Assign { task, holder: self.holder() }),
             _ => {}

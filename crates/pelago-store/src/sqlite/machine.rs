@@ -179,7 +179,7 @@ mod tests {
             index,
             log_id: Bytes::from(vec![1; log_id_bytes]),
             time: None,
-            ops: vec![Op::Cancel(Cancel { task: TaskId(1), reason: String::new() })],
+            ops: vec![Op::Cancel(Cancel { task: TaskId(1), reason: String::new(), dead_too: false })],
             membership: None,
         };
         machine.apply(&[entry(1, 16)]).expect("there is room");

@@ -1,5 +1,7 @@
 //! What can be asked of the rows.
 
+use std::ops::RangeInclusive;
+
 use bytes::Bytes;
 use pelago_core::{
     id::{AgentId, Name, NodeId, TaskId, TimerName},
@@ -76,6 +78,8 @@ pub struct TaskFilter {
     pub state: Option<TaskState>,
     /// Of agents with this name.
     pub agent: Option<Name>,
+    /// With such an id.
+    pub ids: Option<RangeInclusive<TaskId>>,
 }
 
 impl View<'_> {
@@ -322,12 +326,14 @@ impl View<'_> {
             "SELECT ",
             task_columns!(),
             " FROM tasks WHERE namespace = ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR name = ?3)
-              AND (?4 IS NULL OR id < ?4) ORDER BY id DESC LIMIT ?5"
+              AND (?4 IS NULL OR id < ?4) AND id >= ?5 AND id <= ?6 ORDER BY id DESC LIMIT ?7"
         );
         let state = filter.state.map(TaskState::name);
         let agent = filter.agent.as_ref().map(Name::as_str);
         let after = after.map(Cursor::id).transpose()?;
-        let params = params![filter.namespace.as_str(), state, agent, after, ask(rows_max)];
+        let ids = filter.ids.as_ref().map_or((0, u128::MAX), |ids| (ids.start().0, ids.end().0));
+        let (first, last) = (wide(ids.0), wide(ids.1));
+        let params = params![filter.namespace.as_str(), state, agent, after, first, last, ask(rows_max)];
         let rows = self.all(SQL, params, row::task)?;
         Ok(Page::of(rows, rows_max, |task| Cursor::of(&[&wide(task.id.0)])))
     }

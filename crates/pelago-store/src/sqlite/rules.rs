@@ -60,6 +60,14 @@ impl Rows for Batch<'_> {
         Ok(waiting.unwrap_or(0))
     }
 
+    fn messages_buried(&self, to: &AgentId, rows_max: u32) -> Result<Vec<MessageId>, Error> {
+        let params = params![to.namespace.as_str(), to.name.as_str(), to.key_str(), rows_max];
+        self.statements.messages_buried.all(params, |row| {
+            let mut c = Columns::of(row);
+            Ok(MessageId { sender: c.sender()?, generation: c.u64()?, seq: c.u64()? })
+        })
+    }
+
     fn timer(&self, agent: &AgentId, timer: &TimerName) -> Result<Option<Timer>, Error> {
         let (namespace, name, key) = (agent.namespace.as_str(), agent.name.as_str(), agent.key_str());
         self.statements.timer.first(params![namespace, name, key, timer.as_str()], row::timer)

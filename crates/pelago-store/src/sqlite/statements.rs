@@ -131,6 +131,11 @@ statements! {
         AND sender = ?4 AND generation = ?5 AND seq = ?6 AND buried IS NULL";
     message_gone = "DELETE FROM messages WHERE namespace = ?1 AND name = ?2 AND key = ?3
         AND sender = ?4 AND generation = ?5 AND seq = ?6 AND buried IS NULL";
+    messages_buried = "SELECT sender, generation, seq FROM messages
+        WHERE namespace = ?1 AND name = ?2 AND key = ?3 AND buried IS NOT NULL
+        ORDER BY sender, generation, seq LIMIT ?4";
+    buried_gone = "DELETE FROM messages WHERE namespace = ?1 AND name = ?2 AND key = ?3
+        AND sender = ?4 AND generation = ?5 AND seq = ?6 AND buried IS NOT NULL";
     inbox_len = "SELECT waiting FROM inbox_counts WHERE namespace = ?1 AND name = ?2 AND key = ?3";
     inbox_grown = "INSERT INTO inbox_counts (namespace, name, key, waiting) VALUES (?1, ?2, ?3, 1)
         ON CONFLICT DO UPDATE SET waiting = waiting + 1";

@@ -195,6 +195,8 @@ impl Batch<'_> {
         let id = params![namespace, name, key, sender.as_str(), number(id.generation), number(id.seq)];
         if self.statements.message_gone.run(id)? == 1 {
             self.inbox_shrunk(to)?;
+        } else if self.statements.buried_gone.run(id)? == 1 {
+            self.changes.add(Count::MessagesBuried, -1);
         }
         Ok(())
     }

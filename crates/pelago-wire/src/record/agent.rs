@@ -1,7 +1,8 @@
 //! Ops of keyed agents and their messages.
 
 use pelago_core::record::{
-    BodyHash, Claim, IdempotencyKey, MessageBody, MessageId, Release, Remember, Send, SetTimer, TimerChange, Turn,
+    BodyHash, Claim, Dismiss, IdempotencyKey, MessageBody, MessageId, Release, Remember, Send, SetTimer, TimerChange,
+    Turn,
 };
 
 use super::{
@@ -175,6 +176,20 @@ impl Convert for Release {
     fn value(form: proto::Release) -> Result<Self, DecodeError> {
         let proto::Release { agent, epoch, holder } = form;
         Ok(Self { agent: present("agent", agent)?, epoch: field("epoch", epoch)?, holder: present("holder", holder)? })
+    }
+}
+
+impl Convert for Dismiss {
+    type Form = proto::Dismiss;
+
+    fn form(&self) -> proto::Dismiss {
+        let Self { agent } = self;
+        proto::Dismiss { agent: Some(agent.form()) }
+    }
+
+    fn value(form: proto::Dismiss) -> Result<Self, DecodeError> {
+        let proto::Dismiss { agent } = form;
+        Ok(Self { agent: present("agent", agent)? })
     }
 }
 

@@ -94,7 +94,7 @@ fn number(bytes: &mut Bytes) -> Result<u64, DecodeError> {
 mod tests {
     use pelago_core::{
         id::{NodeId, TaskId},
-        record::{Op, Outcome, Refusal, Remove, Retry},
+        record::{Cancel, Op, Outcome, Refusal, Remove, Retry},
         time::LogTime,
     };
 
@@ -130,11 +130,11 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_named_before_its_items_are_read() {
-        let newer = DecodeError::Newer { what: "batch", found: 3, known: 2 };
-        assert_eq!(decode_batch(Bytes::from_static(&[0x08, 3, 0xff, 0xff])), Err(newer));
+        let newer = DecodeError::Newer { what: "batch", found: 4, known: 3 };
+        assert_eq!(decode_batch(Bytes::from_static(&[0x08, 4, 0xff, 0xff])), Err(newer));
         assert_eq!(
             refused(&[0x08, 0x80, 0x10]),
-            "batch was written by a newer version of Pelago: format 2048, and this one reads up to 2"
+            "batch was written by a newer version of Pelago: format 2048, and this one reads up to 3"
         );
     }
 
@@ -143,6 +143,9 @@ mod tests {
         let removal = Op::Remove(Remove { node: NodeId(7) });
         assert_eq!(encode_batch(&ops(2))[..2], [0x08, 1]);
         assert_eq!(encode_batch(&[ops(1), vec![removal]].concat())[..2], [0x08, 2]);
+        let dead_too = |dead_too| Op::Cancel(Cancel { task: TaskId(1), reason: String::new(), dead_too });
+        assert_eq!(encode_batch(&[dead_too(false)])[..2], [0x08, 1]);
+        assert_eq!(encode_batch(&[dead_too(true)])[..2], [0x08, 3]);
         assert_eq!(encode_outcomes(&[Outcome::Committed])[..2], [0x08, 1]);
         assert_eq!(encode_outcomes(&[Outcome::Refused(Refusal::NodeUp(NodeId(7)))])[..2], [0x08, 2]);
     }

@@ -28,13 +28,30 @@ impl Convert for Op {
             Self::Retry(op) => item::Op::Retry(op.form()),
             Self::TimeOut(op) => item::Op::TimeOut(op.form()),
             Self::Sweep(op) => item::Op::Sweep(op.form()),
+            Self::Dismiss(op) => item::Op::Dismiss(op.form()),
         };
         proto::Item { op: Some(op) }
     }
 
     fn format(&self) -> u8 {
-        let turn = if let Self::Turn(turn) = self { turn.format() } else { 1 };
-        if matches!(self, Self::Remove(_)) { 2 } else { turn }
+        match self {
+            Self::Turn(op) => op.format(),
+            Self::Cancel(op) => op.format(),
+            Self::Remove(_) => 2,
+            Self::Dismiss(_) => 3,
+            Self::Register(_)
+            | Self::Expire(_)
+            | Self::Claim(_)
+            | Self::Release(_)
+            | Self::Send(_)
+            | Self::Enqueue(_)
+            | Self::Assign(_)
+            | Self::Finish(_)
+            | Self::Progress(_)
+            | Self::Retry(_)
+            | Self::TimeOut(_)
+            | Self::Sweep(_) => 1,
+        }
     }
 
     fn value(form: proto::Item) -> Result<Self, DecodeError> {
@@ -55,6 +72,7 @@ impl Convert for Op {
             item::Op::Retry(op) => Self::Retry(field("retry", op)?),
             item::Op::TimeOut(op) => Self::TimeOut(field("time_out", op)?),
             item::Op::Sweep(op) => Self::Sweep(field("sweep", op)?),
+            item::Op::Dismiss(op) => Self::Dismiss(field("dismiss", op)?),
         })
     }
 }

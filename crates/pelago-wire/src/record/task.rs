@@ -164,13 +164,17 @@ impl Convert for Cancel {
     type Form = proto::Cancel;
 
     fn form(&self) -> proto::Cancel {
-        let Self { task, reason } = self;
-        proto::Cancel { task: task.form(), reason: reason.clone() }
+        let Self { task, reason, dead_too } = self;
+        proto::Cancel { task: task.form(), reason: reason.clone(), dead_too: *dead_too }
+    }
+
+    fn format(&self) -> u8 {
+        if self.dead_too { 3 } else { 1 }
     }
 
     fn value(form: proto::Cancel) -> Result<Self, DecodeError> {
-        let proto::Cancel { task, reason } = form;
-        Ok(Self { task: field("task", task)?, reason })
+        let proto::Cancel { task, reason, dead_too } = form;
+        Ok(Self { task: field("task", task)?, reason, dead_too })
     }
 }
 

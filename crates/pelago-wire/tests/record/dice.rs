@@ -7,9 +7,9 @@ use pelago_core::{
         TurnId, Version,
     },
     record::{
-        Assign, BodyHash, Cancel, Claim, Enqueue, Expire, Finish, IdempotencyKey, MessageBody, MessageId, NewTask,
-        Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember, Remove, Retry, RetryPolicy,
-        Send, Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
+        Assign, BodyHash, Cancel, Claim, Dismiss, Enqueue, Expire, Finish, IdempotencyKey, MessageBody, MessageId,
+        NewTask, Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember, Remove, Retry,
+        RetryPolicy, Send, Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -44,11 +44,12 @@ impl Dice {
             7 => Op::Assign(Assign { task, holder: self.holder() }),
             8 => Op::Finish(self.finish()),
             9 => Op::Progress(self.progress()),
-            10 => Op::Cancel(Cancel { task, reason: self.text() }),
+            10 => Op::Cancel(Cancel { task, reason: self.text(), dead_too: self.coin() }),
             11 => Op::Retry(Retry { task }),
             12 => Op::TimeOut(TimeOut { task, token: self.token(), retry_after_ms: self.number() }),
             13 => Op::Sweep(self.sweep()),
-            _ => Op::Remove(Remove { node: NodeId(self.number()) }),
+            14 => Op::Remove(Remove { node: NodeId(self.number()) }),
+            _ => Op::Dismiss(Dismiss { agent: self.agent() }),
         }
     }
 

@@ -7,9 +7,9 @@ use pelago_core::{
         TurnId, Version,
     },
     record::{
-        Assign, BodyHash, Cancel, Claim, Enqueue, Expire, Finish, IdempotencyKey, MessageBody, MessageId, NewTask,
-        Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember, Remove, Retry, RetryPolicy,
-        Send, Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
+        Assign, BodyHash, Cancel, Claim, Dismiss, Enqueue, Expire, Finish, IdempotencyKey, MessageBody, MessageId,
+        NewTask, Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember, Remove, Retry,
+        RetryPolicy, Send, Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -17,7 +17,7 @@ use pelago_core::{
 const ID: u128 = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff;
 
 /// How many sorts of ops there are.
-pub(crate) const OP_KINDS: usize = 15;
+pub(crate) const OP_KINDS: usize = 16;
 
 /// Numbers the sorts of ops.
 pub(crate) fn kind_of_op(op: &Op) -> usize {
@@ -37,6 +37,7 @@ pub(crate) fn kind_of_op(op: &Op) -> usize {
         Op::TimeOut(_) => 12,
         Op::Sweep(_) => 13,
         Op::Remove(_) => 14,
+        Op::Dismiss(_) => 15,
     }
 }
 
@@ -73,7 +74,7 @@ pub(crate) fn kind_of_outcome(outcome: &Outcome) -> usize {
 
 /// Every sort of op.
 pub(crate) fn ops() -> Vec<(&'static str, Op)> {
-    [ops_of_1(), ops_of_2()].concat()
+    [ops_of_1(), ops_of_2(), ops_of_3()].concat()
 }
 
 fn ops_of_1() -> Vec<(&'static str, Op)> {
@@ -103,7 +104,7 @@ fn ops_of_1() -> Vec<(&'static str, Op)> {
             Op::Finish(Finish { sends, enqueues: vec![plain_task()], ..finish(Verdict::Done(Bytes::new())) }),
         ),
         ("progress", Op::Progress(progress())),
-        ("cancel", Op::Cancel(Cancel { task: TaskId(ID), reason: "not needed — 要らない".into() })),
+        ("cancel", Op::Cancel(Cancel { task: TaskId(ID), reason: "not needed — 要らない".into(), dead_too: false })),
         ("retry", Op::Retry(Retry { task: TaskId(0) })),
         ("time_out", Op::TimeOut(TimeOut { task: TaskId(ID), token: token(), retry_after_ms: 99 })),
         ("sweep", Op::Sweep(Sweep { ended_before: time(), keyed_ended_before: LogTime::ZERO, rows_max: 500 })),
@@ -124,6 +125,12 @@ fn ops_of_2() -> Vec<(&'static str, Op)> {
         ("turn_of_timer", Op::Turn(Turn { consumed: vec![fired("a@b")], ..turn.clone() })),
         ("turn_buries_timer", Op::Turn(Turn { buried: vec![(fired("a@b"), "it broke".into())], ..turn })),
     ]
+}
+
+/// What only format 3 can say.
+fn ops_of_3() -> Vec<(&'static str, Op)> {
+    let cancel = Cancel { task: TaskId(ID), reason: "seen".into(), dead_too: true };
+    vec![("cancel_dead_too", Op::Cancel(cancel)), ("dismiss", Op::Dismiss(Dismiss { agent: agent() }))]
 }
 
 /// Every sort of outcome.

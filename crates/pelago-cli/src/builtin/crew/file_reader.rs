@@ -45,8 +45,12 @@ impl Agent for FileReader {
         let not_before = Instant::now() + errand.pace;
         let is_dropped = errand.dropped.as_ref() == Some(&path);
         // A large file takes a while, and other agents share this thread.
-        let outcome = tokio::task::spawn_blocking(move || files::study(&errand.root, &path)).await?;
+        let study = move || (files::study(&errand.root, &path), errand.gate.admit());
+        let (outcome, passes) = tokio::task::spawn_blocking(study).await?;
         tokio::time::sleep_until(not_before).await;
+        if !passes? {
+            errand.gate.pass().await;
+        }
         if !is_dropped {
             turn.send(&section::address(section), &section::Order::Outcome(outcome))?;
         }

@@ -19,6 +19,7 @@
 
 mod errand;
 mod file_reader;
+mod gate;
 pub(crate) mod librarian;
 pub(crate) mod section;
 

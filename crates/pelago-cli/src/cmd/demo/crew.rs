@@ -39,7 +39,6 @@ const STALL_MAX: Duration = Duration::from_secs(60);
 
 pub(super) struct Crew {
     client: Client,
-    files: u64,
     sections: u32,
 }
 
@@ -48,14 +47,16 @@ pub(super) struct Crew {
 struct Standing {
     /// Files that were read.
     read: u64,
+    /// Whether all messages were handled.
+    is_settled: bool,
     /// Whether nothing is left to do.
     is_idle: bool,
     turns: u64,
 }
 
 impl Crew {
-    pub(super) fn new(client: &Client, listing: &Listing, assignments: &[Assignment]) -> Self {
-        Self { client: client.clone(), files: listing.files.len() as u64, sections: assignments.len() as u32 }
+    pub(super) fn new(client: &Client, assignments: &[Assignment]) -> Self {
+        Self { client: client.clone(), sections: assignments.len() as u32 }
     }
 
     pub(super) async fn hand_out(&self, assignments: &[Assignment]) -> Result<(), Error> {
@@ -68,16 +69,20 @@ impl Crew {
         Ok(())
     }
 
-    /// Waits until a third of the files is read and a node has something to lose. Returns that node. `pace` is how long
-    /// a reading takes at least.
-    pub(super) async fn until_a_third_is_done(&self, pace: Duration, progress: &mut Progress) -> Result<Victim, Error> {
+    /// Waits until `free` files are read, a third, `held` readings wait at the gate, and their sections have taken in what
+    /// was read. Returns the node that has most to lose.
+    pub(super) async fn until_a_third_is_done(
+        &self,
+        free: u64,
+        held: usize,
+        progress: &mut Progress,
+    ) -> Result<Victim, Error> {
         let mut watch = Watch::new();
         loop {
             let standing = self.look(&mut watch, progress).await?;
-            // Where files are few, there may never be a node that holds both tasks and sections.
-            let no_choice = standing.read >= self.files * 2 / 3;
-            if standing.read >= self.files / 3
-                && let Some(victim) = patiently(async || victim::choose(&self.client, pace, no_choice).await).await?
+            if standing.read >= free
+                && standing.is_settled
+                && let Some(victim) = patiently(async || victim::choose(&self.client, held).await).await?
             {
                 return Ok(victim);
             }
@@ -181,6 +186,7 @@ impl Standing {
         let ended = tasks(TaskState::Done) + tasks(TaskState::Dead);
         Self {
             read: tasks(TaskState::Done).saturating_sub(handed_out),
+            is_settled: status.messages_waiting == 0,
             is_idle: under_way == 0 && ended >= handed_out,
             turns: status.turns,
         }

@@ -90,7 +90,7 @@ fn list(path: Option<&Path>) -> Result<Listing, Error> {
 async fn play(listing: &Listing, dropped: Option<String>, output: Output) -> Result<(Report, Findings), Error> {
     let folder = tempfile::Builder::new().prefix("pelago-demo-").tempdir();
     let folder = folder.map_err(|cause| problem::system("make a temporary folder", &cause))?;
-    let errand = Errand::new(&listing.root, listing.files.len(), NODES, dropped);
+    let errand = Errand::new(&listing.root, listing.files.len(), NODES, folder.path(), dropped);
     // Dropped before the folder: no node writes into what is being removed.
     let mut nodes = Nodes::start(folder.path(), errand, NODES).await?;
     let mut progress = Progress::new(listing.files.len() as u64, output);
@@ -102,11 +102,13 @@ async fn act(nodes: &mut Nodes, listing: &Listing, progress: &mut Progress) -> R
     let assignments = split(listing);
     // The one client for all of it: when the node that answers it is the one that is killed, it asks the next.
     let client = nodes.client();
-    let crew = Crew::new(&client, listing, &assignments);
+    let crew = Crew::new(&client, &assignments);
     crew.hand_out(&assignments).await?;
 
-    let victim = crew.until_a_third_is_done(nodes.errand().pace, progress).await?;
+    let victim =
+        crew.until_a_third_is_done(nodes.errand().gate.free, nodes.held(listing.files.len()), progress).await?;
     let killed = nodes.kill(&victim.node);
+    nodes.errand().gate.open().map_err(|cause| problem::system("let the readers go on", &cause))?;
     progress.say(&format!("killed {victim}"));
     let joining = async { nodes.add(1).await.map(|()| killed.ago()) };
     let (joined, rehomed) = tokio::try_join!(joining, crew.until_rehomed(&victim, killed, progress))?;

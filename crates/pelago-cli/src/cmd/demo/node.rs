@@ -107,6 +107,11 @@ impl Nodes {
         &self.errand
     }
 
+    /// How many readings are held at the gate once no reader can begin another.
+    pub(super) fn held(&self, files: usize) -> usize {
+        self.errand.held(files, self.nodes.len())
+    }
+
     /// The name of the one that was started last.
     pub(super) fn newest(&self) -> &str {
         self.nodes.last().map_or("", |node| &node.name)

@@ -5,7 +5,7 @@ use std::{error, io, path::Path};
 use crate::{
     output::Error,
     problem::problem,
-    report::files::{self, Listing},
+    report::files::{self, Listing, Skipped},
 };
 
 /// There is nothing to read, or nobody said what.
@@ -14,12 +14,22 @@ pub(super) fn no_files(error: &files::Error) -> Error {
     usage("the files cannot be listed", chain(error), hint)
 }
 
-/// None of the files is text.
+/// How many skipped files are named where there is no report to name them.
+const SKIPPED_SHOWN: usize = 20;
+
+/// There is no file, or none that can be read as text.
 pub(super) fn no_text(listing: &Listing) -> Error {
-    let detail = match listing.skipped.len() {
-        0 => format!("{} holds no file", listing.title),
-        many => format!("{} holds {many} files and none of them is text", listing.title),
+    let Listing { title, skipped, .. } = listing;
+    let mut detail = match skipped.len() {
+        0 => format!("{title} holds no file"),
+        1 => format!("there is no text to read in {title}, one file is skipped:"),
+        many => format!("there is no text to read in {title}, {many} files are skipped:"),
     };
+    let shown = skipped.iter().take(SKIPPED_SHOWN);
+    detail.extend(shown.map(|Skipped { path, reason }| format!("\n  {}: {reason}", path.escape_debug())));
+    if let Some(more @ 1..) = skipped.len().checked_sub(SKIPPED_SHOWN) {
+        detail.push_str(&format!("\n  and {more} more"));
+    }
     usage("there is nothing to read", detail, "name a folder of text files")
 }
 
@@ -51,10 +61,10 @@ pub(super) fn unsettled(standing: &str) -> Error {
     failed(&detail, "PELAGO_LOG=debug makes a node say more")
 }
 
-/// Nothing that a node held could be lost with it, so there was nothing to see.
+/// All the work was done before a node could be killed, although the readings were held for it.
 pub(super) fn nothing_to_lose() -> Error {
-    let detail = "at no moment after a third of the results did a node hold a running task";
-    failed(detail, "try again, or with more files")
+    let detail = "all files were read before a node could be killed in the middle: the machine is too busy";
+    failed(detail, "try again when it has less to do")
 }
 
 /// The mesh has work and does none.

@@ -1,10 +1,6 @@
 //! Which node to kill: the one with the most to lose.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, fmt};
 
 use pelago_api::{
     client::{Client, Result, TaskQuery},
@@ -17,11 +13,7 @@ use pelago_core::{
 use serde::Serialize;
 
 use super::crew::{LIST_MAX, all_agents};
-use crate::builtin::crew::section;
-
-/// The age up to which a task counts as young, whatever its pace. Where files are many and the pace is short, a reader
-/// that ends is followed by the next at once, so little depends on it.
-const YOUNG: Duration = Duration::from_millis(20);
+use crate::builtin::crew::{FILE_READER, section};
 
 /// A node and what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -51,28 +43,21 @@ impl fmt::Display for Victim {
     }
 }
 
-/// Asks the mesh who holds what, and chooses. None if no node holds both tasks and sections (or tasks, where there is
-/// `no_choice`), or if its tasks may end before it can be killed: `pace` is how long each takes at least.
-pub(super) async fn choose(client: &Client, pace: Duration, no_choice: bool) -> Result<Option<Victim>> {
-    let agents = all_agents(client).await?;
-    let running = TaskQuery { state: Some(TaskState::Running), limit: Some(LIST_MAX), ..TaskQuery::default() };
-    // The tasks last: they are what changes fastest. One part of the list is enough: no mesh of a demo runs that many.
-    let running = client.tasks(&running).await?.items;
-    let victim = most_laden(&running, &agents);
-    let victim = victim.filter(|victim| no_choice || victim.sections > 0);
-    Ok(victim.filter(|victim| has_just_begun(&running, &victim.node, SystemTime::now(), pace)))
-}
-
-/// Whether one of the node's tasks is still in the first half of its work, or so young that another has hardly begun.
-fn has_just_begun(running: &[Task], node: &str, now: SystemTime, pace: Duration) -> bool {
-    let young = (pace / 2).max(YOUNG);
-    let began = |task: &Task| UNIX_EPOCH + Duration::from_millis(task.changed.as_millis());
-    let mut ages = running
-        .iter()
-        .filter(|task| task.node.as_deref() == Some(node))
-        // What began after `now` has begun just now: the log's time may be a little ahead of ours.
-        .map(|task| now.duration_since(began(task)).unwrap_or(Duration::ZERO));
-    ages.any(|age| age <= young)
+/// Asks the mesh who holds what, and chooses. None until `held` readings run: from then on none of them ends before the
+/// gate is open.
+pub(super) async fn choose(client: &Client, held: usize) -> Result<Option<Victim>> {
+    let query = TaskQuery {
+        state: Some(TaskState::Running),
+        agent: Some(FILE_READER.to_owned()),
+        limit: Some(LIST_MAX),
+        ..TaskQuery::default()
+    };
+    let running = client.tasks(&query).await?.items;
+    // One part of the list is enough to choose by.
+    if running.len() < held.min(LIST_MAX) {
+        return Ok(None);
+    }
+    Ok(most_laden(&running, &all_agents(client).await?))
 }
 
 fn most_laden(running: &[Task], agents: &[Agent]) -> Option<Victim> {
@@ -164,18 +149,6 @@ mod tests {
             agent.incarnation = 9;
         }
         assert_eq!(victim.rehomed(&later).count(), 2, "section:1 was not on that node");
-    }
-
-    #[test]
-    fn a_node_whose_tasks_are_nearly_done_is_left_for_later() {
-        let running = [task("a"), task("b")];
-        let began = UNIX_EPOCH + Duration::from_millis(running[0].changed.as_millis());
-        let (pace, ms) = (Duration::from_millis(200), Duration::from_millis);
-        assert!(has_just_begun(&running, "a", began + ms(100), pace));
-        assert!(!has_just_begun(&running, "a", began + ms(101), pace));
-        assert!(has_just_begun(&running, "a", began - ms(5), pace), "the clocks differ a little");
-        assert!(has_just_begun(&running, "a", began + YOUNG, ms(1)));
-        assert!(!has_just_begun(&running, "c", began, pace), "it runs nothing");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(super) async fn run(args: LsArgs, client: &Client, output: Output) -> Result
     let LsArgs { state, agent, paging } = args;
     let (items, next) = paging
         .gather(async |cursor, limit| {
-            let query = TaskQuery { state, agent: agent.clone(), cursor, limit: Some(limit) };
+            let query = TaskQuery { state, agent: agent.clone(), id: None, cursor, limit: Some(limit) };
             let TaskList { items, next } = client.tasks(&query).await?;
             Ok((items, next))
         })

@@ -1,13 +1,14 @@
 //! `pelago task …`
 
 mod list;
+mod named;
 mod run;
 mod show;
 mod wait;
 
 use pelago_api::{client::Client, model::words};
-use pelago_core::id::TaskId;
 
+use self::named::Named;
 use crate::{
     exit::Exit,
     output::{Error, Output},
@@ -31,7 +32,10 @@ pub(crate) enum TaskCommand {
     /// Ends with 0 if it is done, 1 if it is dead or was cancelled, 7 if it goes on after --timeout.
     #[command(after_long_help = wait::EXAMPLES)]
     Wait(wait::WaitArgs),
-    /// Call a task off
+    /// Call a task off, or dismiss a dead one
+    ///
+    /// What waits or runs is called off. A dead task that nobody will retry is cancelled by this too, so that `pelago
+    /// status` does not name it as a problem any more; its events still tell why it died. A task that is done stays so.
     #[command(after_long_help = CANCEL_EXAMPLES)]
     Cancel(CancelArgs),
     /// Start a dead or cancelled task afresh
@@ -54,9 +58,9 @@ Examples:
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct CancelArgs {
-    /// The task
+    /// The task: its id, or enough of its beginning
     #[arg(value_name = "ID")]
-    id: TaskId,
+    id: Named,
     /// Why, for whoever looks at the task later
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -64,9 +68,9 @@ pub(crate) struct CancelArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RetryArgs {
-    /// The task
+    /// The task: its id, or enough of its beginning
     #[arg(value_name = "ID")]
-    id: TaskId,
+    id: Named,
     #[command(flatten)]
     wait: wait::AndWait,
 }
@@ -84,13 +88,13 @@ pub(super) async fn run(command: TaskCommand, client: &Client, output: Output) -
 }
 
 async fn cancel(args: &CancelArgs, client: &Client, output: Output) -> Result<Exit, Error> {
-    let task = client.cancel(args.id, args.reason.as_deref()).await?;
+    let task = client.cancel(args.id.find(client).await?, args.reason.as_deref()).await?;
     output.document(&task, |task| words::task_state::as_str(task.state).to_owned())?;
     Ok(Exit::Done)
 }
 
 async fn retry(args: &RetryArgs, client: &Client, output: Output) -> Result<Exit, Error> {
-    let task = client.retry(args.id).await?;
+    let task = client.retry(args.id.find(client).await?).await?;
     if let Some(limit) = args.wait.limit() {
         return wait::until_ended(task.id, limit, client, output).await;
     }

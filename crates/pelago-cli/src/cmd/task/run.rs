@@ -10,7 +10,7 @@ use pelago_api::{
 use super::wait::{self, AndWait};
 use crate::{
     exit::Exit,
-    input::{self, Input, duration},
+    input::{InputArgs, duration},
     output::{Error, Output},
 };
 
@@ -30,9 +30,8 @@ pub(crate) struct RunArgs {
     /// Who does it: NAME, NAME:KEY or NODE/NAME[:KEY]
     #[arg(value_name = "AGENT")]
     agent: String,
-    /// JSON, any other text (given as a JSON string), @FILE, or - for stdin
-    #[arg(value_name = "INPUT", allow_negative_numbers = true)]
-    input: Option<String>,
+    #[command(flatten)]
+    input: InputArgs,
     #[command(flatten)]
     wait: AndWait,
     /// The same key with the same agent and input is the same task
@@ -53,11 +52,8 @@ pub(crate) struct RunArgs {
 }
 
 pub(super) async fn run(args: RunArgs, client: &Client, output: Output) -> Result<Exit, Error> {
-    let Input { json, is_wrapped } = input::read(args.input.as_deref())?;
-    if is_wrapped {
-        output.note(input::WRAPPED);
-    }
-    if let (Some(input), Some(None)) = (args.input.as_deref(), args.wait.limit())
+    let json = args.input.read(output)?;
+    if let (Some(input), Some(None)) = (args.input.written(), args.wait.limit())
         && duration(input).is_ok()
     {
         output.note(&format!("{input} is the input; to wait for so long at most, write --wait={input}"));

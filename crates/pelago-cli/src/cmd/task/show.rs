@@ -8,6 +8,7 @@ use pelago_api::{
 };
 use pelago_core::id::TaskId;
 
+use super::named::Named;
 use crate::{
     exit::Exit,
     output::{Error, Output, facts},
@@ -16,6 +17,7 @@ use crate::{
 pub(super) const EXAMPLES: &str = "\
 Examples:
   pelago task show 0199c0ffee0123456789abcdef012345
+  pelago task show 0199c0ffee01          # enough, if no other id begins so
   pelago task show 0199c0ffee0123456789abcdef012345 -o json | jq .result";
 
 pub(super) const EVENTS_EXAMPLES: &str = "\
@@ -26,16 +28,16 @@ Examples:
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShowArgs {
-    /// The task
+    /// The task: its id, or enough of its beginning
     #[arg(value_name = "ID")]
-    id: TaskId,
+    id: Named,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct EventsArgs {
-    /// The task
+    /// The task: its id, or enough of its beginning
     #[arg(value_name = "ID")]
-    id: TaskId,
+    id: Named,
     /// Only events after this number
     #[arg(long, value_name = "N", default_value_t = 0)]
     after: u64,
@@ -45,7 +47,7 @@ pub(crate) struct EventsArgs {
 }
 
 pub(super) async fn run(args: &ShowArgs, client: &Client, output: Output) -> Result<Exit, Error> {
-    output.document(&client.task(args.id, None).await?, text)?;
+    output.document(&client.task(args.id.find(client).await?, None).await?, text)?;
     Ok(Exit::Done)
 }
 
@@ -76,10 +78,11 @@ fn text(task: &Task) -> String {
 }
 
 pub(super) async fn events(args: &EventsArgs, client: &Client, output: Output) -> Result<Exit, Error> {
+    let id = args.id.find(client).await?;
     if args.follow {
-        follow(args, client, output).await?;
+        follow(id, args.after, client, output).await?;
     } else {
-        let list = all_events(args, client).await?;
+        let list = all_events(id, args.after, client).await?;
         output.document(&list, |list| list.items.iter().map(line).collect())?;
     }
     Ok(Exit::Done)
@@ -88,10 +91,10 @@ pub(super) async fn events(args: &EventsArgs, client: &Client, output: Output) -
 /// The most events of one part.
 const PART_MAX: usize = 1_000;
 
-async fn all_events(args: &EventsArgs, client: &Client) -> Result<TaskEventList, Error> {
-    let mut list = TaskEventList { items: Vec::new(), next: args.after };
+async fn all_events(id: TaskId, after: u64, client: &Client) -> Result<TaskEventList, Error> {
+    let mut list = TaskEventList { items: Vec::new(), next: after };
     loop {
-        let part = client.events(args.id, list.next, Some(PART_MAX), None).await?;
+        let part = client.events(id, list.next, Some(PART_MAX), None).await?;
         let is_last = part.items.len() < PART_MAX;
         list.items.extend(part.items);
         list.next = part.next;
@@ -104,13 +107,12 @@ async fn all_events(args: &EventsArgs, client: &Client) -> Result<TaskEventList,
 /// How long one request waits for the next event.
 const NEXT_MAX: Duration = Duration::from_secs(20);
 
-async fn follow(args: &EventsArgs, client: &Client, output: Output) -> Result<(), Error> {
-    let mut after = args.after;
+async fn follow(id: TaskId, mut after: u64, client: &Client, output: Output) -> Result<(), Error> {
     loop {
         // Asked before the events, so that none is missed when it ends between the two.
-        let has_ended = client.task(args.id, None).await?.state.is_ended();
+        let has_ended = client.task(id, None).await?.state.is_ended();
         let wait = if has_ended { None } else { Some(NEXT_MAX) };
-        let part = client.events(args.id, after, Some(PART_MAX), wait).await?;
+        let part = client.events(id, after, Some(PART_MAX), wait).await?;
         for event in &part.items {
             output.document(event, line)?;
         }

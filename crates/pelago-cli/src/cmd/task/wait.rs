@@ -8,6 +8,7 @@ use pelago_api::{
 };
 use pelago_core::id::TaskId;
 
+use super::named::Named;
 use crate::{
     exit::Exit,
     input::duration,
@@ -23,9 +24,9 @@ Examples:
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct WaitArgs {
-    /// The task
+    /// The task: its id, or enough of its beginning
     #[arg(value_name = "ID")]
-    id: TaskId,
+    id: Named,
     /// How long to wait; without it, for as long as it takes
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     timeout: Option<Duration>,
@@ -47,7 +48,7 @@ impl AndWait {
 }
 
 pub(super) async fn run(args: &WaitArgs, client: &Client, output: Output) -> Result<Exit, Error> {
-    until_ended(args.id, args.timeout, client, output).await
+    until_ended(args.id.find(client).await?, args.timeout, client, output).await
 }
 
 /// Waits until a task has ended, for `limit` at most, and shows it as it stands then: its result to people, the whole

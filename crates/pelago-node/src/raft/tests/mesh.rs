@@ -200,7 +200,7 @@ async fn a_batch_too_large_for_a_frame_is_refused_and_a_large_one_replicated() {
     let leader = mesh.leader().await;
     let large = |bytes| {
         let reason = "x".repeat(bytes);
-        vec![Op::Cancel(pelago_core::record::Cancel { task: pelago_core::id::TaskId(1), reason })]
+        vec![Op::Cancel(pelago_core::record::Cancel { task: pelago_core::id::TaskId(1), reason, dead_too: false })]
     };
     let refused = leader.consensus.propose(&large(1 << 20)).await;
     assert!(matches!(refused, Err(ProposeError::Malformed { .. })), "{refused:?}");
