@@ -572,9 +572,8 @@ async fn make_directory(
     Ok(Directory::create(&config.directory, identity)?)
 }
 
-/// The host's name and four letters, as far as a name may hold them.
-/// From here on others know whose links these are, and refuse them if that node is no more. Before the first dial, or it
-/// would be a stranger's.
+/// From here on others know whose links these are, and refuse them if that node is no more. Before the first dial, or
+/// it would be a stranger's.
 fn introduce(links: &Links, identity: &Identity) {
     links.introduce(|me| {
         me.mesh = Some(identity.mesh);
@@ -582,6 +581,7 @@ fn introduce(links: &Links, identity: &Identity) {
     });
 }
 
+/// The host's name and four letters, as far as a name may hold them.
 fn made_up_name() -> Name {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let allowed = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
