@@ -1,7 +1,7 @@
 //! A node's data directory: whose it is, and that only one process uses it.
 //!
 //! ```text
-//!   node          mesh id, directory id, node name, ids in the control log and the mesh, whether the log has begun, format version
+//!   node          mesh id, directory id, node name, ids in the control log and the mesh, if the log has begun, format
 //!   lock          held by the process that runs the node
 //!   log/          segments of the control log
 //!   state.db      the state machine's rows
@@ -76,7 +76,8 @@ pub enum Error {
     },
     /// It holds a node's data, and not whose it is.
     #[error(
-        "{} has a node's log or rows, but no file `node` that says whose they are: bring it back, or use another directory",
+        "{} has a node's log or rows, but no file `node` that says whose they are: bring it back, or use another \
+         directory",
         path.display()
     )]
     Nameless {

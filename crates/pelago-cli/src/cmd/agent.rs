@@ -28,8 +28,8 @@ pub(crate) enum AgentCommand {
     Ask(AskArgs),
     /// Send an agent a durable message
     ///
-    /// It is handled once, however long that takes; if the agent fails at it too often, `agent dead` lists it. There is no
-    /// reply.
+    /// It is handled once, however long that takes; if the agent fails at it too often, `agent dead` lists it. There is
+    /// no reply.
     #[command(after_long_help = SEND_EXAMPLES)]
     Send(SendArgs),
     /// List messages that an agent failed at too often
@@ -161,7 +161,8 @@ async fn ls(args: LsArgs, client: &Client, output: Output) -> Result<(), Error> 
         (Some(_), _, _) => output.note("there are more; see them with --all"),
         (None, true, Some(name)) => output.note(&format!("no agent of the name {name} has had a turn yet")),
         (None, true, None) => output.note(
-            "no agents yet; try: pelago agent ask counter:a 1\nwhat the built-in agents take and reply: pelago help agents",
+            "no agents yet; try: pelago agent ask counter:a 1\n\
+             what the built-in agents take and reply: pelago help agents",
         ),
         (None, false, _) => {}
     }

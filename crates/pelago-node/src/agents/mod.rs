@@ -202,7 +202,8 @@ impl Agents {
         }
     }
 
-    /// Tells a keyed agent that its inbox has something, or that a timer is due, which activates it here unless another node holds it.
+    /// Tells a keyed agent that its inbox has something, or that a timer is due, which activates it here unless another
+    /// node holds it.
     pub(crate) fn look_into_inbox(self: &Arc<Self>, agent: &AgentId) {
         if let Some(Hosted::Keyed(kind)) = self.hosted.get(&agent.name) {
             // A full mailbox is no loss: the inbox is looked into again when the mailbox has room.

@@ -1,8 +1,8 @@
 //! What others ask of openraft here, over links between nodes.
 //!
 //! Each request is worked on by itself, for as long as it takes, so that the loop that reads the link goes on. Requests
-//! of one sender may overtake each other: openraft sends appends one at a time and takes late ones for what they are, and
-//! a dump's parts wait for each other.
+//! of one sender may overtake each other: openraft sends appends one at a time and takes late ones for what they are,
+//! and a dump's parts wait for each other.
 
 use std::{
     fmt, io,

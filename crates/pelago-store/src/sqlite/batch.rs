@@ -44,8 +44,8 @@ impl Kept {
     }
 }
 
-/// What the present item read. A rule reads a row before it writes it, so this says what a write changes; and a rule may
-/// ask for the same task more than once, while nothing of its item is written yet.
+/// What the present item read. A rule reads a row before it writes it, so this says what a write changes; and a rule
+/// may ask for the same task more than once, while nothing of its item is written yet.
 #[derive(Default)]
 pub(super) struct Seen {
     pub(super) agent: Option<Agent>,

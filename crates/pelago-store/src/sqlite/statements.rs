@@ -1,7 +1,8 @@
 //! The SQL of the rules: what [`decide`](pelago_core::record::decide) reads and what its writes become.
 //!
 //! The statements are compiled once a connection and fetched from its cache once a batch, when it first needs them: a
-//! look-up by text for each use costs a fifth of the time of a large batch, and one of all of them a tenth of a small one.
+//! look-up by text for each use costs a fifth of the time of a large batch, and one of all of them a tenth of a small
+//! one.
 
 use std::cell::{RefCell, RefMut};
 

@@ -339,8 +339,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Inserts the inputs, results and events of the writes so far. No rule reads them, so they need not be there before
-    /// the batch ends, and many rows at a time cost half as much.
+    /// Inserts the inputs, results and events of the writes so far. No rule reads them, so they need not be there
+    /// before the batch ends, and many rows at a time cost half as much.
     pub(super) fn catch_up(&mut self) -> Result<(), Error> {
         let (mut inputs, mut results, mut events) = (Vec::new(), Vec::new(), Vec::new());
         for write in &self.written[self.caught_up..] {
