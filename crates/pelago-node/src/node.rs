@@ -329,7 +329,6 @@ impl Node {
             reader,
             directory: directory.path().to_owned(),
             disk_free_bytes_min: config.disk_free_bytes_min,
-            handed_over: false,
         };
         loops.start("keeper", keeper.run());
         Ok(Self {
