@@ -112,17 +112,13 @@ impl Directory {
     /// See [`Error`]; `name`, if given, must be the directory's.
     pub fn open(path: &Path, name: Option<&Name>) -> Result<Option<Self>, Error> {
         let file = path.join(IDENTITY);
-        let text = match fs::read_to_string(&file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return if has_data(path) { Err(Error::Nameless { path: path.into() }) } else { Ok(None) };
-            }
-            Err(source) => {
-                return Err(Error::Io { what: "read", path: file, source });
-            }
-        };
+        let cannot_read = |source| Error::Io { what: "read", path: file.clone(), source };
+        if !file.try_exists().map_err(cannot_read)? {
+            return if has_data(path) { Err(Error::Nameless { path: path.into() }) } else { Ok(None) };
+        }
+        // Before it is read: whoever holds the lock may still rewrite it.
         let lock = lock(path)?;
-        let identity = read(path, &file, &text)?;
+        let identity = read(path, &file, &fs::read_to_string(&file).map_err(cannot_read)?)?;
         if let Some(wanted) = name.filter(|name| **name != identity.node) {
             return Err(Error::OtherNode { path: path.into(), found: identity.node, wanted: wanted.clone() });
         }
