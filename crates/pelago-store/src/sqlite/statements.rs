@@ -165,6 +165,7 @@ statements! {
         ended = ?13 WHERE id = ?1";
     task_gone = "DELETE FROM tasks WHERE id = ?1 RETURNING state";
     new_input = "INSERT INTO task_inputs (task, input) VALUES (?, ?)";
+    // OR FAIL: an error rolls the whole batch back, so SQLite need not be able to take back one statement's rows.
     new_inputs = "INSERT OR FAIL INTO task_inputs (task, input) VALUES ", sixteen!("(?, ?)");
     input_gone = "DELETE FROM task_inputs WHERE task = ?1";
     new_result = "INSERT INTO task_results (task, result) VALUES (?, ?)";
