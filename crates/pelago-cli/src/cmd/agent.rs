@@ -31,7 +31,7 @@ pub(crate) enum AgentCommand {
     /// It is handled once, however long that takes; if the agent fails at it too often, `agent dead` lists it. There is
     /// no reply.
     #[command(after_long_help = SEND_EXAMPLES)]
-    Send(SendArgs),
+    Send(MessageArgs),
     /// List messages that an agent failed at too often
     ///
     /// They are kept and tried no more. What a message was meant to do can be sent again.
@@ -97,12 +97,6 @@ pub(crate) struct AskArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct SendArgs {
-    #[command(flatten)]
-    message: MessageArgs,
-}
-
-#[derive(Debug, clap::Args)]
 pub(crate) struct DeadArgs {
     /// Only messages to this agent: NAME:KEY
     #[arg(value_name = "ADDRESS")]
@@ -112,7 +106,7 @@ pub(crate) struct DeadArgs {
 }
 
 #[derive(Debug, clap::Args)]
-struct MessageArgs {
+pub(crate) struct MessageArgs {
     /// The agent: NAME, NAME:KEY or NODE/NAME[:KEY]
     #[arg(value_name = "ADDRESS")]
     address: String,
@@ -140,7 +134,7 @@ pub(super) async fn run(command: AgentCommand, client: &Client, output: Output) 
         AgentCommand::Ls(args) => ls(args, client, output).await?,
         AgentCommand::State(args) => state(&args, client, output).await?,
         AgentCommand::Ask(args) => ask(&args, client, output).await?,
-        AgentCommand::Send(args) => send(&args.message, client, output).await?,
+        AgentCommand::Send(message) => send(&message, client, output).await?,
         AgentCommand::Dead(args) => dead(args, client, output).await?,
     }
     Ok(Exit::Done)
