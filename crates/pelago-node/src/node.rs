@@ -165,9 +165,10 @@ impl Node {
         let consensus = Arc::new(Consensus::start(start).await?);
         let reader = Arc::clone(consensus.reader());
         // Whom it knew before is dialled now, so that nodes that were all stopped find each other.
-        view_writer.seen(consensus.progress().index());
+        let index = consensus.progress().index();
         let (nodes, _) = feed::read_standing(&reader).await?;
         view_writer.replace(nodes);
+        view_writer.seen(index);
         let log = view.clone();
         links.refuse(move |other| log.objection(other));
         let forward = Forward::new(Arc::clone(&consensus), links.clone());
@@ -193,9 +194,11 @@ impl Node {
         }
         links.introduce(|me| (me.node, me.incarnation) = (holder.node, holder.incarnation));
 
-        view_writer.seen(consensus.progress().index());
+        let index = consensus.progress().index();
         let (nodes, running) = feed::read_standing(&reader).await?;
         view_writer.replace(nodes);
+        // Not before: a node that joined meanwhile would be refused as one that was removed.
+        view_writer.seen(index);
         let waiters = Arc::new(TaskWaiters::default());
         let (homes, lease) = (Homes::new(holder, view.clone()), Held::default());
         let services = Arc::new(OnceLock::new());
