@@ -57,8 +57,8 @@ pub(crate) enum Error {
 }
 
 impl Child {
-    /// Starts `pelago serve`. `settings` gives it the flags and variables that make it the node it is; what it logs goes
-    /// to the end of `log`.
+    /// Starts `pelago serve`. `settings` gives it the flags and variables that make it the node it is; what it logs
+    /// goes to the end of `log`.
     pub(crate) fn start(log: &Path, settings: impl FnOnce(&mut Command)) -> Result<Self, Error> {
         let mut command = Command::new(env::current_exe()?);
         command.args(["serve", "--print-addr", "json", "--child-of", &process::id().to_string()]);

@@ -20,8 +20,8 @@ use crate::{
 
 /// A home for durable agents on a handful of machines.
 ///
-/// `pelago serve` is a node and `pelago up` is several; the other commands ask one. Data goes to stdout and everything else to stderr; with
-/// `-o json` all of stdout is JSON.
+/// `pelago serve` is a node and `pelago up` is several; the other commands ask one. Data goes to stdout and everything
+/// else to stderr; with `-o json` all of stdout is JSON.
 #[derive(Debug, Parser)]
 #[command(
     name = "pelago",

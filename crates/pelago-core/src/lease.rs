@@ -159,8 +159,8 @@ struct Confirming {
 }
 
 impl Grants {
-    /// A new leader that has just applied the first entry of its term, with the runs that its rows say are up. It cannot
-    /// know what its predecessor granted, so each gets a full lease.
+    /// A new leader that has just applied the first entry of its term, with the runs that its rows say are up. It
+    /// cannot know what its predecessor granted, so each gets a full lease.
     #[must_use]
     pub fn new(config: Config, now: Time, up: impl IntoIterator<Item = Holder>) -> Self {
         Self {
@@ -319,7 +319,8 @@ impl Lease {
         Beat(self.beats)
     }
 
-    /// The leader granted a heartbeat. A lease that has lapsed goes on from here; one granted out of turn loses nothing.
+    /// The leader granted a heartbeat. A lease that has lapsed goes on from here; one granted out of turn loses
+    /// nothing.
     pub fn granted(&mut self, beat: Beat) {
         if let Some(sent) = self.sent.remove(&beat) {
             self.until = self.until.max(sent + self.config.acts());

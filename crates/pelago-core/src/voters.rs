@@ -2,7 +2,8 @@
 //!
 //! A mesh begins with one voter. As soon as three members can vote it has three, by one change, so that it never grows
 //! to two: two can lose no more than one, and stop twice as often. A failure takes nobody's vote; only after
-//! [`REPLACED_AFTER`], and only if another is ready, does a vote pass on. One that is removed for good loses it at once.
+//! [`REPLACED_AFTER`], and only if another is ready, does a vote pass on. One that is removed for good loses it at
+//! once.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -56,8 +57,8 @@ pub fn next(standing: &Standing) -> Option<BTreeSet<u64>> {
     Some(voters)
 }
 
-/// Who votes once `id` is gone for good: another in its place if one is ready, else one less. Whoever decides this has a
-/// majority of those who vote; without one that is away, the others still have theirs.
+/// Who votes once `id` is gone for good: another in its place if one is ready, else one less. Whoever decides this has
+/// a majority of those who vote; without one that is away, the others still have theirs.
 #[must_use]
 pub fn without(standing: &Standing, id: u64) -> BTreeSet<u64> {
     let mut voters = standing.voters.clone();

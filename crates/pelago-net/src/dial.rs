@@ -56,8 +56,8 @@ impl Dial {
         (Self { links: links.clone(), address, role, state }, seen)
     }
 
-    /// Dials, and again after a pause whenever the link was lost, until the links of the node are closed. A link that the
-    /// other node dialled meanwhile is as good: it is waited for.
+    /// Dials, and again after a pause whenever the link was lost, until the links of the node are closed. A link that
+    /// the other node dialled meanwhile is as good: it is waited for.
     ///
     /// # Cancel safety
     /// Dropped, the link that it drives is lost.

@@ -120,8 +120,8 @@ impl Links {
         state.table.iter().filter_map(|(_, _, id)| state.up.get(&id).cloned()).collect()
     }
 
-    /// Says goodbye on all links after what was sent, and waits until they have ended, within `close_max`. Listeners and
-    /// dials end too; connections that come are refused.
+    /// Says goodbye on all links after what was sent, and waits until they have ended, within `close_max`. Listeners
+    /// and dials end too; connections that come are refused.
     ///
     /// # Cancel safety
     /// Dropped before it is done, the links end all the same.

@@ -29,14 +29,14 @@ pub(crate) struct Keeper {
     pub(crate) reader: Arc<Reader>,
     pub(crate) directory: PathBuf,
     pub(crate) disk_free_bytes_min: u64,
-    /// Whether this node has let another lead since its disk became full.
-    pub(crate) handed_over: bool,
 }
 
 impl Keeper {
     pub(crate) async fn run(mut self) {
+        // Whether this node has let another lead since its disk became full.
+        let mut handed_over = false;
         for look in 1_u32.. {
-            self.check_disk().await;
+            self.check_disk(&mut handed_over).await;
             self.wake_inboxes().await;
             if look.is_multiple_of(LOOKS_PER_SWEEP) && self.handle.leads() {
                 self.sweep().await;
@@ -51,17 +51,17 @@ impl Keeper {
 
     /// Refuses new work before the log runs out of space, while there is still room to end what runs. A leader hands
     /// over: its disk is the one that nobody's writes can do without.
-    async fn check_disk(&mut self) {
+    async fn check_disk(&self, handed_over: &mut bool) {
         let full = match disk::free_bytes(&self.directory) {
             Ok(free) => free < self.disk_free_bytes_min,
             Err(error) => return tracing::warn!(%error, "the free space of the data directory cannot be read"),
         };
         self.handle.set_disk_full(full);
         // Once, or leadership would go round for as long as all disks are full.
-        if full && !self.handed_over && self.handle.leads() && self.handle.has_others() {
-            self.handed_over = self.handle.hand_over().await;
+        if full && !*handed_over && self.handle.leads() && self.handle.has_others() {
+            *handed_over = self.handle.hand_over().await;
         }
-        self.handed_over &= full;
+        *handed_over &= full;
     }
 
     /// Tells agents of messages that came while nobody could tell them.

@@ -1,7 +1,8 @@
 //! One node of a mesh: its loops, its part in the control log, and the agents it hosts.
 //!
-//! *Is:* the place where decisions of `pelago_core` meet clocks, threads and the store. `loops` is the map; `raft` holds
-//! openraft and nothing of it leaves; [`Agent`] is how behaviours are written; [`Handle`] is what a node does for others.
+//! *Is:* the place where decisions of `pelago_core` meet clocks, threads and the store. `loops` is the map; `raft`
+//! holds openraft and nothing of it leaves; [`Agent`] is how behaviours are written; [`Handle`] is what a node does for
+//! others.
 //!
 //! *Is not:* an API for clients (see `pelago_api`), nor a rule: what may happen to durable facts stands in
 //! `pelago_core::record`.

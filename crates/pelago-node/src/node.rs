@@ -1,28 +1,28 @@
-//! One node: puts its loops together, and takes them apart again.
+//! One node: puts its loops together, and takes them apart again. What it does before they run is in `beginning`.
+
+mod beginning;
+mod error;
 
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use pelago_core::{
     agent,
-    id::{BootId, DirectoryId, Holder, Incarnation, MeshId, Name, NodeId},
-    link::{Ended, Goodbye, Hello, LANE_BYTES_MIN, PerLane, Role, Versions},
-    record::{Expire, Offer, Op, Outcome, Refusal, Register, RetryPolicy},
+    id::{BootId, Name},
+    link::{Ended, Goodbye},
+    record::{Expire, Op, RetryPolicy},
     task,
 };
-use pelago_net::{Links, ListenError, Listener};
-use pelago_store::{
-    ProposeError,
-    directory::{self, Directory, Identity},
-    sqlite,
-};
+use pelago_net::{Links, Listener};
+use pelago_store::directory::{Directory, Identity};
 use tokio::sync::{mpsc, watch};
 
+pub use self::error::Error;
 use crate::{
     agents::{Agents, Context},
     clock,
@@ -45,12 +45,6 @@ use crate::{
 
 /// How long a starting node waits for a leader.
 const LEADER_MAX: Duration = Duration::from_secs(30);
-/// How long a node that may found a mesh looks for one first.
-const MEET_MAX: Duration = Duration::from_secs(5);
-/// What a link takes in each lane before any of it is consumed, in bytes.
-const LANE_BYTES: u32 = 4 * LANE_BYTES_MIN;
-/// How many unanswered requests a link takes in each lane.
-const REQUESTS_MAX: u32 = 16_384;
 /// How long consensus may take to say that it has failed, once a loop has ended.
 const FAILED_MAX: Duration = Duration::from_secs(1);
 /// How long a node that stops tries to tell the mesh.
@@ -91,93 +85,6 @@ pub struct Config {
     pub drain_max: Duration,
 }
 
-/// Why a node did not start, or had to stop.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The data directory.
-    #[error("failed to open the data directory")]
-    Directory(#[from] directory::Error),
-    /// The directory belongs to no mesh, and the node was told neither to found nor to join one.
-    #[error(
-        "{} belongs to no mesh yet: start the node with --found to found one, or with --join to join one", path.display()
-    )]
-    NoMesh {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// Where links arrive.
-    #[error("failed to listen for links")]
-    Listen(#[from] ListenError),
-    /// Nobody admitted the node.
-    #[error("failed to join the mesh")]
-    Join(#[from] mesh::JoinError),
-    /// The control log.
-    #[error("failed to take part in the control log")]
-    Log(#[from] raft::Error),
-    /// Nobody leads.
-    #[error("no node leads the mesh after {} s", LEADER_MAX.as_secs())]
-    NoLeader,
-    /// The mesh refused the node.
-    #[error("the mesh refused this node")]
-    Refused(#[source] Refusal),
-    /// The mesh has removed the node.
-    #[error(
-        "the mesh has removed this node, and the data directory {} belongs to no node any more. Delete it, or choose \
-         another, and start the node again as a new one", path.display()
-    )]
-    Removed {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The rows cannot be read.
-    #[error("failed to read the store")]
-    Rows(#[from] sqlite::Error),
-    /// Consensus stopped by itself, so nothing more can be made durable here.
-    #[error("consensus has stopped on this node: {0}")]
-    ConsensusStopped(String),
-    /// The same, because there is no space left. It may start again once there is.
-    #[error("no space is left on the disk of {}: {reason}", path.display())]
-    DiskFull {
-        /// The data directory.
-        path: PathBuf,
-        /// What consensus said.
-        reason: String,
-    },
-    /// The mesh has given this run up: the node was not heard for too long. It may start again.
-    #[error("the mesh gave this node up because it was not heard; it has to start again")]
-    Expired,
-    /// Another process runs as this node, or registered as it while this one ran.
-    #[error(
-        "another process runs as this node, at {at}: was the data directory copied? A node has one directory and one \
-         process; delete the copy"
-    )]
-    Displaced {
-        /// Where it is reached.
-        at: String,
-    },
-    /// A loop that the others need ended: a defect.
-    #[error("the node's {0} loop ended by itself")]
-    LoopEnded(&'static str),
-}
-
-impl Error {
-    /// Whether another run of the node may do better: at once, or after [`disk::until_free`].
-    #[must_use]
-    pub fn is_only_this_run(&self) -> bool {
-        matches!(self, Self::Expired | Self::DiskFull { .. })
-    }
-
-    fn of(why: Unwanted, directory: &Path) -> Self {
-        match why {
-            Unwanted::Removed => Self::Removed { path: directory.to_owned() },
-            Unwanted::Displaced { at } if at.is_empty() => {
-                Self::Displaced { at: "an address that is not known here".into() }
-            }
-            Unwanted::Displaced { at } => Self::Displaced { at },
-        }
-    }
-}
-
 /// A running node.
 pub struct Node {
     handle: Handle,
@@ -205,7 +112,7 @@ impl Node {
         let opened = Directory::open(&config.directory, config.name.as_ref())?;
         let name = match &opened {
             Some(directory) => directory.identity().node.clone(),
-            None => config.name.clone().unwrap_or_else(made_up_name),
+            None => config.name.clone().unwrap_or_else(beginning::made_up_name),
         };
         let kinds: Vec<Kind> = kinds.into_iter().filter(|kind| kind.fits(&name, &config.labels)).collect();
         let metrics = Arc::new(config.metrics.clone());
@@ -214,9 +121,9 @@ impl Node {
         // Links first: a new node meets its mesh over them. What arrives is refused until there is somebody to answer.
         let runtime = raft::Runtime::new()?;
         let (receiver, voice) = (Receiver::default(), runtime.receiver());
-        let links = links(&config, &name, boot, &runtime, (receiver.clone(), voice.clone()));
+        let links = beginning::links(&config, &name, boot, &runtime, (receiver.clone(), voice.clone()));
         if let Some(directory) = &opened {
-            introduce(&links, directory.identity());
+            beginning::introduce(&links, directory.identity());
         }
         let listener = Listener::bind(&links, config.mesh_listen).await?;
         let mesh_address = listener.address();
@@ -229,11 +136,11 @@ impl Node {
 
         let mut directory = match opened {
             Some(directory) => directory,
-            None => make_directory(&config, &links, &refused, name.clone()).await?,
+            None => beginning::make_directory(&config, &links, &refused, name.clone()).await?,
         };
-        introduce(&links, directory.identity());
+        beginning::introduce(&links, directory.identity());
         let proposed = clock::now();
-        let registration = registration(&config, directory.identity(), boot, mesh_address, &kinds);
+        let registration = beginning::registration(&config, directory.identity(), boot, mesh_address, &kinds);
         let raft_id = match directory.identity().raft_id {
             Some(raft_id) => raft_id,
             None => {
@@ -258,23 +165,19 @@ impl Node {
         let consensus = Arc::new(Consensus::start(start).await?);
         let reader = Arc::clone(consensus.reader());
         // Whom it knew before is dialled now, so that nodes that were all stopped find each other.
-        view_writer.seen(consensus.progress().index());
+        let index = consensus.progress().index();
         let (nodes, _) = feed::read_standing(&reader).await?;
         view_writer.replace(nodes);
+        view_writer.seen(index);
         let log = view.clone();
         links.refuse(move |other| log.objection(other));
         let forward = Forward::new(Arc::clone(&consensus), links.clone());
         let anywhere = Arc::new(forward.clone());
         let (committer, committing) = Committer::new(Arc::clone(&consensus), anywhere, Arc::clone(&metrics));
         loops.start("committer", committer.run());
-        let registering = async {
-            let holder = register(&consensus, &committing, registration).await?;
-            // The entry's index: from here on the rows know this run.
-            let is_known = consensus.applied(holder.incarnation.0, LEADER_MAX).await;
-            if is_known { Ok(holder) } else { Err(Error::NoLeader) }
-        };
+        let registering = beginning::register(&consensus, &committing, registration);
         let holder = tokio::select! {
-            holder = while_discarding(&mut told, registering) => match holder {
+            holder = beginning::while_discarding(&mut told, registering) => match holder {
                 Err(Error::NoLeader) if mesh::is_doubled_by_another(&refused) => {
                     let name = &directory.identity().node;
                     let at = view.get().named(name).map(view::place).unwrap_or_default();
@@ -291,9 +194,11 @@ impl Node {
         }
         links.introduce(|me| (me.node, me.incarnation) = (holder.node, holder.incarnation));
 
-        view_writer.seen(consensus.progress().index());
+        let index = consensus.progress().index();
         let (nodes, running) = feed::read_standing(&reader).await?;
         view_writer.replace(nodes);
+        // Not before: a node that joined meanwhile would be refused as one that was removed.
+        view_writer.seen(index);
         let waiters = Arc::new(TaskWaiters::default());
         let (homes, lease) = (Homes::new(holder, view.clone()), Held::default());
         let services = Arc::new(OnceLock::new());
@@ -427,7 +332,6 @@ impl Node {
             reader,
             directory: directory.path().to_owned(),
             disk_free_bytes_min: config.disk_free_bytes_min,
-            handed_over: false,
         };
         loops.start("keeper", keeper.run());
         Ok(Self {
@@ -519,126 +423,5 @@ impl Node {
         self.receivers.1.shut();
         self.loops.stop().await;
         self.consensus.stop().await;
-    }
-}
-
-fn links(
-    config: &Config,
-    name: &Name,
-    boot: BootId,
-    runtime: &raft::Runtime,
-    (receiver, voice): (Receiver, raft::Receiver),
-) -> Links {
-    let me = Hello {
-        versions: Versions::HERE,
-        mesh: None,
-        mesh_name: config.mesh_name.clone(),
-        node_name: name.clone(),
-        node: NodeId(0),
-        boot,
-        incarnation: Incarnation(0),
-        role: Role::Main,
-        features: 0,
-        credit: PerLane::all(LANE_BYTES),
-        requests_max: REQUESTS_MAX,
-    };
-    let links = pelago_net::Config { consensus: Some(runtime.handle().clone()), ..pelago_net::Config::default() };
-    Links::new(links, me, move |link| match link.terms().other.role {
-        Role::Consensus => voice.deliver(link),
-        Role::Main | Role::Client => receiver.of(link),
-    })
-}
-
-/// Makes the data directory of a new node: of the mesh that is met, or of a new one if it may found one.
-async fn make_directory(
-    config: &Config,
-    links: &Links,
-    refused: &watch::Receiver<Option<Ended>>,
-    node: Name,
-) -> Result<Directory, Error> {
-    let wait = if config.found { MEET_MAX } else { LEADER_MAX };
-    let met = if config.known.is_empty() { None } else { mesh::mesh_of(links, refused, wait).await? };
-    let (mesh, raft_id) = match met {
-        Some(mesh) => (mesh, None),
-        None if config.found => (MeshId(ids::random()), Some(raft::FOUNDER)),
-        None if config.known.is_empty() => return Err(Error::NoMesh { path: config.directory.clone() }),
-        None => {
-            let (mesh, addresses) = (config.mesh_name.clone(), config.known.clone());
-            return Err(mesh::JoinError::NobodyMet { mesh, addresses, after: wait }.into());
-        }
-    };
-    let directory = DirectoryId(ids::random());
-    let identity = Identity { mesh, directory, node, raft_id, node_id: None, log_begun: false };
-    Ok(Directory::create(&config.directory, identity)?)
-}
-
-/// The host's name and four letters, as far as a name may hold them.
-/// From here on others know whose links these are, and refuse them if that node is no more. Before the first dial, or it
-/// would be a stranger's.
-fn introduce(links: &Links, identity: &Identity) {
-    links.introduce(|me| {
-        me.mesh = Some(identity.mesh);
-        me.node = identity.node_id.unwrap_or(NodeId(0));
-    });
-}
-
-fn made_up_name() -> Name {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let allowed = |c: &char| c.is_ascii_alphanumeric() || *c == '-';
-    let host: String = host.chars().filter(allowed).take(32).collect();
-    let host = if host.is_empty() { "node".to_owned() } else { host };
-    let letters: String = ids::random().to_le_bytes()[..4].iter().map(|byte| char::from(b'a' + byte % 26)).collect();
-    Name::new(&format!("{host}-{letters}")).expect("made of allowed characters")
-}
-
-fn registration(
-    config: &Config,
-    identity: &Identity,
-    boot: BootId,
-    mesh_address: SocketAddr,
-    kinds: &[Kind],
-) -> Register {
-    let offers: BTreeMap<Name, Offer> = kinds.iter().map(|kind| (kind.name.clone(), kind.offer())).collect();
-    Register {
-        name: identity.node.clone(),
-        directory: identity.directory,
-        boot,
-        mesh_address: mesh_address.to_string(),
-        http_address: config.http_address.clone(),
-        labels: config.labels.clone(),
-        offers,
-    }
-}
-
-async fn register(
-    consensus: &Consensus,
-    committer: &committer::Handle,
-    registration: Register,
-) -> Result<Holder, Error> {
-    let op = Op::Register(registration);
-    let deadline = tokio::time::Instant::now() + LEADER_MAX;
-    loop {
-        consensus.led(LEADER_MAX).await.map_err(|_| Error::NoLeader)?;
-        match committer.propose(op.clone()).await {
-            Ok(Outcome::Registered { holder, .. }) => return Ok(holder),
-            Ok(Outcome::Refused(refusal)) => return Err(Error::Refused(refusal)),
-            Ok(outcome) => unreachable!("a registration is answered with {outcome:?}"),
-            Err(ProposeError::Stopped) => return Err(Error::ConsensusStopped("while the node started".into())),
-            // Whoever was elected has not committed its first entry yet. The boot id makes it one registration.
-            Err(_) if tokio::time::Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,
-            Err(_) => return Err(Error::NoLeader),
-        }
-    }
-}
-
-/// Awaits `future` while entries of before are applied: what they say is read from the rows afterwards.
-async fn while_discarding<T>(told: &mut mpsc::Receiver<raft::Told>, future: impl Future<Output = T>) -> T {
-    let mut future = std::pin::pin!(future);
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut future => return done,
-            Some(_told_by_the_rows) = told.recv() => {}
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! Wakes agents when their timers are due: those that are held here, and those that belong here and nobody holds.
 //!
-//! It only says when to look. Whether a timer is due the log decides when its turn is committed, and whoever is woken in
-//! vain finds nothing. So it may look too often, and after a miss (an agent that was busy, or has moved here since)
+//! It only says when to look. Whether a timer is due the log decides when its turn is committed, and whoever is woken
+//! in vain finds nothing. So it may look too often, and after a miss (an agent that was busy, or has moved here since)
 //! it looks again soon.
 
 use std::{

@@ -91,7 +91,8 @@ pub(crate) struct Plan {
     pub(crate) faults: Vec<(Time, Fault)>,
     /// The clocks of each node.
     pub(crate) clocks: Vec<Clock>,
-    /// Whether steady clocks differ by no more than leases allow for, and nobody is given up sooner than after a whole one.
+    /// Whether steady clocks differ by no more than leases allow for, and nobody is given up sooner than after a whole
+    /// one.
     pub(crate) keeps_leases: bool,
     /// Whether nodes stop by themselves when their lease lapses. Safety must not rest on that.
     pub(crate) fences_itself: bool,

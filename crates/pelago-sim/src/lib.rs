@@ -1,9 +1,10 @@
 //! Step simulator over the production cores.
 //!
-//! *Is:* a whole mesh in one thread: nodes that run production activations, voters that keep a log between them (a model
-//! of consensus), a leader that runs the production scheduler, a store that decides by the production rules, clients, and
-//! a network that loses, delays, repeats and reorders. Time and chance come from one seed: the same seed makes the same
-//! run, step by step. After every step the invariants are checked; then all faults end and everything must recover.
+//! *Is:* a whole mesh in one thread: nodes that run production activations, voters that keep a log between them (a
+//! model of consensus), a leader that runs the production scheduler, a store that decides by the production rules,
+//! clients, and a network that loses, delays, repeats and reorders. Time and chance come from one seed: the same seed
+//! makes the same run, step by step. After every step the invariants are checked; then all faults end and everything
+//! must recover.
 //!
 //! *Is not:* a test of sockets, disks or openraft, and the loops of a real node are stood for by a few lines.
 

@@ -29,7 +29,8 @@ pub(crate) struct Oracle {
     positions: BTreeMap<u64, usize>,
     /// Numbers whose client was told that nothing happened.
     refuted: BTreeSet<u64>,
-    /// Numbers that may come more than once: sent without a key, or asked for after the row that remembered them had expired.
+    /// Numbers that may come more than once: sent without a key, or asked for after the row that remembered them had
+    /// expired.
     repeatable: BTreeSet<u64>,
     /// What was asked for under each key.
     keyed: BTreeMap<IdempotencyKey, Request>,

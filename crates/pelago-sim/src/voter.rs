@@ -1,11 +1,12 @@
 //! A voter: a small model of what consensus gives the mesh, with elections, replication and confirmations.
 //!
-//! *Is:* terms, the election rule of Raft (a vote only for a log at least as up to date as one's own), pre-votes so that
-//! one who was away does not depose a leader that others hear, commit by a majority that has flushed, read confirmations by a majority, logs that a new leader overwrites. So a batch may be
-//! acknowledged, or vanish, or come back after its leader was lost.
+//! *Is:* terms, the election rule of Raft (a vote only for a log at least as up to date as one's own), pre-votes so
+//! that one who was away does not depose a leader that others hear, commit by a majority that has flushed, read
+//! confirmations by a majority, logs that a new leader overwrites. So a batch may be acknowledged, or vanish, or come
+//! back after its leader was lost.
 //!
-//! *Is not:* openraft, whose code does not run here, nor all of Raft: no change of voters, no snapshots. A vote is durable at once: a voter that
-//! crashed before its vote was flushed has not voted.
+//! *Is not:* openraft, whose code does not run here, nor all of Raft: no change of voters, no snapshots. A vote is
+//! durable at once: a voter that crashed before its vote was flushed has not voted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -260,8 +261,8 @@ impl Voter {
         self.replicate(cx);
     }
 
-    /// A leader begins a round: it sends to all what they have not said to hold. A majority that answers it confirms that
-    /// this voter still led when the round began.
+    /// A leader begins a round: it sends to all what they have not said to hold. A majority that answers it confirms
+    /// that this voter still led when the round began.
     pub(crate) fn replicate(&mut self, cx: &mut Context<'_>) {
         let Role::Leader { progress, round } = &mut self.role else { unreachable!("only a leader replicates") };
         *round += 1;

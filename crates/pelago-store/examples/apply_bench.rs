@@ -1,4 +1,5 @@
-//! How fast committed entries are applied: `cargo run --release -p pelago-store --example apply_bench [SECONDS] [WORKLOAD]`.
+//! How fast committed entries are applied:
+//! `cargo run --release -p pelago-store --example apply_bench [SECONDS] [WORKLOAD]`.
 //!
 //! Prints one line of JSON a workload: cycles a second in transactions of one entry of 256 items with payloads of 64
 //! bytes, as the writer's thread would do them with a log that is never the limit. On a machine that others use too,

@@ -1,7 +1,7 @@
 //! A node's data directory: whose it is, and that only one process uses it.
 //!
 //! ```text
-//!   node          mesh id, directory id, node name, ids in the control log and the mesh, whether the log has begun, format version
+//!   node          mesh id, directory id, node name, ids in the control log and the mesh, if the log has begun, format
 //!   lock          held by the process that runs the node
 //!   log/          segments of the control log
 //!   state.db      the state machine's rows
@@ -76,7 +76,8 @@ pub enum Error {
     },
     /// It holds a node's data, and not whose it is.
     #[error(
-        "{} has a node's log or rows, but no file `node` that says whose they are: bring it back, or use another directory",
+        "{} has a node's log or rows, but no file `node` that says whose they are: bring it back, or use another \
+         directory",
         path.display()
     )]
     Nameless {
@@ -111,17 +112,13 @@ impl Directory {
     /// See [`Error`]; `name`, if given, must be the directory's.
     pub fn open(path: &Path, name: Option<&Name>) -> Result<Option<Self>, Error> {
         let file = path.join(IDENTITY);
-        let text = match fs::read_to_string(&file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return if has_data(path) { Err(Error::Nameless { path: path.into() }) } else { Ok(None) };
-            }
-            Err(source) => {
-                return Err(Error::Io { what: "read", path: file, source });
-            }
-        };
+        let cannot_read = |source| Error::Io { what: "read", path: file.clone(), source };
+        if !file.try_exists().map_err(cannot_read)? {
+            return if has_data(path) { Err(Error::Nameless { path: path.into() }) } else { Ok(None) };
+        }
+        // Before it is read: whoever holds the lock may still rewrite it.
         let lock = lock(path)?;
-        let identity = read(path, &file, &text)?;
+        let identity = read(path, &file, &fs::read_to_string(&file).map_err(cannot_read)?)?;
         if let Some(wanted) = name.filter(|name| **name != identity.node) {
             return Err(Error::OtherNode { path: path.into(), found: identity.node, wanted: wanted.clone() });
         }

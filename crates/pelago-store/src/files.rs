@@ -1,7 +1,8 @@
 //! One directory of preallocated files: all that the log needs of a file system, and no more.
 //!
-//! Two implementations: [`OsDirectory`] is the operating system, [`SimDirectory`] is a disk in memory that knows written
-//! bytes from synced ones, and can lose power, run full and fail, so that tests reach what a real disk does once a year.
+//! Two implementations: [`OsDirectory`] is the operating system, [`SimDirectory`] is a disk in memory that knows
+//! written bytes from synced ones, and can lose power, run full and fail, so that tests reach what a real disk does
+//! once a year.
 //!
 //! Both promise what the log rests on: bytes are durable after [`File::sync`], names after [`Directory::sync`], and
 //! neither before. Calls block, so they belong on a thread of their own.
@@ -33,7 +34,8 @@ pub trait Directory: Send + Sync + 'static {
     /// that name.
     ///
     /// # Errors
-    /// [`io::ErrorKind::StorageFull`] if there is no space: then no file is left behind. Else what the file system says.
+    /// [`io::ErrorKind::StorageFull`] if there is no space: then no file is left behind. Else what the file system
+    /// says.
     fn create(&self, name: &str, bytes: u64) -> io::Result<Arc<dyn File>>;
 
     /// Opens a file for reading and writing.

@@ -9,8 +9,8 @@
 //! value    0 | 1 integer 8 | 2 text | 3 blob
 //! ```
 //!
-//! Numbers are little-endian; a name, a text and a blob are a length of 4 bytes and their bytes. The hash is BLAKE3 over
-//! all bytes before it. Two stores that applied the same log have byte-equal dumps.
+//! Numbers are little-endian; a name, a text and a blob are a length of 4 bytes and their bytes. The hash is BLAKE3
+//! over all bytes before it. Two stores that applied the same log have byte-equal dumps.
 //!
 //! This module knows the layout. Which tables there are, and what they mean, is the store's.
 

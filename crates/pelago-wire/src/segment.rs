@@ -10,9 +10,9 @@
 //! ```
 //!
 //! Numbers are little-endian, checksums are CRC-32 (IEEE). The chain of a record is the running checksum of all record
-//! headers before it, begun with the checksum of the segment's header, which names the last chain of the segment before.
-//! A header checksum also covers the segment and the record's offset, neither of which is stored: bytes copied from
-//! elsewhere, a client's payload included, are never taken for a record.
+//! headers before it, begun with the checksum of the segment's header, which names the last chain of the segment
+//! before. A header checksum also covers the segment and the record's offset, neither of which is stored: bytes copied
+//! from elsewhere, a client's payload included, are never taken for a record.
 //!
 //! `synced` says how much of the file was known to be on the disk when the record was written. It turns a damaged place
 //! into a decision: below the mark of any later record it was durable, so it is damage; else it is a torn tail.

@@ -24,7 +24,8 @@
 //! ```
 //!
 //! *Is:* the face that users see: [`run`] is `pelago serve` plus your agents, [`serve`] is the process from start to
-//! stop, [`config`] is what it is told, [`Mesh`] asks a mesh from outside. *Is not:* a second API: everything here is `pelago_node`'s and `pelago_api`'s.
+//! stop, [`config`] is what it is told, [`Mesh`] asks a mesh from outside. *Is not:* a second API: everything here is
+//! `pelago_node`'s and `pelago_api`'s.
 #![forbid(unsafe_code)]
 
 pub mod config;

@@ -9,9 +9,9 @@ use crate::config::{LogFormat, LogLevel, LoggingConfig};
 /// The variable that overrides the level, per module if need be: `PELAGO_LOG=info,pelago_node=debug`.
 const FILTER: &str = "PELAGO_LOG";
 
-/// openraft tells at level info and warn what we tell in our own words, and as errors that its core has ended: to requests
-/// that came too late (whoever asked gets an error, and tells it if it is one), and to its own loops that end after the
-/// core, at every stop. When the core fails it says so itself.
+/// openraft tells at level info and warn what we tell in our own words, and as errors that its core has ended: to
+/// requests that came too late (whoever asked gets an error, and tells it if it is one), and to its own loops that end
+/// after the core, at every stop. When the core fails it says so itself.
 const OPENRAFT: &str = "openraft=error,openraft::raft::raft_inner=off,openraft::core::heartbeat=off,\
                         openraft::core::sm::handle=off,openraft::storage::callback=off";
 

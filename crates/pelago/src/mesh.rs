@@ -159,8 +159,8 @@ impl Mesh {
     /// Enqueues a task and waits for its result: one request, and one answer.
     ///
     /// # Errors
-    /// Like [`Self::enqueue`] and [`Self::result`]. After [`Error::Timeout`] or [`Error::Unknown`] the task may go on: with
-    /// an idempotency key the same call waits for the same task.
+    /// Like [`Self::enqueue`] and [`Self::result`]. After [`Error::Timeout`] or [`Error::Unknown`] the task may go on:
+    /// with an idempotency key the same call waits for the same task.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the task in doubt.

@@ -119,7 +119,10 @@ pub enum Error {
     #[error("stopped: {}", chain(.0))]
     Node(pelago_node::Error),
     /// It takes no more connections over HTTP. What was acknowledged is kept.
-    #[error("stopped: it takes no more connections over HTTP{}", .0.as_ref().map(|error| format!(": {error}")).unwrap_or_default())]
+    #[error(
+        "stopped: it takes no more connections over HTTP{}",
+        .0.as_ref().map(|error| format!(": {error}")).unwrap_or_default()
+    )]
     Deaf(Option<io::Error>),
     /// The system refused something that any process needs.
     #[error("{0}")]
@@ -215,7 +218,11 @@ async fn live(args: &ServeArgs, config: Config, kinds: Vec<Kind>) -> Result<Exit
         match live_once(&mut signals, node, listener.as_ref()).await? {
             End::Told(code) => return Ok(code),
             End::Again(pelago_node::Error::DiskFull { path, reason }) => {
-                tracing::error!(%reason, path = %path.display(), "no space is left: this node takes no part until there is");
+                tracing::error!(
+                    %reason,
+                    path = %path.display(),
+                    "no space is left: this node takes no part until there is"
+                );
                 tokio::select! {
                     () = disk::until_free(&path, node_config.disk_free_bytes_min) => {}
                     () = signals.next() => return Ok(ExitCode::SUCCESS),

@@ -1,8 +1,8 @@
 //! `append:KEY` is a register that integers are appended to: made for tests that kill nodes.
 //!
-//! Its reply proves what it held before, so whoever appends different numbers can tell a write that was lost, doubled or
-//! forgotten: of two replies with lengths n and n + 1, the later `before` is the hash of the earlier `before`
-//! and number. The numbers themselves are not kept, so the state never grows.
+//! Its reply proves what it held before, so whoever appends different numbers can tell a write that was lost, doubled
+//! or forgotten: of two replies with lengths n and n + 1, the later `before` is the hash of the earlier `before` and
+//! number. The numbers themselves are not kept, so the state never grows.
 
 use pelago::{Agent, Fault, Kind, Turn};
 use serde::{Deserialize, Serialize};

@@ -18,6 +18,17 @@ use serde::Serialize;
 
 use crate::output::facts;
 
+/// All of them but the demo's crew, which only its nodes have.
+const ALL: [(About, fn() -> Kind); 7] = [
+    (append::ABOUT, append::kind),
+    (counter::ABOUT, counter::kind),
+    (echo::ABOUT, echo::kind),
+    (flaky::ABOUT, flaky::kind),
+    (reader::ABOUT, reader::kind),
+    (reminder::ABOUT, reminder::kind),
+    (sleeper::ABOUT, sleeper::kind),
+];
+
 /// What whoever wants to talk to an agent has to know.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct About {
@@ -32,7 +43,7 @@ pub(crate) struct About {
 /// What `pelago help agents` shows.
 #[derive(Serialize)]
 pub(crate) struct Builtins {
-    items: [About; 7],
+    items: [About; ALL.len()],
 }
 
 impl Document for Builtins {
@@ -41,17 +52,7 @@ impl Document for Builtins {
 
 impl Builtins {
     pub(crate) fn all() -> Self {
-        Self {
-            items: [
-                append::ABOUT,
-                counter::ABOUT,
-                echo::ABOUT,
-                flaky::ABOUT,
-                reader::ABOUT,
-                reminder::ABOUT,
-                sleeper::ABOUT,
-            ],
-        }
+        Self { items: ALL.map(|(about, _)| about) }
     }
 
     /// A paragraph an agent.
@@ -72,19 +73,9 @@ impl Builtins {
     }
 }
 
-/// All of them.
+/// The kinds of every node, and of a demo's the crew.
 pub(crate) fn kinds() -> Vec<Kind> {
-    let mut kinds = vec![
-        append::kind(),
-        counter::kind(),
-        echo::kind(),
-        flaky::kind(),
-        reader::kind(),
-        reminder::kind(),
-        sleeper::kind(),
-    ];
-    kinds.extend(crew::kinds());
-    kinds
+    ALL.map(|(_, kind)| kind()).into_iter().chain(crew::kinds()).collect()
 }
 
 #[cfg(test)]

@@ -44,7 +44,8 @@ struct Reminded {
 
 pub(super) const ABOUT: About = About {
     agent: "reminder:KEY",
-    takes: "{\"note\": text, \"after_ms\": when}: a timer of that name, set anew or, without after_ms, cancelled; nothing to ask",
+    takes: "{\"note\": text, \"after_ms\": when}: a timer of that name, set anew or, without after_ms, \
+            cancelled; nothing to ask",
     replies: "{\"due\": when it will fire, if it was just set, \"fired\": how many so far, \"notes\": the latest 100}",
     example: "pelago agent ask reminder:a '{\"note\": \"tea\", \"after_ms\": 2000}'",
 };

@@ -28,10 +28,10 @@ pub(crate) enum AgentCommand {
     Ask(AskArgs),
     /// Send an agent a durable message
     ///
-    /// It is handled once, however long that takes; if the agent fails at it too often, `agent dead` lists it. There is no
-    /// reply.
+    /// It is handled once, however long that takes; if the agent fails at it too often, `agent dead` lists it. There is
+    /// no reply.
     #[command(after_long_help = SEND_EXAMPLES)]
-    Send(SendArgs),
+    Send(MessageArgs),
     /// List messages that an agent failed at too often
     ///
     /// They are kept and tried no more. What a message was meant to do can be sent again.
@@ -108,12 +108,6 @@ pub(crate) struct AskArgs {
 }
 
 #[derive(Debug, clap::Args)]
-pub(crate) struct SendArgs {
-    #[command(flatten)]
-    message: MessageArgs,
-}
-
-#[derive(Debug, clap::Args)]
 pub(crate) struct DeadArgs {
     /// Only messages to this agent: NAME:KEY
     #[arg(value_name = "ADDRESS")]
@@ -130,7 +124,7 @@ pub(crate) struct DismissArgs {
 }
 
 #[derive(Debug, clap::Args)]
-struct MessageArgs {
+pub(crate) struct MessageArgs {
     /// The agent: NAME, NAME:KEY or NODE/NAME[:KEY]
     #[arg(value_name = "ADDRESS")]
     address: String,
@@ -157,7 +151,7 @@ pub(super) async fn run(command: AgentCommand, client: &Client, output: Output) 
         AgentCommand::Ls(args) => ls(args, client, output).await?,
         AgentCommand::State(args) => state(&args, client, output).await?,
         AgentCommand::Ask(args) => ask(&args, client, output).await?,
-        AgentCommand::Send(args) => send(&args.message, client, output).await?,
+        AgentCommand::Send(message) => send(&message, client, output).await?,
         AgentCommand::Dead(args) => dead(args, client, output).await?,
         AgentCommand::Dismiss(args) => dismiss(&args, client, output).await?,
     }
@@ -179,7 +173,8 @@ async fn ls(args: LsArgs, client: &Client, output: Output) -> Result<(), Error> 
         (Some(_), _, _) => output.note("there are more; see them with --all"),
         (None, true, Some(name)) => output.note(&format!("no agent of the name {name} has had a turn yet")),
         (None, true, None) => output.note(
-            "no agents yet; try: pelago agent ask counter:a 1\nwhat the built-in agents take and reply: pelago help agents",
+            "no agents yet; try: pelago agent ask counter:a 1\n\
+             what the built-in agents take and reply: pelago help agents",
         ),
         (None, false, _) => {}
     }

@@ -19,8 +19,8 @@ mod task;
 pub(crate) enum Command {
     /// Run a mesh of several nodes on this machine
     ///
-    /// Each node is a process of its own. What they hold is kept in a folder, and the next `pelago up` there goes on with
-    /// it. Ctrl-C stops them all.
+    /// Each node is a process of its own. What they hold is kept in a folder, and the next `pelago up` there goes on
+    /// with it. Ctrl-C stops them all.
     #[command(after_long_help = up::EXAMPLES)]
     Up(up::UpArgs),
     /// Run a node with the built-in agents

@@ -18,9 +18,9 @@ pub(crate) enum NodeCommand {
     Ls,
     /// Remove a node that is gone for good
     ///
-    /// It loses its vote, which passes on to another node if one is ready, and its name is free for a new one. Tasks that
-    /// are pinned to it are called off; all else it held is done by the others already. Should it come back with its old
-    /// data directory, the mesh refuses it. A node that takes part is not removed: stop it first.
+    /// It loses its vote, which passes on to another node if one is ready, and its name is free for a new one. Tasks
+    /// that are pinned to it are called off; all else it held is done by the others already. Should it come back with
+    /// its old data directory, the mesh refuses it. A node that takes part is not removed: stop it first.
     #[command(after_long_help = REMOVE_EXAMPLES)]
     Remove {
         /// Its name

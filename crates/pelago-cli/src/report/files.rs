@@ -30,7 +30,10 @@ const FOLDERS_PASSED_OVER: &[&str] = &["target", "node_modules"];
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// No path was given and there is no clone to fall back on.
-    #[error("no PATH given and {} is not inside a clone of Pelago; name a folder or a file, as in `pelago demo docs`", here.display())]
+    #[error(
+        "no PATH given and {} is not inside a clone of Pelago; name a folder or a file, as in `pelago demo docs`",
+        here.display()
+    )]
     PathNeeded { here: PathBuf },
     /// The path does not exist or may not be read.
     #[error("{} cannot be read", path.display())]

@@ -103,8 +103,8 @@ fn write_top_terms(text: &mut impl Write, terms: &[Scored]) -> fmt::Result {
     }
     writeln!(
         text,
-        "\nScores are TF-IDF: how frequent a term is times log₂((files + 1) / files with it). Frequent is its share of one \
-         file's terms; here, the sum over the files of the square root of its count.\n"
+        "\nScores are TF-IDF: how frequent a term is times log₂((files + 1) / files with it). Frequent is its share of \
+         one file's terms; here, the sum over the files of the square root of its count.\n"
     )
 }
 

@@ -47,7 +47,8 @@ struct Appended {
 }
 
 impl Writers {
-    /// Two writers a register, so that replies of one prove the writes of the other. The registers are `NAME0`, `NAME1`, …
+    /// Two writers a register, so that replies of one prove the writes of the other. The registers are `NAME0`,
+    /// `NAME1`, …
     pub(crate) fn start(clients: &[Client], name: &str, registers: usize) -> Self {
         let (stop, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let numbers = Arc::new(AtomicI64::new(1));

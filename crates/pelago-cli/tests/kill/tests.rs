@@ -63,10 +63,11 @@ async fn another_node_leads_soon_after_the_leader_is_killed() {
 async fn no_task_is_refused_while_the_leader_is_killed() {
     let mut mesh = Mesh::start(3).await;
     let leader = mesh.leader().await;
-    let client = mesh.nodes[(leader + 1) % 3].client();
+    let other = (leader + 1) % 3;
+    let client = mesh.nodes[other].client();
     // Many at a time, and without keys: whoever asks could not try again.
     let asking: Vec<_> = (0..8).map(|_| tokio::spawn(enqueue_until(client.clone(), Duration::from_secs(3)))).collect();
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    mesh.nodes[other].until("tasks come in", |status| status.tasks.values().sum::<u64>() > 20).await;
     mesh.kill(leader);
     let mut taken = 0;
     let mut longest = Duration::ZERO;
@@ -261,7 +262,7 @@ async fn of_two_processes_on_copies_of_one_directory_one_stops_and_says_why() {
     mesh.start_again(&[original]);
     mesh.until_whole().await;
     let mut double = mesh.double(original);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + 2 * PATIENCE;
     let (code, log) = loop {
         if let Some(code) = mesh.nodes[original].ended() {
             break (code, mesh.log(&mesh.nodes[original]));
@@ -269,8 +270,7 @@ async fn of_two_processes_on_copies_of_one_directory_one_stops_and_says_why() {
         if let Some(code) = double.ended() {
             break (code, mesh.log(&double));
         }
-        let patience = deadline + PATIENCE;
-        assert!(Instant::now() < patience, "both go on: {}\n{}", mesh.log(&mesh.nodes[original]), mesh.log(&double));
+        assert!(Instant::now() < deadline, "both go on: {}\n{}", mesh.log(&mesh.nodes[original]), mesh.log(&double));
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     assert_eq!(code, 1, "{log}");
@@ -291,7 +291,7 @@ async fn of_two_processes_on_copies_of_one_directory_one_stops_and_says_why() {
         if now != seen {
             (seen, since) = (now, Instant::now());
         }
-        assert!(Instant::now() < deadline + PATIENCE, "it does not come to rest: {now:?}");
+        assert!(Instant::now() < deadline, "it does not come to rest: {now:?}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     ask_until_answered(&client, &format!("{name}/append:r"), 1).await;

@@ -84,8 +84,9 @@ impl Entry {
     fn prevails(&self, old: &Self, me: &Hello, other: &Hello) -> Result<(), Refusal> {
         if self.boot != old.boot {
             return match self.incarnation {
-                // It has not registered. Its node's run before is over, and its links have ended or fall silent soon; if not,
-                // there are two processes, on copies of one directory. The log of a copy must not stand for the other's.
+                // It has not registered. Its node's run before is over, and its links have ended or fall silent soon;
+                // if not, there are two processes, on copies of one directory. The log of a copy must not stand for the
+                // other's.
                 Incarnation(0) => Err(Refusal::Running),
                 incarnation if incarnation < old.incarnation => Err(Refusal::OldRun { at: String::new() }),
                 _ => Ok(()),

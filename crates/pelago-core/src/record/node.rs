@@ -60,8 +60,8 @@ pub(super) fn expire<R: Rows>(now: Stamp, op: &Expire, rows: &R, writes: &mut Ve
     Ok(Outcome::Expired { freed })
 }
 
-/// Forgets a node. What its last run held is free already: agents are claimed by others, and its tasks wait. A task that
-/// is pinned to it has nobody left to go to; the leader's scheduler calls it off.
+/// Forgets a node. What its last run held is free already: agents are claimed by others, and its tasks wait. A task
+/// that is pinned to it has nobody left to go to; the leader's scheduler calls it off.
 pub(super) fn remove<R: Rows>(op: &Remove, rows: &R, writes: &mut Vec<Write>) -> Result<Outcome, R::Error> {
     match rows.node(op.node)? {
         Some(row) if row.state == NodeState::Up => return Ok(Outcome::Refused(Refusal::NodeUp(op.node))),

@@ -1,7 +1,8 @@
 //! Attempts at the tasks that the mesh gave to this node.
 //!
 //! The store's row is the order: a row that says "running here" starts an attempt, any other ends it. The attempt of a
-//! keyed agent ends within its turn's commit; all others end by a commit of their own. Either carries the fencing token.
+//! keyed agent ends within its turn's commit; all others end by a commit of their own. Either carries the fencing
+//! token.
 
 use std::{
     collections::{HashMap, HashSet},

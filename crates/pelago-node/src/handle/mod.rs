@@ -180,8 +180,8 @@ impl Handle {
         })
     }
 
-    /// Removes a node that is gone for good: it has no vote any more, its name is free, and its data directory is refused.
-    /// Returns what it was.
+    /// Removes a node that is gone for good: it has no vote any more, its name is free, and its data directory is
+    /// refused. Returns what it was.
     ///
     /// # Errors
     /// [`Error::UnknownNode`]; [`Error::NodeUp`] as long as it takes part; [`Error::NoQuorum`] when the others are no

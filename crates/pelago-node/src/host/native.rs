@@ -43,8 +43,8 @@ pub trait Agent: Serialize + DeserializeOwned + Default + Send + 'static {
     /// What it replies.
     type Output: Serialize;
 
-    /// Handles one message. State, sends, tasks, timers and the reply take effect together once the turn is committed; if it
-    /// fails or its node dies first, none of them does, and the same message may be handled again.
+    /// Handles one message. State, sends, tasks, timers and the reply take effect together once the turn is committed;
+    /// if it fails or its node dies first, none of them does, and the same message may be handled again.
     fn handle(
         &mut self,
         input: Self::Input,

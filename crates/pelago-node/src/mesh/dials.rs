@@ -185,7 +185,8 @@ pub(crate) fn is_doubled_by_another(refused: &watch::Receiver<Option<Ended>>) ->
     matches!(&*refused.borrow(), Some(Ended::RefusedThere(Refusal::Running | Refusal::NameTaken { .. })))
 }
 
-/// Whether it would be refused again: another mesh, a name that is taken, a node or run that is no more, or no node at all.
+/// Whether it would be refused again: another mesh, a name that is taken, a node or run that is no more, or no node at
+/// all.
 fn is_for_good(ended: &Ended) -> bool {
     match ended {
         Ended::RefusedHere(refusal) | Ended::RefusedThere(refusal) => matches!(

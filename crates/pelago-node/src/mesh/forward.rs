@@ -46,7 +46,8 @@ impl Wanted<'_> {
 }
 
 impl Propose for Forward {
-    /// Waits while nobody leads, and proposes again what a leader that was lost may have appended. Outcomes come once this node has applied the batch too: what was written is read here.
+    /// Waits while nobody leads, and proposes again what a leader that was lost may have appended. Outcomes come once
+    /// this node has applied the batch too: what was written is read here.
     async fn propose(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
         self.get(Wanted::Outcomes { batch, encoded: None }).await
     }

@@ -224,8 +224,8 @@ impl Term {
         self.core.handle(clock::now(), input, &mut self.effects);
     }
 
-    /// What a run is told that is over. A process begins again as often as it likes, but it never has two runs at a time:
-    /// if another is up while this one asks, there are two processes.
+    /// What a run is told that is over. A process begins again as often as it likes, but it never has two runs at a
+    /// time: if another is up while this one asks, there are two processes.
     fn verdict_over(&self, over: Holder) -> Verdict {
         let other = self.up.values().find(|node| node.id == over.node && node.incarnation > over.incarnation);
         other.map_or(Verdict::Over, |node| Verdict::Displaced { by: view::place(node) })

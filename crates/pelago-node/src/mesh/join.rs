@@ -24,7 +24,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(6);
 pub enum Error {
     /// No node of the mesh answered in time.
     #[error(
-        "no node of mesh {mesh} was met after {} s at {}: is one running there? Start the first node of a new mesh with --found",
+        "no node of mesh {mesh} was met after {} s at {}: is one running there? Start the first node of a new mesh \
+         with --found",
         after.as_secs(), addresses.join(", ")
     )]
     NobodyMet {
@@ -43,8 +44,8 @@ pub enum Error {
     NotNow(ProposeError),
     /// Another data directory has the name.
     #[error(
-        "the name {name} belongs to node {node} of the mesh, which has another data directory. If that one is gone for good, \
-         run `pelago node remove {name}` and start this node again; else give this one another name"
+        "the name {name} belongs to node {node} of the mesh, which has another data directory. If that one is gone \
+         for good, run `pelago node remove {name}` and start this node again; else give this one another name"
     )]
     NameTaken {
         /// The name.

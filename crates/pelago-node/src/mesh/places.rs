@@ -35,7 +35,7 @@ impl Places {
         last.insert(agent.clone(), holder);
     }
 
-    /// The agent was not there.
+    /// The agent is not there, or nobody knows.
     pub(super) fn missed(&self, agent: &AgentId) {
         self.lock().remove(agent);
     }

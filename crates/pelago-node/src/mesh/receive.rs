@@ -1,6 +1,6 @@
 //! What other nodes and clients ask of this one, over their links.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -16,6 +16,7 @@ use pelago_wire::{
     mesh::{self as wire, kind},
     record,
 };
+use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -30,8 +31,7 @@ use crate::{Handle as NodeHandle, agents::Agents, committer, raft::Consensus};
 /// Answers requests, once the node is put together.
 #[derive(Clone, Default)]
 pub(crate) struct Receiver {
-    /// A short-lived lock: nothing is awaited under it.
-    node: Arc<Mutex<Option<Answers>>>,
+    node: watch::Sender<Option<Answers>>,
     loops: TaskTracker,
 }
 
@@ -57,17 +57,12 @@ struct FromNode {
 impl Receiver {
     /// From here on requests are answered. Before, they are refused as if the node were busy.
     pub(crate) fn open(&self, answers: Answers) {
-        *self.lock() = Some(answers);
+        self.node.send_replace(Some(answers));
     }
 
     /// From here on they are refused. What answered them reaches back to the links, and is let go of.
     pub(crate) fn shut(&self) {
-        *self.lock() = None;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Answers>> {
-        // Every change under the lock is a single one, so a panic leaves it whole.
-        self.node.lock().unwrap_or_else(PoisonError::into_inner)
+        self.node.send_replace(None);
     }
 
     /// Whom the frames of a link go to.
@@ -83,21 +78,17 @@ impl Deliver for FromNode {
         for Incoming { kind, payload, ask } in batch.drain(..) {
             // Nothing is told one way yet.
             let Some(ask) = ask else { continue };
-            match self.receiver.lock().clone() {
-                Some(node) => {
-                    let credit = Arc::clone(&credit);
-                    let answer = match self.is_node {
-                        true => node.answer(kind, payload),
-                        false => clients::answer(node.handle, kind, payload, ask.wait()),
-                    };
-                    match answer {
-                        Some(answer) => {
-                            self.receiver.loops.spawn(reply(ask, answer, credit));
-                        }
-                        None => ask.refuse(NoReply::UnknownKind),
-                    }
-                }
-                None => ask.refuse(NoReply::Busy),
+            let Some(node) = self.receiver.node.borrow().clone() else {
+                ask.refuse(NoReply::Busy);
+                continue;
+            };
+            let answer = match self.is_node {
+                true => node.answer(kind, payload),
+                false => clients::answer(node.handle, kind, payload, ask.wait()),
+            };
+            match answer {
+                Some(answer) => drop(self.receiver.loops.spawn(reply(ask, answer, Arc::clone(&credit)))),
+                None => ask.refuse(NoReply::UnknownKind),
             }
         }
     }

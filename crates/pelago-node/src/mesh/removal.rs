@@ -1,8 +1,8 @@
 //! Taking a node out of the mesh that is gone for good.
 //!
-//! The leader takes its place in consensus away first, and then its row: nobody of that name is admitted before, so that
-//! no log of a new node is ever taken for the lost one's. A failure in between leaves a node that is given up and keeps
-//! no log; asked again, the rest follows.
+//! The leader takes its place in consensus away first, and then its row: nobody of that name is admitted before, so
+//! that no log of a new node is ever taken for the lost one's. A failure in between leaves a node that is given up and
+//! keeps no log; asked again, the rest follows.
 
 use std::{sync::Arc, time::Duration};
 

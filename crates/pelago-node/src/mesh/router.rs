@@ -120,6 +120,8 @@ impl Router {
             };
             match &asked {
                 Ok(Ok(_)) => self.places.found(&question.agent, holder),
+                // It is there, whatever it made of the question.
+                Ok(Err(Failure::Failed(_) | Failure::Hopeless(_) | Failure::Busy | Failure::TimedOut { .. })) => {}
                 Ok(Err(_)) | Err(_) => self.places.missed(&question.agent),
             }
             asked?

@@ -1,8 +1,8 @@
 //! What time it is when a term begins, as a quorum sees it.
 //!
-//! The log's time is for people and for what is due: no rule trusts it. All the same, one wrong clock must not move it by
-//! an hour only because its node was elected. So a new leader asks the others, and begins with the middle of the answers
-//! and its own, or with the log's last time if that is later. After that it counts its steady clock.
+//! The log's time is for people and for what is due: no rule trusts it. All the same, one wrong clock must not move it
+//! by an hour only because its node was elected. So a new leader asks the others, and begins with the middle of the
+//! answers and its own, or with the log's last time if that is later. After that it counts its steady clock.
 
 use std::{sync::PoisonError, time::Duration};
 

@@ -1,7 +1,7 @@
 //! Carrying the database to a node that lacks what the log no longer has.
 //!
-//! The dump is of the database as it is when it is sent, which may be newer than the handle that openraft asked to send.
-//! So its last entry and membership are taken from the dump itself, where it arrives.
+//! The dump is of the database as it is when it is sent, which may be newer than the handle that openraft asked to
+//! send. So its last entry and membership are taken from the dump itself, where it arrives.
 //!
 //! ```text
 //!   dump (one read transaction) ─► parts ─► link, bulk lane, one at a time ─► a new database beside the old one

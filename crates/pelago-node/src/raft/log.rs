@@ -37,8 +37,8 @@ impl Storage {
         Self { log, reader }
     }
 
-    /// Cuts what contradicts the database, which had come to `applied`. A crash between a database's taking its place and
-    /// the purge of what it covers may leave such entries; a log that is only too short openraft purges itself.
+    /// Cuts what contradicts the database, which had come to `applied`. A crash between a database's taking its place
+    /// and the purge of what it covers may leave such entries; a log that is only too short openraft purges itself.
     pub(super) async fn agree(&mut self, applied: LogId) -> io::Result<()> {
         let there = self.reader.read(applied.index..applied.index + 1, usize::MAX).await?.pop();
         if there.is_none_or(|entry| entry.log_id == applied) {

@@ -4,8 +4,8 @@
 //! commit; then the writes go to the [`Feed`](crate::feed), which is how the rest of the node learns what happened.
 //!
 //! A snapshot is a handle and not a copy: building one checkpoints the database, after which the log may be purged up
-//! to what the checkpoint made durable. Whoever sends it dumps the database as it is by then; see `dump`. Installing one
-//! puts a database made from a dump in the place of this one, under all readers of the node.
+//! to what the checkpoint made durable. Whoever sends it dumps the database as it is by then; see `dump`. Installing
+//! one puts a database made from a dump in the place of this one, under all readers of the node.
 
 use std::{
     io,

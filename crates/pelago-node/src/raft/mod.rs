@@ -151,8 +151,10 @@ pub enum Error {
     Database(#[from] sqlite::Error),
     /// The log is empty, and it was not.
     #[error(
-        "the control log in {} is gone: this node may have acknowledged what was in it, and would vote as if it had not. \
-         Bring the files back, or remove the node from the mesh (`pelago node remove`) and start it again in a new data directory", path.display()
+        "the control log in {} is gone: this node may have acknowledged what was in it, and would vote as if it had \
+         not. Bring the files back, or remove the node from the mesh (`pelago node remove`) and start it again in a \
+         new data directory",
+        path.display()
     )]
     LogGone {
         /// Where it was.
@@ -307,7 +309,8 @@ impl Consensus {
         &self.progress
     }
 
-    /// The log's time now, if this node leads and its clock has begun; else an estimate from the last entry applied here.
+    /// The log's time now, if this node leads and its clock has begun; else an estimate from the last entry applied
+    /// here.
     pub(crate) fn log_time(&self) -> LogTime {
         let time = self.leading_term().ok().and_then(|term| self.time_in(term));
         time.unwrap_or_else(|| self.progress.time_now())
@@ -336,8 +339,8 @@ impl Consensus {
         Name::new(&self.standing().leader?).ok()
     }
 
-    /// Up to where the log was committed when this was called: whoever reads rows that were applied so far sees all that
-    /// was acknowledged before. Only the leader knows, and it asks a quorum whether it still leads.
+    /// Up to where the log was committed when this was called: whoever reads rows that were applied so far sees all
+    /// that was acknowledged before. Only the leader knows, and it asks a quorum whether it still leads.
     ///
     /// # Errors
     /// [`ProposeError::NotLeader`]; [`ProposeError::Unknown`] when no quorum answers; [`ProposeError::Stopped`].

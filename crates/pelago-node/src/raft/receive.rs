@@ -1,13 +1,10 @@
 //! What others ask of openraft here, over links between nodes.
 //!
 //! Each request is worked on by itself, for as long as it takes, so that the loop that reads the link goes on. Requests
-//! of one sender may overtake each other: openraft sends appends one at a time and takes late ones for what they are, and
-//! a dump's parts wait for each other.
+//! of one sender may overtake each other: openraft sends appends one at a time and takes late ones for what they are,
+//! and a dump's parts wait for each other.
 
-use std::{
-    fmt, io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{fmt, io, sync::Arc};
 
 use bytes::Bytes;
 use openraft::Raft;
@@ -18,7 +15,7 @@ use pelago_core::{
 };
 use pelago_net::{Ask, Credit, Deliver, Handle, Incoming};
 use pelago_wire::raft::{self as wire, Kind};
-use tokio::runtime;
+use tokio::{runtime, sync::watch};
 
 use super::{
     dump::{self, Taken},
@@ -32,8 +29,7 @@ use super::{
 #[derive(Clone)]
 pub(crate) struct Receiver {
     runtime: runtime::Handle,
-    /// A short-lived lock: nothing is awaited under it.
-    part: Arc<Mutex<Option<Arc<Part>>>>,
+    part: watch::Sender<Option<Arc<Part>>>,
 }
 
 /// This node's part in the control log, as others reach it.
@@ -45,7 +41,7 @@ pub(super) struct Part {
 
 impl Receiver {
     pub(super) fn new(runtime: runtime::Handle) -> Self {
-        Self { runtime, part: Arc::default() }
+        Self { runtime, part: watch::Sender::default() }
     }
 
     /// Who takes what comes over a link of the role consensus.
@@ -55,17 +51,12 @@ impl Receiver {
 
     /// From here on requests are answered.
     pub(super) fn begin(&self, part: Part) {
-        *self.lock() = Some(Arc::new(part));
+        self.part.send_replace(Some(Arc::new(part)));
     }
 
     /// From here on they are refused. What answered them reaches back to the links, and is let go of.
     pub(crate) fn shut(&self) {
-        *self.lock() = None;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Arc<Part>>> {
-        // Every change under the lock is a single one, so a panic leaves it whole.
-        self.part.lock().unwrap_or_else(PoisonError::into_inner)
+        self.part.send_replace(None);
     }
 }
 
@@ -87,7 +78,7 @@ impl Deliver for OverLink {
                 ask.refuse(NoReply::UnknownKind);
                 continue;
             };
-            let (part, from, credit) = (self.receiver.lock().clone(), self.from.clone(), Arc::clone(&credit));
+            let (part, from, credit) = (self.receiver.part.borrow().clone(), self.from.clone(), Arc::clone(&credit));
             self.receiver.runtime.spawn(async move {
                 // Dropped unanswered, the ask says so itself.
                 if let Some(part) = part {

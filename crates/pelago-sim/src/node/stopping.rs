@@ -1,5 +1,5 @@
-//! A process that is told to stop: it takes no more work, lets attempts end, puts its agents away, and takes leave of the
-//! mesh. The steps and their order are a real node's; only the limits are shorter.
+//! A process that is told to stop: it takes no more work, lets attempts end, puts its agents away, and takes leave of
+//! the mesh. The steps and their order are a real node's; only the limits are shorter.
 
 use std::time::Duration;
 

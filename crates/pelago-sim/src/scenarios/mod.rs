@@ -1,7 +1,7 @@
 //! Bugs that the simulator found, each with the seed that showed it.
 //!
-//! A seed makes another run once the simulator itself draws its chances in another order; the exact behaviour of each is
-//! also tested beside its core.
+//! A seed makes another run once the simulator itself draws its chances in another order; the exact behaviour of each
+//! is also tested beside its core.
 
 mod answer_of_an_earlier_proposal;
 mod burial_refused;

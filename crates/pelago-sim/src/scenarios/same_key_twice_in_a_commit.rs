@@ -1,6 +1,6 @@
-//! A client asked again under its key, and both asks ran before the next commit. The rules look at the rows as they were
-//! before the commit, so neither found the other, and the ask had its effect twice. Since then an activation commits before it runs
-//! the same thing again, and the rules refuse an item that names one key, message or task twice.
+//! A client asked again under its key, and both asks ran before the next commit. The rules look at the rows as they
+//! were before the commit, so neither found the other, and the ask had its effect twice. Since then an activation
+//! commits before it runs the same thing again, and the rules refuse an item that names one key, message or task twice.
 
 use super::Scenario;
 use crate::workload::Workload;

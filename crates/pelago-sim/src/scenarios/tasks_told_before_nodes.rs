@@ -1,5 +1,5 @@
-//! A new leader told its scheduler of running tasks before their node. The node began with nothing running, and when its
-//! tasks ended the count went below zero.
+//! A new leader told its scheduler of running tasks before their node. The node began with nothing running, and when
+//! its tasks ended the count went below zero.
 
 use super::Scenario;
 use crate::workload::Workload;

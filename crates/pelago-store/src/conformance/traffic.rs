@@ -13,7 +13,7 @@ use pelago_core::{
 
 use super::{
     Subject,
-    world::{agent, enqueue, finish, key, keyed_agent, message, register},
+    world::{BEGINNING_MS, agent, enqueue, finish, key, keyed_agent, message, register},
 };
 
 const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
@@ -42,7 +42,7 @@ impl Traffic {
         let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         Self {
             random,
-            now_ms: 1_800_000_000_000,
+            now_ms: BEGINNING_MS,
             ids: 0,
             holders: Vec::new(),
             tasks: Vec::new(),

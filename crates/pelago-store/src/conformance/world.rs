@@ -15,7 +15,7 @@ use pelago_core::{
 use super::Subject;
 
 /// When the log begins: an ordinary day, in milliseconds.
-const BEGINNING_MS: u64 = 1_800_000_000_000;
+pub(super) const BEGINNING_MS: u64 = 1_800_000_000_000;
 
 /// The largest number that the log and the rows carry: both have signed ones of 64 bits.
 pub(super) const NUMBER_MAX: u64 = i64::MAX as u64;

@@ -1,7 +1,7 @@
 //! The Raft log on disk: entries, the vote, truncations and the purge point, in segments written by one thread.
 //!
-//! It is no state machine and knows nothing of Raft's terms: payloads are bytes of the layer above. It is the durability
-//! of the embedded store, so it would rather not open than return something else than what was acknowledged.
+//! It is no state machine and knows nothing of Raft's terms: payloads are bytes of the layer above. It is the
+//! durability of the embedded store, so it would rather not open than return something else than what was acknowledged.
 //!
 //! ```text
 //! append, save_vote, … ─► queue ─► thread `pelago-log`: one write, one fdatasync for all that gathered ─► callbacks
@@ -105,8 +105,8 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the log in `directory`, or begins one if there is none. Whether a log may be begun there is the caller's to
-    /// know. Blocks: it reads all segments.
+    /// Opens the log in `directory`, or begins one if there is none. Whether a log may be begun there is the caller's
+    /// to know. Blocks: it reads all segments.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Missing`], [`Error::WrongMesh`], [`Error::Newer`]: nothing was changed.
@@ -131,9 +131,9 @@ impl Log {
         self.cut.as_ref()
     }
 
-    /// Appends entries that follow the last one; the very first of a log may have any index. They are readable when this
-    /// returns and durable when `on_flushed` is called, on the log's thread: it must not block. An entry may reach the
-    /// disk although its callback says otherwise.
+    /// Appends entries that follow the last one; the very first of a log may have any index. They are readable when
+    /// this returns and durable when `on_flushed` is called, on the log's thread: it must not block. An entry may reach
+    /// the disk although its callback says otherwise.
     ///
     /// # Errors
     /// [`Error::Busy`], [`Error::TooLarge`], [`Error::Hole`]: nothing was appended and `on_flushed` is not called.

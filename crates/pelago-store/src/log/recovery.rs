@@ -6,8 +6,8 @@
 //! - if any later record or header shows that this place had been flushed, it is damage: the log is not opened;
 //! - else a power cut tore the last write, of which nothing was acknowledged, and the place is the end of the log.
 //!
-//! A valid record behind the place is no proof by itself: a disk may write the pages of one flush in any order. What lies
-//! behind the end is zeroed, so that it can never be taken for a part of what is written there next.
+//! A valid record behind the place is no proof by itself: a disk may write the pages of one flush in any order. What
+//! lies behind the end is zeroed, so that it can never be taken for a part of what is written there next.
 //!
 //! What was read behind the last `synced` is written once more and flushed. It may exist in the page cache only: after
 //! the process was killed before its flush, or after a flush that failed, which marks the pages clean.

@@ -1,8 +1,8 @@
 //! How values of the domain stand in columns.
 //!
-//! Ids of 128 bits are blobs of 16 bytes, most significant first, so that their order is that of the numbers. Numbers of
-//! 64 bits keep their bits: SQLite's integers are signed, and a limit of `u64::MAX` shows as -1. Times are compared in
-//! SQL, so a time that does not fit (292 million years from now) is cut to the latest that does.
+//! Ids of 128 bits are blobs of 16 bytes, most significant first, so that their order is that of the numbers. Numbers
+//! of 64 bits keep their bits: SQLite's integers are signed, and a limit of `u64::MAX` shows as -1. Times are compared
+//! in SQL, so a time that does not fit (292 million years from now) is cut to the latest that does.
 
 use std::{error::Error, fmt::Write};
 

@@ -13,8 +13,8 @@
 //!                                        └─────────┘ later items see what earlier ones wrote
 //! ```
 //!
-//! A person can read the file with the `sqlite3` shell while the node runs: ids of 128 bits are blobs (`hex(id)`), times
-//! are milliseconds since 1970 in UTC, and an agent without a key has an empty one.
+//! A person can read the file with the `sqlite3` shell while the node runs: ids of 128 bits are blobs (`hex(id)`),
+//! times are milliseconds since 1970 in UTC, and an agent without a key has an empty one.
 
 mod batch;
 mod checkpoint;

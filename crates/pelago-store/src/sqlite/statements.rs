@@ -1,7 +1,8 @@
 //! The SQL of the rules: what [`decide`](pelago_core::record::decide) reads and what its writes become.
 //!
 //! The statements are compiled once a connection and fetched from its cache once a batch, when it first needs them: a
-//! look-up by text for each use costs a fifth of the time of a large batch, and one of all of them a tenth of a small one.
+//! look-up by text for each use costs a fifth of the time of a large batch, and one of all of them a tenth of a small
+//! one.
 
 use std::cell::{RefCell, RefMut};
 
@@ -169,6 +170,7 @@ statements! {
         ended = ?13 WHERE id = ?1";
     task_gone = "DELETE FROM tasks WHERE id = ?1 RETURNING state";
     new_input = "INSERT INTO task_inputs (task, input) VALUES (?, ?)";
+    // OR FAIL: an error rolls the whole batch back, so SQLite need not be able to take back one statement's rows.
     new_inputs = "INSERT OR FAIL INTO task_inputs (task, input) VALUES ", sixteen!("(?, ?)");
     input_gone = "DELETE FROM task_inputs WHERE task = ?1";
     new_result = "INSERT INTO task_results (task, result) VALUES (?, ?)";

@@ -54,8 +54,8 @@ impl Batch<'_> {
                 node.http_address,
                 time(node.registered),
             ])?;
-        self.put_labels(node.id, node)?;
-        self.put_offers(node.id, node)?;
+        self.put_labels(node)?;
+        self.put_offers(node)?;
         self.kept.nodes.insert(node.id, node.clone());
         Ok(())
     }
@@ -72,21 +72,23 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn put_labels(&self, id: NodeId, node: &Node) -> Result<(), Error> {
-        self.connection.execute("DELETE FROM node_labels WHERE node = ?1", [number(id.0)])?;
+    fn put_labels(&self, node: &Node) -> Result<(), Error> {
+        let id = number(node.id.0);
+        self.connection.execute("DELETE FROM node_labels WHERE node = ?1", [id])?;
         let mut statement = self.connection.prepare_cached("INSERT INTO node_labels VALUES (?1, ?2, ?3)")?;
         for (label, value) in &node.labels {
-            statement.execute(params![number(id.0), label, value])?;
+            statement.execute(params![id, label, value])?;
         }
         Ok(())
     }
 
-    fn put_offers(&self, id: NodeId, node: &Node) -> Result<(), Error> {
-        self.connection.execute("DELETE FROM node_offers WHERE node = ?1", [number(id.0)])?;
+    fn put_offers(&self, node: &Node) -> Result<(), Error> {
+        let id = number(node.id.0);
+        self.connection.execute("DELETE FROM node_offers WHERE node = ?1", [id])?;
         let mut statement = self.connection.prepare_cached("INSERT INTO node_offers VALUES (?1, ?2, ?3, ?4)")?;
         for (agent, offer) in &node.offers {
             let placement = column::placement(offer.placement);
-            statement.execute(params![number(id.0), agent.as_str(), placement, offer.tasks_max])?;
+            statement.execute(params![id, agent.as_str(), placement, offer.tasks_max])?;
         }
         Ok(())
     }
@@ -341,8 +343,8 @@ impl Batch<'_> {
         Ok(())
     }
 
-    /// Inserts the inputs, results and events of the writes so far. No rule reads them, so they need not be there before
-    /// the batch ends, and many rows at a time cost half as much.
+    /// Inserts the inputs, results and events of the writes so far. No rule reads them, so they need not be there
+    /// before the batch ends, and many rows at a time cost half as much.
     pub(super) fn catch_up(&mut self) -> Result<(), Error> {
         let (mut inputs, mut results, mut events) = (Vec::new(), Vec::new(), Vec::new());
         for write in &self.written[self.caught_up..] {

@@ -16,8 +16,8 @@ use super::{
 /// Batches that may wait for the thread. One is applied while the next is collected; more would only be memory.
 const BATCHES_MAX: usize = 4;
 
-/// Called on the writer's thread once the batch is committed, or once it is known that it is not. While it runs, nothing
-/// more is applied.
+/// Called on the writer's thread once the batch is committed, or once it is known that it is not. While it runs,
+/// nothing more is applied.
 pub type Done = Box<dyn FnOnce(Result<Applies, Error>) + Send>;
 
 struct Request {

@@ -106,8 +106,8 @@ pub(crate) fn purged(index: u64) -> Purged {
     Purged { index, payload: Bytes::from(format!("log id {index}")) }
 }
 
-/// The states after each record of the steps, beginning with the empty one; and for each step, the position of the state
-/// after it.
+/// The states after each record of the steps, beginning with the empty one; and for each step, the position of the
+/// state after it.
 pub(crate) fn states(steps: &[Step]) -> (Vec<State>, Vec<usize>) {
     let mut states = vec![State::default()];
     let mut after_step = Vec::new();

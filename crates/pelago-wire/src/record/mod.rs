@@ -1,11 +1,12 @@
-//! Ops and their outcomes as bytes: what a proposer sends to the leader, what stands in an entry of the control log, and
-//! what comes back.
+//! Ops and their outcomes as bytes: what a proposer sends to the leader, what stands in an entry of the control log,
+//! and what comes back.
 //!
 //! *Is:* one conversion a direction for every part of an [`Op`] and an [`Outcome`], between core's types and those
 //! generated from `proto/pelago/record/v1/record.proto`. Decoding checks what core's types promise and what its rules
 //! rely on (a commit has a turn, sums do not overflow): a voter that panics on an entry panics on it at every start.
 //!
-//! *Is not:* a check of integrity. Bytes that were damaged may decode to another value; links and the log have checksums.
+//! *Is not:* a check of integrity. Bytes that were damaged may decode to another value; links and the log have
+//! checksums.
 //!
 //! ```text
 //!   encode_batch ──► Batch ──────────► decode_batch        proposer to leader

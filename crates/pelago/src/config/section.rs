@@ -126,7 +126,8 @@ impl Report {
         }
     }
 
-    /// Reports `node` where the user wrote it: the header of a file's table, but each variable below an unknown section.
+    /// Reports `node` where the user wrote it: the header of a file's table, but each variable below an unknown
+    /// section.
     fn each_unread(&mut self, node: Node, problem: &dyn Fn(&Node) -> Problem) {
         match (&node.key, node.value) {
             (Origin::Environment { .. } | Origin::Flag { .. }, Value::Table(table)) => {

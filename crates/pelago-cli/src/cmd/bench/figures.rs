@@ -21,7 +21,7 @@ pub(super) struct Figures {
     keys: u32,
     bytes: u32,
     answers: u64,
-    /// Requests that the node had no room for; they were sent again.
+    /// Requests that the node had no room for; the next of their loop followed after a pause.
     busy: u64,
     /// Requests of which nobody knows what became of them, since a node was lost; they were not repeated.
     in_doubt: u64,

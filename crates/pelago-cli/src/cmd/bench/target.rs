@@ -17,6 +17,8 @@ use crate::output::Error;
 
 /// How long one request may take.
 const WAIT: Duration = Duration::from_secs(30);
+/// What `echo` is given, as a JSON string.
+const TEXT: &str = "\"bench\"";
 
 /// A node, and the way to it.
 pub(super) enum Target {
@@ -107,8 +109,6 @@ async fn over_http(client: &Client, args: &BenchArgs, key: u64) -> Result<(), Ht
     }
     Ok(())
 }
-
-const TEXT: &str = "\"bench\"";
 
 fn counter(key: u64) -> String {
     format!("counter:bench-{key}")

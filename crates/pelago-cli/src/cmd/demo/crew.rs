@@ -1,8 +1,8 @@
 //! The crew, seen from outside: gives it the work, follows it, and fetches what it wrote.
 //!
 //! All that the crew has still to do is in the store, as tasks and as messages. So it is idle for good, and not just
-//! for a moment, when the store holds no task that has not ended and no message that waits. A node may tell of the store
-//! as it was a moment ago; that it was handed the work at all shows by the tasks with which that began.
+//! for a moment, when the store holds no task that has not ended and no message that waits. A node may tell of the
+//! store as it was a moment ago; that it was handed the work at all shows by the tasks with which that began.
 
 use std::time::{Duration, Instant};
 

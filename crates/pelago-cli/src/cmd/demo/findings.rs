@@ -92,8 +92,8 @@ async fn all_tasks(client: &Client) -> client::Result<Vec<Task>> {
 }
 
 impl Findings {
-    /// Compares what there is with what should be. `expected` is the report of the plain pass; the victim was killed then
-    /// and one of its agents was seen active elsewhere so long after.
+    /// Compares what there is with what should be. `expected` is the report of the plain pass; the victim was killed
+    /// then and one of its agents was seen active elsewhere so long after.
     pub(super) fn of(
         listing: &Listing,
         report: &Report,

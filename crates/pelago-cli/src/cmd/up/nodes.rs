@@ -23,8 +23,8 @@ use crate::{
 
 /// How long they may take to stop: a node lets turns end for 20 s unless it is told otherwise.
 const STOP_MAX: Duration = Duration::from_secs(30);
-/// How long those may take that are left when most have stopped. They wait in vain to put their agents away: there is no
-/// majority any more that could take note of it.
+/// How long those may take that are left when most have stopped. They wait in vain to put their agents away: there is
+/// no majority any more that could take note of it.
 const MINORITY_MAX: Duration = Duration::from_secs(1);
 /// How often it is looked who has stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
