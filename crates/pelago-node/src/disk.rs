@@ -18,12 +18,18 @@ pub(crate) fn is_exhausted(directory: &Path) -> bool {
     free_bytes(directory).is_ok_and(|free| free < SEGMENT_BYTES)
 }
 
-/// Waits until a node can go on there that takes new work with `bytes_min` of free space or more.
+/// How many free bytes a node waits for after its disk was full, if it takes new work with `bytes_min` of them or more.
+#[must_use]
+pub fn bytes_wanted(bytes_min: u64) -> u64 {
+    bytes_min.max(2 * SEGMENT_BYTES)
+}
+
+/// Waits until a node can go on there: until [`bytes_wanted`] are free.
 ///
 /// # Cancel safety
 /// Dropping the future loses nothing.
 pub async fn until_free(directory: &Path, bytes_min: u64) {
-    while free_bytes(directory).is_ok_and(|free| free < bytes_min.max(2 * SEGMENT_BYTES)) {
+    while free_bytes(directory).is_ok_and(|free| free < bytes_wanted(bytes_min)) {
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

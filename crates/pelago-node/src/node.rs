@@ -385,10 +385,11 @@ impl Node {
     }
 
     fn stopped_by(&self, reason: String) -> Error {
-        match disk::is_exhausted(self.directory.path()) {
-            true => Error::DiskFull { path: self.directory.path().to_owned(), reason },
-            false => Error::ConsensusStopped(reason),
+        if !disk::is_exhausted(self.directory.path()) {
+            return Error::ConsensusStopped(reason);
         }
+        self.handle.set_disk_full(true);
+        Error::DiskFull { path: self.directory.path().to_owned(), reason }
     }
 
     /// First step of a graceful stop: takes no more work.

@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, Parser, ValueEnum};
 use pelago_core::{agent, id::Name, record::RetryPolicy, task};
-use pelago_node::{Kind, Node, disk};
+use pelago_node::{Handle, Kind, Node, disk};
 use tokio::{
     net::TcpListener,
     runtime,
@@ -215,17 +215,24 @@ async fn live(args: &ServeArgs, config: Config, kinds: Vec<Kind>) -> Result<Exit
         if !std::mem::replace(&mut announced, true) {
             announce(args, &node, http.as_deref())?;
         }
+        let handle = node.handle().clone();
         match live_once(&mut signals, node, listener.as_ref()).await? {
             End::Told(code) => return Ok(code),
             End::Again(pelago_node::Error::DiskFull { path, reason }) => {
+                let bytes_min = node_config.disk_free_bytes_min;
                 tracing::error!(
                     %reason,
                     path = %path.display(),
+                    bytes_wanted = disk::bytes_wanted(bytes_min),
                     "no space is left: this node takes no part until there is"
                 );
                 tokio::select! {
-                    () = disk::until_free(&path, node_config.disk_free_bytes_min) => {}
+                    () = disk::until_free(&path, bytes_min) => {}
                     () = signals.next() => return Ok(ExitCode::SUCCESS),
+                    // Whoever asks meanwhile is told why nothing is done.
+                    ended = answer(another(listener.as_ref())?, handle, CancellationToken::new()) => {
+                        return Err(Error::Deaf(ended.err()));
+                    }
                 }
             }
             End::Again(why) => tracing::warn!(%why, "starting again"),
@@ -236,14 +243,7 @@ async fn live(args: &ServeArgs, config: Config, kinds: Vec<Kind>) -> Result<Exit
 /// One life of the node: serve, and stop in three steps.
 async fn live_once(signals: &mut Signals, mut node: Node, listener: Option<&StdListener>) -> Result<End, Error> {
     let stop_answering = CancellationToken::new();
-    let mut api = match listener {
-        Some(listener) => {
-            let listener = TcpListener::from_std(listener.try_clone()?)?;
-            let limits = pelago_api::http::Limits::default();
-            tokio::spawn(pelago_api::http::serve(listener, node.handle().clone(), limits, stop_answering.clone()))
-        }
-        None => tokio::spawn(std::future::pending()),
-    };
+    let mut api = tokio::spawn(answer(another(listener)?, node.handle().clone(), stop_answering.clone()));
     let failed = tokio::select! {
         () = signals.next() => None,
         error = node.failed() => Some(error),
@@ -268,6 +268,18 @@ async fn live_once(signals: &mut Signals, mut node: Node, listener: Option<&StdL
         () = stopping => Ok(end),
         () = signals.next() => Ok(End::Told(ExitCode::from(INTERRUPTED))),
     }
+}
+
+/// Answers whoever asks over HTTP, until `stop` is cancelled.
+async fn answer(listener: Option<StdListener>, handle: Handle, stop: CancellationToken) -> io::Result<()> {
+    let Some(listener) = listener else { return std::future::pending().await };
+    let listener = TcpListener::from_std(listener)?;
+    pelago_api::http::serve(listener, handle, pelago_api::http::Limits::default(), stop).await
+}
+
+/// The listener once more: it is closed by whoever answers, and there may be another life.
+fn another(listener: Option<&StdListener>) -> io::Result<Option<StdListener>> {
+    listener.map(StdListener::try_clone).transpose()
 }
 
 async fn listen(config: &Config) -> Result<Option<TcpListener>, Error> {

@@ -51,8 +51,8 @@ pub enum Op {
 
 impl Op {
     /// Whether it has its effect once, however often it is proposed. Not so a message without a key, which nothing
-    /// remembers once it was handled; nor a cancel or a retry, which counts as a new wish if the other came in between; nor a dismissal,
-    /// which would take what died in between.
+    /// remembers once it was handled; nor a cancel or a retry, which counts as a new wish if the other came in between;
+    /// nor a dismissal, which would take what died in between.
     #[must_use]
     pub fn is_recognised(&self) -> bool {
         match self {

@@ -250,11 +250,12 @@ impl Handle {
     }
 
     fn takes_work(&self) -> Result<(), Error> {
-        if self.is_stopping() {
-            return Err(Error::Stopping);
-        }
+        // A node whose disk is full stops too, and only the first of the two can be mended.
         if self.shared.disk_full.load(Ordering::Acquire) {
             return Err(Error::DiskFull);
+        }
+        if self.is_stopping() {
+            return Err(Error::Stopping);
         }
         Ok(())
     }
