@@ -343,6 +343,7 @@ mod tests {
             http_address: String::new(),
             labels: Default::default(),
             offers: Default::default(),
+            left: None,
         });
         let own = |op| Waiting { ops: Ops::One(op), answer: Answer::Own(oneshot::channel().0) };
         let other = |op| Waiting { ops: Ops::Batch(vec![op]), answer: Answer::Other(oneshot::channel().0) };

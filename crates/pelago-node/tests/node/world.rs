@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     path::Path,
     time::Duration,
 };
@@ -61,6 +62,20 @@ impl Agent for Panics {
 
     async fn handle(&mut self, (): (), _turn: &mut Turn) -> Result<(), Fault> {
         panic!("this agent is broken")
+    }
+}
+
+/// Takes as many milliseconds as it is told.
+#[derive(Default, Serialize, Deserialize)]
+struct Sleeper;
+
+impl Agent for Sleeper {
+    type Input = u64;
+    type Output = ();
+
+    async fn handle(&mut self, ms: u64, _turn: &mut Turn) -> Result<(), Fault> {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        Ok(())
     }
 }
 
@@ -124,6 +139,7 @@ pub(crate) fn kinds() -> Vec<Kind> {
         keyed::<Clock>("clock"),
         pool::<Teller>("teller"),
         pool::<Panics>("panics"),
+        pool::<Sleeper>("sleeper").at_most(const { NonZeroU32::new(4).expect("not zero") }),
         resident::<Counter>("here"),
         resident::<Clock>("clock-here"),
     ]

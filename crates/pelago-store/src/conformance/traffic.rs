@@ -151,7 +151,7 @@ impl Traffic {
     fn fresh(&mut self, subject: &impl Subject) -> Op {
         match self.below(40) {
             0 if self.one_in(3) => Op::Remove(Remove { node: self.holder().node }),
-            0 => Op::Expire(Expire { holder: self.holder() }),
+            0 => Op::Expire(Expire { holder: self.holder(), left: self.below(2) == 0 }),
             1..=5 => self.claim(subject),
             6..=13 => Op::Turn(self.turn(subject)),
             14 => self.release(subject),

@@ -1,6 +1,6 @@
 //! One item of a batch: which op it is.
 
-use pelago_core::record::Op;
+use pelago_core::record::{Expire, Op, Register};
 
 use super::{
     DecodeError,
@@ -33,8 +33,24 @@ impl Convert for Op {
     }
 
     fn format(&self) -> u8 {
-        let turn = if let Self::Turn(turn) = self { turn.format() } else { 1 };
-        if matches!(self, Self::Remove(_)) { 2 } else { turn }
+        match self {
+            Self::Turn(turn) => turn.format(),
+            Self::Register(Register { left: Some(_), .. }) | Self::Expire(Expire { left: true, .. }) => 3,
+            Self::Remove(_) => 2,
+            Self::Register(_)
+            | Self::Expire(_)
+            | Self::Claim(_)
+            | Self::Release(_)
+            | Self::Send(_)
+            | Self::Enqueue(_)
+            | Self::Assign(_)
+            | Self::Finish(_)
+            | Self::Progress(_)
+            | Self::Cancel(_)
+            | Self::Retry(_)
+            | Self::TimeOut(_)
+            | Self::Sweep(_) => 1,
+        }
     }
 
     fn value(form: proto::Item) -> Result<Self, DecodeError> {

@@ -73,7 +73,7 @@ pub(crate) fn kind_of_outcome(outcome: &Outcome) -> usize {
 
 /// Every sort of op.
 pub(crate) fn ops() -> Vec<(&'static str, Op)> {
-    [ops_of_1(), ops_of_2()].concat()
+    [ops_of_1(), ops_of_2(), ops_of_3()].concat()
 }
 
 fn ops_of_1() -> Vec<(&'static str, Op)> {
@@ -81,7 +81,7 @@ fn ops_of_1() -> Vec<(&'static str, Op)> {
     let sends = vec![message(b"one"), message(b"two")];
     vec![
         ("register", Op::Register(register())),
-        ("expire", Op::Expire(Expire { holder: holder() })),
+        ("expire", Op::Expire(Expire { holder: holder(), left: false })),
         ("claim", Op::Claim(Claim { agent: agent(), seen: Epoch(0), holder: holder() })),
         ("turn", Op::Turn(full_turn(turn))),
         ("turn_without_effects", Op::Turn(bare_turn(turn))),
@@ -124,6 +124,12 @@ fn ops_of_2() -> Vec<(&'static str, Op)> {
         ("turn_of_timer", Op::Turn(Turn { consumed: vec![fired("a@b")], ..turn.clone() })),
         ("turn_buries_timer", Op::Turn(Turn { buried: vec![(fired("a@b"), "it broke".into())], ..turn })),
     ]
+}
+
+/// What only format 3 can say.
+fn ops_of_3() -> Vec<(&'static str, Op)> {
+    let left = Register { left: Some(holder().incarnation), ..register() };
+    vec![("register_left", Op::Register(left)), ("expire_left", Op::Expire(Expire { holder: holder(), left: true }))]
 }
 
 /// Every sort of outcome.
@@ -186,6 +192,7 @@ fn register() -> Register {
             (name("section"), Offer { placement: Placement::Keyed, tasks_max: 1 }),
         ]
         .into(),
+        left: None,
     }
 }
 
