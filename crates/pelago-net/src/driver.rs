@@ -83,7 +83,7 @@ impl Connection {
         });
         let reader = Reader::new(links.clone(), outbox.clone());
         let _token = links.loops().token();
-        Self { links: links.clone(), _token, stream, reader, writer: Writer::new(outbox) }
+        Self { links: links.clone(), _token, stream, reader, writer: Writer::new(outbox, config.stuck_after) }
     }
 
     /// Runs until the link is up, or will never be.
