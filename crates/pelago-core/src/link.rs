@@ -48,6 +48,8 @@ pub struct Config {
     pub ping_after: Duration,
     /// After how long without a byte it counts as dead. More than `ping_after` and a round trip.
     pub dead_after: Duration,
+    /// After how long without taking a byte of what waits to be written the other end counts as stuck, whatever it sends.
+    pub stuck_after: Duration,
     /// How long an end that said goodbye waits for the other's.
     pub close_max: Duration,
 }
@@ -58,6 +60,7 @@ impl Default for Config {
             handshake_max: Duration::from_secs(5),
             ping_after: Duration::from_secs(2),
             dead_after: Duration::from_secs(6),
+            stuck_after: Duration::from_secs(10),
             close_max: Duration::from_secs(2),
         }
     }
@@ -121,6 +124,8 @@ impl Link {
             Input::Goodbye(why) => self.goodbye(why, effects),
             Input::Close(why) => self.close(now, why, effects),
             Input::Broken(flaw) => self.broken(flaw, effects),
+            // Nothing can be said to it.
+            Input::Stuck => self.end(Ended::Stuck, effects),
             Input::Lost => self.lost(effects),
         }
     }

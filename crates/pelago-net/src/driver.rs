@@ -6,11 +6,11 @@
 mod reader;
 mod writer;
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use pelago_core::link::{Ended, Goodbye, Input, Link, Role};
 use tokio::{io::AsyncReadExt, net::TcpStream, runtime, time::Instant};
-use tokio_util::task::task_tracker::TaskTrackerToken;
+use tokio_util::{sync::CancellationToken, task::task_tracker::TaskTrackerToken};
 
 use self::{reader::Reader, writer::Writer};
 use crate::{handle::Handle, links::Links, outbox::Outbox};
@@ -19,13 +19,17 @@ use crate::{handle::Handle, links::Links, outbox::Outbox};
 /// the reset would overtake the reason that was just sent.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Starts the loop of a connection that was accepted. `pass` is held while its handshake lasts.
-pub(crate) fn accept<P: Send + 'static>(links: &Links, stream: TcpStream, pass: P) {
+/// Starts the loop of a connection that was accepted. `greeting` is held while its handshake lasts, and ends it.
+pub(crate) fn accept(links: &Links, stream: TcpStream, greeting: Arc<CancellationToken>) {
     let accepted = links.clone();
     links.loops().spawn(async move {
         let mut connection = Connection::new(&accepted, stream, None);
-        connection.greet().await;
-        drop(pass);
+        tokio::select! {
+            biased;
+            () = greeting.cancelled() => return tracing::debug!("a connection said nothing, and there are too many"),
+            () = connection.greet() => {}
+        }
+        drop(greeting);
         let on = accepted.config().consensus.clone().filter(|_| connection.is_for_consensus());
         match on {
             Some(on) => hand_over(&on, connection),
@@ -83,7 +87,7 @@ impl Connection {
         });
         let reader = Reader::new(links.clone(), outbox.clone());
         let _token = links.loops().token();
-        Self { links: links.clone(), _token, stream, reader, writer: Writer::new(outbox) }
+        Self { links: links.clone(), _token, stream, reader, writer: Writer::new(outbox, config.stuck_after) }
     }
 
     /// Runs until the link is up, or will never be.

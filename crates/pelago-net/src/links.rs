@@ -27,7 +27,7 @@ pub struct Config {
     pub pauses: Pauses,
     /// The most links, both sockets of a voter counted; more are refused with an error that the other side reports.
     pub links_max: u32,
-    /// The most connections whose handshake is not done; more wait in the kernel.
+    /// The most connections whose handshake is not done; beyond it the oldest is given up.
     pub handshakes_max: usize,
     /// Where links of consensus are driven when they are accepted; where the listener runs if it is not given.
     pub consensus: Option<runtime::Handle>,

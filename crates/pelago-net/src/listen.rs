@@ -1,11 +1,15 @@
 //! Takes the connections that other nodes dial.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
 };
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
 
 use crate::{driver, links::Links};
 
@@ -72,11 +76,12 @@ impl Listener {
     /// # Cancel safety
     /// It may be dropped at any time: links that are there stay.
     pub async fn run(self) {
-        let passes = Arc::new(Semaphore::new(self.links.config().handshakes_max));
+        let mut greetings = Greetings::default();
         let take = async {
             loop {
-                let pass = passes.clone().acquire_owned().await.expect("the passes are never closed");
-                driver::accept(&self.links, self.accept().await, pass);
+                let stream = self.accept().await;
+                let greeting = greetings.begin(self.links.config().handshakes_max);
+                driver::accept(&self.links, stream, greeting);
             }
         };
         tokio::select! {
@@ -95,5 +100,25 @@ impl Listener {
                 }
             }
         }
+    }
+}
+
+/// The handshakes under way, oldest first. Each is there as long as somebody holds its token.
+#[derive(Debug, Default)]
+struct Greetings(VecDeque<Weak<CancellationToken>>);
+
+impl Greetings {
+    /// Begins one. If there are too many the oldest is given up: whoever means it is done in a moment, and connections that
+    /// say nothing must not keep others out.
+    fn begin(&mut self, handshakes_max: usize) -> Arc<CancellationToken> {
+        self.0.retain(|greeting| greeting.strong_count() > 0);
+        if self.0.len() >= handshakes_max
+            && let Some(oldest) = self.0.pop_front().and_then(|oldest| oldest.upgrade())
+        {
+            oldest.cancel();
+        }
+        let greeting = Arc::new(CancellationToken::new());
+        self.0.push_back(Arc::downgrade(&greeting));
+        greeting
     }
 }

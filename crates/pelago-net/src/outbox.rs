@@ -28,6 +28,10 @@ use crate::{
 /// while the batch is delivered.
 const UNSENT_BYTES_MAX: usize = 512 << 10;
 
+/// The most bytes that wait in a lane, with what is not charged: answers to an end that asks on and reads nothing. More
+/// than one that reads can make them, with the largest frame and a word about each of its requests.
+const STUCK_BYTES_MAX: usize = 4 << 20;
+
 /// A buffer larger than this is given back once it is hardly used: an idle link stays small.
 const KEPT_BYTES_MAX: usize = 4 << 10;
 
@@ -316,6 +320,13 @@ impl State {
     pub(crate) fn handle(&mut self, now: Time, input: Input, after: &mut After) {
         self.link.handle(now, input, &mut self.effects);
         self.carry_out(after);
+    }
+
+    /// Ends the link if the other end lets too much wait here.
+    pub(crate) fn check_unsent(&mut self, now: Time, after: &mut After) {
+        if self.lanes.0.iter().any(|lane| lane.len() > STUCK_BYTES_MAX) {
+            self.handle(now, Input::Stuck, after);
+        }
     }
 
     /// A reply came, or word that there will be none.

@@ -19,7 +19,7 @@ use pelago_core::{
     task,
 };
 use pelago_net::{Links, Listener};
-use pelago_store::directory::{Directory, Identity};
+use pelago_store::{ProposeError, directory::Directory};
 use tokio::sync::{mpsc, watch};
 
 pub use self::error::Error;
@@ -188,10 +188,7 @@ impl Node {
             reason = consensus.failed() => return Err(Error::ConsensusStopped(reason)),
             why = mesh::unwanted(&mut refused) => return Err(Error::of(why, directory.path())),
         };
-        let Identity { log_begun, node_id, .. } = directory.identity();
-        if !log_begun || *node_id != Some(holder.node) {
-            directory.begin_log(holder.node)?;
-        }
+        directory.begin(holder.node)?;
         links.introduce(|me| (me.node, me.incarnation) = (holder.node, holder.incarnation));
 
         let index = consensus.progress().index();
@@ -410,19 +407,36 @@ impl Node {
     /// Last step: hands leadership over, takes leave of the mesh, ends the loops and closes the log. What was
     /// acknowledged is durable already.
     pub async fn close(mut self) {
-        if self.handle.has_others() {
-            if self.handle.leads() && !self.consensus.hand_over().await {
-                tracing::info!("no other voter took the lead in time: they elect one");
-            }
-            let leave = self.committer.propose(Op::Expire(Expire { holder: self.handle.holder() }));
-            if tokio::time::timeout(LEAVE_MAX, leave).await.is_err() {
-                tracing::warn!("nobody was told in time that this node leaves: the others wait until its lease ends");
-            }
+        if self.handle.has_others() && self.handle.leads() && !self.consensus.hand_over().await {
+            tracing::info!("no other voter took the lead in time: they elect one");
         }
+        self.take_leave().await;
         self.links.close(Goodbye::Stopping).await;
         self.receivers.0.shut();
         self.receivers.1.shut();
         self.loops.stop().await;
         self.consensus.stop().await;
+    }
+
+    /// Says that this run is over. A leader may have given it a task after it had put its agents away, and a new one may
+    /// do so even later, since it knows only from heartbeats who stops: none of that counts.
+    async fn take_leave(&mut self) {
+        let holder = self.handle.holder();
+        // The last of several has no majority to tell.
+        if self.handle.has_others() || self.consensus.standing().voters.len() == 1 {
+            let leave = self.committer.propose(Op::Expire(Expire { holder, left: true }));
+            match tokio::time::timeout(LEAVE_MAX, leave).await {
+                // If consensus has failed here, so may what this node had.
+                Ok(Ok(_) | Err(ProposeError::Stopped)) => return,
+                Ok(Err(_)) | Err(_) => {
+                    tracing::warn!(
+                        "nobody was told in time that this node leaves: the others wait until its lease ends"
+                    );
+                }
+            }
+        }
+        if let Err(error) = self.directory.leave(holder.incarnation) {
+            tracing::warn!(%error, "the next run will not know that this one ended in order");
+        }
     }
 }

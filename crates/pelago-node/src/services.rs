@@ -12,7 +12,7 @@ use pelago_core::{
 use crate::{
     committer,
     handle::Error,
-    host::{Fault, Services, TaskRequest},
+    host::{Fault, PRIORITY_MAX, Services, TaskRequest},
     ids,
     mesh::Router,
     raft::Consensus,
@@ -93,11 +93,11 @@ impl NodeServices {
         let placement = view.placement(&to.agent.name)?;
         let node = to.node.as_ref().and_then(|name| view.named(name)).map(|node| node.id);
         if request.attempts_max == Some(0) {
-            return Err(Error::WrongState("a task needs at least one attempt".into()));
+            return Err(Error::BadOption("a task needs at least one attempt".into()));
         }
         let times = [Some(request.delay), request.attempt_max, request.backoff];
         if times.into_iter().flatten().any(|time| time > TASK_TIME_MAX) {
-            return Err(Error::WrongState("a task waits or works for at most ten years".into()));
+            return Err(Error::BadOption("a task waits or works for at most ten years".into()));
         }
         let body = BodyHash::of(&to.agent, &input);
         let namespace = to.agent.namespace.clone();
@@ -108,7 +108,7 @@ impl NodeServices {
             placement,
             node,
             input,
-            priority: request.priority.unwrap_or(PRIORITY),
+            priority: priority(request.priority.unwrap_or(PRIORITY).into())?,
             delay_ms: millis(request.delay),
             policy: RetryPolicy {
                 attempts_max: request.attempts_max.unwrap_or(self.policy.attempts_max),
@@ -120,6 +120,16 @@ impl NodeServices {
             body,
         })
     }
+}
+
+/// A priority that a task may have.
+///
+/// # Errors
+/// [`Error::BadOption`].
+pub(crate) fn priority(number: u32) -> Result<u8, Error> {
+    let allowed = u8::try_from(number).ok().filter(|priority| *priority <= PRIORITY_MAX);
+    let refused = || format!("a task's priority is 0 (the most urgent) to {PRIORITY_MAX}, and not {number}");
+    allowed.ok_or_else(|| Error::BadOption(refused()))
 }
 
 /// The rules refuse what is larger than this too; but what is much larger does not even fit an entry of the log.

@@ -193,7 +193,9 @@ impl Leader {
                     let to = self.heard.get(&holder).copied();
                     self.out.extend(to.map(|to| (to, Packet::Over { holder })));
                 }
-                lease::Effect::Expire(holder) => self.queue.push_back((None, Op::Expire(Expire { holder }))),
+                lease::Effect::Expire(holder) => {
+                    self.queue.push_back((None, Op::Expire(Expire { holder, left: false })))
+                }
             }
         }
     }

@@ -69,7 +69,9 @@ impl Applied {
             (Op::Claim(_), Outcome::Refused(Refusal::Fenced { .. })) => Some("claim lost to another"),
             (Op::Claim(_), Outcome::Refused(Refusal::HolderGone(_))) => Some("claim of a lost node refused"),
             (Op::Enqueue(_), Outcome::Existing { .. }) => Some("task under a known key enqueued again"),
-            (Op::Expire(_), Outcome::Expired { freed }) if !freed.is_empty() => Some("tasks of a lost node freed"),
+            (Op::Expire(expire), Outcome::Expired { freed }) if !freed.is_empty() => {
+                Some(if expire.left { "tasks of a node that left freed" } else { "tasks of a lost node freed" })
+            }
             (Op::Progress(_), Outcome::Committed) if self.writes.len() > 1 => Some("progress told"),
             (Op::Progress(_), Outcome::Committed) => Some("progress recognised the second time"),
             (Op::Progress(_), Outcome::Refused(Refusal::StaleToken { .. })) => Some("late progress refused"),

@@ -14,7 +14,7 @@ use std::{
 
 use pelago_core::{
     agent::{Envelope, Input, Proposal, Ticket},
-    id::{AgentId, BootId, DirectoryId, FencingToken, Holder, Name, NodeId, TaskId},
+    id::{AgentId, BootId, DirectoryId, FencingToken, Holder, Incarnation, Name, NodeId, TaskId},
     lease::{self, Beat, Lease},
     record::{MessageId, Offer, Op, Outcome, Placement, Register, Verdict},
     time::Time,
@@ -130,6 +130,7 @@ pub(crate) struct Process {
     readers: BTreeMap<TaskId, (FencingToken, Verdict)>,
     handling: BTreeSet<MessageId>,
     stopping: Option<Stopping>,
+    left: Option<Incarnation>,
     /// The last number given to an activation, an op or a ticket.
     last: u64,
 }
@@ -143,7 +144,8 @@ enum Origin {
 }
 
 impl Process {
-    pub(crate) fn start(index: usize, habits: Habits, cx: &mut Context<'_>) -> Self {
+    /// `left` is the run before, if it ended itself unheard.
+    pub(crate) fn start(index: usize, habits: Habits, left: Option<Incarnation>, cx: &mut Context<'_>) -> Self {
         let mut process = Self {
             index,
             boot: BootId(cx.dice.wide()),
@@ -160,6 +162,7 @@ impl Process {
             readers: BTreeMap::new(),
             handling: BTreeSet::new(),
             stopping: None,
+            left,
             last: 0,
         };
         process.register(cx);
@@ -243,6 +246,7 @@ impl Process {
             http_address: String::new(),
             labels: BTreeMap::new(),
             offers: offers(),
+            left: self.left,
         });
         self.own(op, cx);
     }

@@ -35,6 +35,7 @@ impl fmt::Display for Short<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Op::Register(op) => write!(f, "register {} boot {:.8}", op.name, op.boot.to_string()),
+            Op::Expire(op) if op.left => write!(f, "{} leaves", op.holder),
             Op::Expire(op) => write!(f, "expire {}", op.holder),
             Op::Remove(op) => write!(f, "remove node {}", op.node),
             Op::Claim(op) => write!(f, "claim {} after epoch {} for {}", op.agent, op.seen, op.holder),

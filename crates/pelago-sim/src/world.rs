@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use pelago_core::{id::BootId, time::Time};
+use pelago_core::{
+    id::{BootId, Incarnation},
+    time::Time,
+};
 
 use voting::OfVoter;
 
@@ -146,6 +149,8 @@ struct Seat {
     flush_fails: Option<Duration>,
     /// How long it stays away, if it was told to stop.
     stops_for: Option<Duration>,
+    /// The last run that ended itself, as its node wrote down.
+    left: Option<Incarnation>,
     slow_flush: Option<Duration>,
 }
 
@@ -160,6 +165,7 @@ impl Seat {
             paused_until: Time::ZERO,
             flush_fails: None,
             stops_for: None,
+            left: None,
             slow_flush: None,
         }
     }
@@ -355,7 +361,8 @@ impl World {
         let (habits, mut out) = (self.habits(), Vec::new());
         let now = self.clock(node);
         let mut cx = node::Context { now, dice: &mut self.dice, out: &mut out };
-        let process = Process::start(node, habits, &mut cx);
+        let left = self.nodes[node].left;
+        let process = Process::start(node, habits, left, &mut cx);
         let boot = process.boot;
         self.nodes[node].process = Some(process);
         self.carry_out(node, boot, out);

@@ -28,6 +28,11 @@ fn a_late_result_that_is_accepted_is_found() {
 }
 
 #[test]
+fn an_attempt_that_a_leaving_node_costs_is_found() {
+    is_found("leaving_counts", "W4 (one result a task)");
+}
+
+#[test]
 fn a_doubt_that_is_resolved_by_reading_is_found() {
     is_found("in_doubt_resolved_by_reading", "I6 (at most once)");
 }

@@ -43,6 +43,7 @@ fn a_thousand_seeds_of_tasks_violate_nothing() {
         "run given up",
         "task under a known key enqueued again",
         "tasks of a lost node freed",
+        "tasks of a node that left freed",
         "task of a removed node called off",
         "task returned",
         "tasks swept",

@@ -1,7 +1,8 @@
 //! A node's data directory: whose it is, and that only one process uses it.
 //!
 //! ```text
-//!   node          mesh id, directory id, node name, ids in the control log and the mesh, if the log has begun, format
+//!   node          mesh id, directory id, node name, ids in the control log and the mesh, if the log has begun, a run
+//!                 that ended unheard, format
 //!   lock          held by the process that runs the node
 //!   log/          segments of the control log
 //!   state.db      the state machine's rows
@@ -13,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pelago_core::id::{DirectoryId, Invalid, MeshId, Name, NodeId};
+use pelago_core::id::{DirectoryId, Incarnation, Invalid, MeshId, Name, NodeId};
 
 /// The layout this version writes.
 const FORMAT: u32 = 1;
@@ -45,6 +46,8 @@ pub struct Identity {
     pub node_id: Option<NodeId>,
     /// Whether its log has begun: an empty one is a lost one from then on.
     pub log_begun: bool,
+    /// The last run, if it ended itself and nobody could be told.
+    pub left: Option<Incarnation>,
 }
 
 /// Why a data directory cannot be used. Nothing in it was changed.
@@ -151,13 +154,25 @@ impl Directory {
         self.rewrite()
     }
 
-    /// Writes down that the log has begun, and which node the directory is of.
+    /// Writes down that a run has begun, and with the first one the log, and which node the directory is of.
     ///
     /// # Errors
     /// [`Error::Io`]. The directory is as before, or as after.
-    pub fn begin_log(&mut self, node_id: NodeId) -> Result<(), Error> {
-        self.identity.node_id = Some(node_id);
-        self.identity.log_begun = true;
+    pub fn begin(&mut self, node_id: NodeId) -> Result<(), Error> {
+        let begun = Identity { node_id: Some(node_id), log_begun: true, left: None, ..self.identity.clone() };
+        if begun == self.identity {
+            return Ok(());
+        }
+        self.identity = begun;
+        self.rewrite()
+    }
+
+    /// Writes down that a run has ended itself, for the next one to tell.
+    ///
+    /// # Errors
+    /// [`Error::Io`]. The directory is as before, or as after.
+    pub fn leave(&mut self, run: Incarnation) -> Result<(), Error> {
+        self.identity.left = Some(run);
         self.rewrite()
     }
 
@@ -228,6 +243,7 @@ fn read(path: &Path, file: &Path, text: &str) -> Result<Identity, Error> {
         raft_id: number("raft")?,
         node_id: number("id")?.map(NodeId),
         log_begun: value("log").is_ok(),
+        left: number("left")?.map(Incarnation),
         mesh: value("mesh").map_err(bad)?.parse().map_err(invalid)?,
         directory: value("directory").map_err(bad)?.parse().map_err(invalid)?,
         node: value("node").map_err(bad)?.parse().map_err(invalid)?,
@@ -236,7 +252,7 @@ fn read(path: &Path, file: &Path, text: &str) -> Result<Identity, Error> {
 
 /// Writes beside, then renames, so that a half-written identity is never seen.
 fn write(path: &Path, file: &Path, identity: &Identity) -> io::Result<()> {
-    let Identity { mesh, directory, node, raft_id, node_id, log_begun } = identity;
+    let Identity { mesh, directory, node, raft_id, node_id, log_begun, left } = identity;
     let beside = file.with_extension("new");
     let mut out = File::create(&beside)?;
     write!(out, "format {FORMAT}\nmesh {mesh}\ndirectory {directory}\nnode {node}\n")?;
@@ -248,6 +264,9 @@ fn write(path: &Path, file: &Path, identity: &Identity) -> io::Result<()> {
     }
     if *log_begun {
         writeln!(out, "log begun")?;
+    }
+    if let Some(Incarnation(left)) = left {
+        writeln!(out, "left {left}")?;
     }
     out.sync_all()?;
     fs::rename(&beside, file)?;
@@ -266,6 +285,7 @@ mod tests {
             raft_id: None,
             node_id: None,
             log_begun: false,
+            left: None,
         }
     }
 
@@ -278,13 +298,16 @@ mod tests {
         let mut open = Directory::open(&path, None).expect("opens").expect("exists");
         assert_eq!(open.identity(), &identity("n1"));
         open.admit(7).expect("written");
-        open.begin_log(NodeId(9)).expect("written");
+        open.begin(NodeId(9)).expect("written");
+        open.leave(Incarnation(12)).expect("written");
+        drop(open);
+        let mut open = Directory::open(&path, None).expect("opens").expect("exists");
+        let begun = Identity { raft_id: Some(7), node_id: Some(NodeId(9)), log_begun: true, ..identity("n1") };
+        assert_eq!(open.identity(), &Identity { left: Some(Incarnation(12)), ..begun.clone() });
+        open.begin(NodeId(9)).expect("written");
         drop(open);
         let open = Directory::open(&path, None).expect("opens").expect("exists");
-        assert_eq!(
-            open.identity(),
-            &Identity { raft_id: Some(7), node_id: Some(NodeId(9)), log_begun: true, ..identity("n1") }
-        );
+        assert_eq!(open.identity(), &begun);
     }
 
     #[test]

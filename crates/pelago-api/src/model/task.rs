@@ -6,15 +6,13 @@ use pelago_core::{
     id::TaskId,
     record::{self, EventKind, Placement, RetryPolicy, TaskState},
 };
+pub use pelago_node::PRIORITY_MAX;
 use pelago_node::handle::{self, TaskDetail};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Payload, Timestamp, words};
 use crate::text;
-
-/// The priority of a task that everything else comes before.
-pub const PRIORITY_MAX: u8 = 9;
 
 /// A task to be. Unset options come from the node's configuration.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

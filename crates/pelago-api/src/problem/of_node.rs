@@ -32,6 +32,9 @@ impl From<Error> for Problem {
                 .with_next(format!("pelago agent ask {agent} JSON")),
             Error::Conflict { .. } => problem(Code::Conflict, "repeat the first request exactly, or take a new key"),
             Error::WrongState(_) => problem(Code::WrongState, "look at how it stands").with_next("pelago task ls"),
+            Error::BadOption(_) => {
+                problem(Code::BadField, "change it, or leave it out").with_next("pelago task run --help")
+            }
             Error::TooLarge(_) => problem(Code::TooLarge, "keep large data elsewhere and pass its address"),
             Error::BadCursor => {
                 problem(Code::BadCursor, "begin again without a cursor, and pass on `next` as it was given")
@@ -99,6 +102,7 @@ mod tests {
             Error::NoState(agent),
             Error::Conflict { key: "k".into() },
             Error::WrongState("the task is done".into()),
+            Error::BadOption("a task's priority is 0 to 9".into()),
             Error::TooLarge("the input has 600 KiB".into()),
             Error::BadCursor,
             Error::Busy("the mailbox is full".into()),

@@ -32,6 +32,8 @@ pub enum Input {
     Close(Goodbye),
     /// The other end sent what it must not.
     Broken(Flaw),
+    /// The other end does not take what is sent to it.
+    Stuck,
     /// The connection ended or failed.
     Lost,
 }
@@ -170,6 +172,9 @@ pub enum Ended {
     /// The other end gave no sign of life.
     #[error("the other node was silent for too long")]
     Silent,
+    /// The other end did not read.
+    #[error("the other end did not take what was sent to it")]
+    Stuck,
     /// The other end broke the protocol.
     #[error("the other end sent {0}")]
     Broken(Flaw),

@@ -3,7 +3,7 @@
 use super::{
     Expire, Outcome, Refusal, Register, Remove, Stamp,
     row::{Node, NodeState, Rows, Write},
-    task,
+    task::{self, Over},
 };
 use crate::{
     id::{Holder, Incarnation, NodeId},
@@ -26,7 +26,10 @@ pub(super) fn register<R: Rows>(
         Some(row) if row.boot == op.boot && row.state == NodeState::Up => {
             return Ok(Outcome::Registered { holder: row.holder(), freed: Vec::new() });
         }
-        Some(row) => (row.id, task::free_all(now, row.incarnation, "its node was restarted", rows, writes)?),
+        Some(row) => {
+            let over = if op.left == Some(row.incarnation) { Over::Left } else { Over::Restarted };
+            (row.id, task::free_all(now, row.incarnation, over, rows, writes)?)
+        }
     };
     let node = Node {
         id,
@@ -52,7 +55,8 @@ pub(super) fn expire<R: Rows>(now: Stamp, op: &Expire, rows: &R, writes: &mut Ve
     let freed = match rows.node(node)? {
         Some(row) if row.is_live(incarnation) => {
             writes.push(Write::Node(Node { state: NodeState::Expired, ..row }));
-            task::free_all(now, incarnation, "its node was lost", rows, writes)?
+            let over = if op.left { Over::Left } else { Over::Lost };
+            task::free_all(now, incarnation, over, rows, writes)?
         }
         // A later run, or one given up before: there is nothing left to expire.
         Some(_) | None => Vec::new(),

@@ -8,7 +8,10 @@ use bytes::Bytes;
 
 use super::row::{IdempotencyKey, MessageId, Offer, Placement};
 use crate::{
-    id::{AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Name, NodeId, TaskId, TimerName, TurnId, Version},
+    id::{
+        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Name, NodeId, TaskId, TimerName,
+        TurnId, Version,
+    },
     time::LogTime,
 };
 
@@ -17,7 +20,7 @@ use crate::{
 pub enum Op {
     /// A node's process introduces itself.
     Register(Register),
-    /// A node's process is given up for dead.
+    /// A node's process is given up for dead, or takes leave.
     Expire(Expire),
     /// A node that is gone for good is forgotten.
     Remove(Remove),
@@ -91,6 +94,8 @@ pub struct Register {
     pub labels: BTreeMap<String, String>,
     /// What it hosts.
     pub offers: BTreeMap<Name, Offer>,
+    /// The run before, if it ended itself and nobody could be told: its attempts do not count.
+    pub left: Option<Incarnation>,
 }
 
 /// Gives up one run of a node, for ever. Its tasks become free in the same apply.
@@ -98,6 +103,9 @@ pub struct Register {
 pub struct Expire {
     /// The run.
     pub holder: Holder,
+    /// Whether the run says so itself, after it has ended whatever it had begun. Attempts that it still has, such as one
+    /// that was on its way to it meanwhile, do not count.
+    pub left: bool,
 }
 
 /// Forgets a node whose run is over: its name is free, and its data directory is no node's any more.

@@ -210,8 +210,7 @@ pub(super) fn end_attempt<R: Rows>(
         }
         Verdict::Hopeless { reason } => die(now, &mut task, reason, &mut events),
         Verdict::Returned => {
-            task.attempt -= 1;
-            again(now, &mut task, "the node could not take it", RETURNED_PAUSE_MS, &mut events);
+            hand_back(now, &mut task, "the node could not take it", RETURNED_PAUSE_MS, &mut events);
         }
     }
     writes.push(Write::Task { task, result });
@@ -237,6 +236,12 @@ fn fail(now: Stamp, task: &mut Task, reason: &str, retry_after_ms: u64, events: 
     } else {
         again(now, task, reason, retry_after_ms, events);
     }
+}
+
+/// The attempt does not count.
+fn hand_back(now: Stamp, task: &mut Task, reason: &str, after_ms: u64, events: &mut Vec<Write>) {
+    task.attempt -= 1;
+    again(now, task, reason, after_ms, events);
 }
 
 fn again(now: Stamp, task: &mut Task, reason: &str, after_ms: u64, events: &mut Vec<Write>) {
@@ -268,18 +273,37 @@ fn end(
     event(now, task, kind, events);
 }
 
-/// Takes the tasks of a run that is over away from it, and queues them at once.
+/// Why a run is over that has tasks.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Over {
+    /// It was not heard any more.
+    Lost,
+    /// Its node began another.
+    Restarted,
+    /// It said so itself.
+    Left,
+}
+
+/// Takes the tasks of a run that is over away from it, and queues them at once. Their attempts count, since any of them
+/// may be what ended the run; but not if it ended itself, which no task can make it do.
 pub(super) fn free_all<R: Rows>(
     now: Stamp,
     incarnation: Incarnation,
-    reason: &str,
+    over: Over,
     rows: &R,
     writes: &mut Vec<Write>,
 ) -> Result<Vec<TaskId>, R::Error> {
     let mut freed = Vec::new();
     for mut task in rows.tasks_held_by(incarnation)? {
         let mut events = Vec::new();
-        fail(now, &mut task, reason, 0, &mut events);
+        match over {
+            Over::Lost => fail(now, &mut task, "its node was lost", 0, &mut events),
+            Over::Restarted => fail(now, &mut task, "its node was restarted", 0, &mut events),
+            Over::Left if cfg!(planted = "leaving_counts") => {
+                fail(now, &mut task, "its node was stopped", 0, &mut events)
+            }
+            Over::Left => hand_back(now, &mut task, "its node was stopped", 0, &mut events),
+        }
         task.token = None;
         if task.state == TaskState::Queued {
             freed.push(task.id);

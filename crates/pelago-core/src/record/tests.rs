@@ -168,6 +168,7 @@ impl Table {
             http_address: String::new(),
             labels: BTreeMap::new(),
             offers: BTreeMap::new(),
+            left: None,
         };
         table.apply(&Op::Register(register));
         table.apply(&Op::Claim(Claim { agent: agent(), seen: Epoch(0), holder: table.holder }));

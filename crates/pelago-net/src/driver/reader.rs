@@ -177,6 +177,7 @@ impl Reader {
             if let Some(flaw) = taken.err().or(flaw) {
                 state.handle(now, Input::Broken(flaw), after);
             }
+            state.check_unsent(now, after);
         });
         self.frames = frames;
         self.hand_out();

@@ -1,10 +1,10 @@
 //! Writes what the lanes of a link hold.
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::{Buf, BytesMut};
-use pelago_core::link::{Lane, PerLane};
-use tokio::{io::AsyncWriteExt, net::tcp::WriteHalf};
+use pelago_core::link::{Input, Lane, PerLane};
+use tokio::{io::AsyncWriteExt, net::tcp::WriteHalf, time::timeout};
 
 use crate::outbox::{self, Outbox};
 
@@ -15,11 +15,13 @@ pub(super) struct Writer {
     taken: PerLane<BytesMut>,
     /// How far each lane is written.
     written: PerLane<usize>,
+    /// How long the connection may take no byte.
+    stuck_after: Duration,
 }
 
 impl Writer {
-    pub(super) fn new(outbox: Arc<Outbox>) -> Self {
-        Self { outbox, taken: PerLane::default(), written: PerLane::all(0) }
+    pub(super) fn new(outbox: Arc<Outbox>, stuck_after: Duration) -> Self {
+        Self { outbox, taken: PerLane::default(), written: PerLane::all(0), stuck_after }
     }
 
     /// Writes whatever comes, until it is dropped.
@@ -58,7 +60,11 @@ impl Writer {
         while self.written[lane] < buffer.len() {
             let mut left = &buffer[self.written[lane]..];
             let before = left.remaining();
-            to.write_buf(&mut left).await?;
+            let Ok(wrote) = timeout(self.stuck_after, to.write_buf(&mut left)).await else {
+                self.outbox.handle(Input::Stuck);
+                return Err(io::ErrorKind::TimedOut.into());
+            };
+            wrote?;
             self.written[lane] += before - left.remaining();
         }
         self.written[lane] = 0;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use pelago_core::link::{Control, Ended, Goodbye, Lane, Role};
+use bytes::BytesMut;
+use pelago_core::link::{self, Control, Ended, Goodbye, Hello, Lane, PerLane, Role};
+use pelago_net::Config;
 use pelago_wire::frame::{Form, Frame};
-use tokio::net::TcpListener;
+use tokio::{io::AsyncWriteExt, net::TcpListener};
 
 use crate::world::{COLLECT, ECHO, Node, Raw, Seen, config, hello, impatient, name, until, within};
 
@@ -48,7 +50,7 @@ async fn requests_under_way_are_still_answered_after_a_goodbye_from_here() {
     let Some(Frame::Data { form: Form::Request { id, .. }, .. }) = raw.frame().await else { panic!("a request") };
     link.close(Goodbye::Stopping);
     assert_eq!(raw.frame().await, Some(Frame::Control(Control::Goodbye(Goodbye::Stopping))));
-    let mut reply = bytes::BytesMut::new();
+    let mut reply = BytesMut::new();
     pelago_wire::frame::put_data(&mut reply, Lane::Requests, Form::Reply(id), 0, b"after all");
     raw.write(&reply).await;
     raw.control(&Control::Goodbye(Goodbye::Stopping)).await;
@@ -83,6 +85,44 @@ async fn a_frozen_node_is_found_out() {
     assert!(matches!(raw.frame().await, Some(Frame::Control(Control::Ping(_)))));
     assert_eq!(within(link.ended()).await, Ended::Silent);
     assert!(a.links.all().is_empty());
+}
+
+#[tokio::test]
+async fn an_end_that_never_reads_is_given_up_although_it_gives_signs_of_life() {
+    let a = Node::with(impatient(), hello("a")).await;
+    let generous = Hello { credit: PerLane::all(u32::MAX), ..hello("b") };
+    let mut raw = Raw::greeted(a.address, generous).await;
+    let link = a.links.all().pop().expect("the link is up");
+    let sending = link.clone();
+    let sent = tokio::spawn(async move { while sending.send(Lane::Bulk, COLLECT, &[0; 64 << 10]).await.is_ok() {} });
+    let alive = async {
+        loop {
+            raw.control(&Control::Ping(7)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = within(link.ended()) => ended,
+        () = alive => unreachable!("it goes on until the link has ended"),
+    };
+    assert_eq!(ended, Ended::Stuck);
+    within(sent).await.expect("whoever waits for room is told");
+}
+
+#[tokio::test]
+async fn an_end_that_asks_on_and_never_reads_is_given_up_before_its_answers_fill_the_memory() {
+    let patient = link::Config { stuck_after: Duration::from_secs(3_600), ..config().link };
+    let a = Node::with(Config { link: patient, ..config() }, hello("a")).await;
+    let mut raw = Raw::greeted(a.address, hello("b")).await;
+    let link = a.links.all().pop().expect("the link is up");
+    let mut pings = BytesMut::new();
+    (0..10_000).for_each(|n| pelago_wire::frame::put_control(&mut pings, &Control::Ping(n)));
+    let asking = async { while raw.stream.write_all(&pings).await.is_ok() {} };
+    let ended = tokio::select! {
+        ended = within(link.ended()) => ended,
+        () = asking => within(link.ended()).await,
+    };
+    assert_eq!(ended, Ended::Stuck);
 }
 
 #[tokio::test]

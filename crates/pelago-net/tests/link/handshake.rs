@@ -189,6 +189,19 @@ fn links_of_consensus_are_driven_where_they_are_told_to_be() {
     });
 }
 
+#[tokio::test]
+async fn connections_that_say_nothing_keep_nobody_out() {
+    let patient = pelago_core::link::Config { handshake_max: Duration::from_secs(3_600), ..config().link };
+    let b = Node::with(Config { handshakes_max: 4, link: patient, ..config() }, hello("b")).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(Raw::connect(b.address).await);
+    }
+    let a = Node::start("a").await;
+    a.link_to(&b).await;
+    assert_eq!(silent[0].frame().await, None, "the oldest is given up");
+}
+
 /// Tells the thread it is called on.
 struct Threads(tokio::sync::mpsc::UnboundedSender<String>);
 

@@ -119,6 +119,7 @@ pub(crate) fn impatient() -> Config {
     let link = link::Config {
         ping_after: Duration::from_millis(50),
         dead_after: Duration::from_millis(300),
+        stuck_after: Duration::from_millis(300),
         handshake_max: Duration::from_millis(300),
         close_max: Duration::from_millis(300),
     };

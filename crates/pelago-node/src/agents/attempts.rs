@@ -45,7 +45,8 @@ pub(super) fn task_changed(agents: &Arc<Agents>, task: &Task, input: Option<Byte
         stop.cancel();
         agents.task_gone(&task.agent, task.id, token);
     }
-    let Some(token) = ordered else { return };
+    // A node that has put its agents away begins nothing: it takes leave, and the attempt does not count.
+    let Some(token) = ordered.filter(|_| !agents.stopping.is_cancelled()) else { return };
     let stop = CancellationToken::new();
     running.insert(task.id, (token, stop.clone()));
     drop(running);
@@ -78,8 +79,12 @@ impl Attempts {
     /// Waits until no attempt runs, or until `deadline`.
     pub(super) async fn wait(&self, deadline: Instant) {
         self.loops.close();
-        // What is not over by then is taken away when this node registers again, or is given up.
         let _late = tokio::time::timeout_at(deadline, self.loops.wait()).await;
+    }
+
+    /// Ends what runs. It goes to others when this run is over, and does not count.
+    pub(super) fn end_all(&self) {
+        self.running().values().for_each(|(_, stop)| stop.cancel());
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<TaskId, (FencingToken, CancellationToken)>> {

@@ -256,6 +256,7 @@ impl Agents {
         let deadline = tokio::time::Instant::now() + drain_max;
         self.attempts.wait(deadline).await;
         self.stopping.cancel();
+        self.attempts.end_all();
         let mailboxes: Vec<_> = self.active().values().cloned().collect();
         for mailbox in mailboxes {
             // An activation that has gone is put away already.

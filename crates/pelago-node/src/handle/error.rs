@@ -46,6 +46,9 @@ pub enum Error {
     /// The request does not fit the state of its object. Nothing was done.
     #[error("{0}")]
     WrongState(String),
+    /// An option of a task makes no sense. Nothing was done.
+    #[error("{0}")]
+    BadOption(String),
     /// A part is too large. Nothing was done.
     #[error("{0}")]
     TooLarge(String),
@@ -99,6 +102,7 @@ impl Error {
             Self::NoState(_) => Why::NoState,
             Self::Conflict { .. } => Why::Conflict,
             Self::WrongState(_) | Self::NodeUp(_) => Why::WrongState,
+            Self::BadOption(_) => Why::Malformed,
             Self::TooLarge(_) => Why::TooLarge,
             Self::BadCursor => Why::BadCursor,
             Self::Busy(_) => Why::Busy,

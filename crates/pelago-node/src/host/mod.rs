@@ -14,7 +14,7 @@ use pelago_core::{
     record::{Offer, Placement},
 };
 
-pub use native::{Agent, Fault, TaskRequest, Turn, keyed, pool, resident};
+pub use native::{Agent, Fault, PRIORITY_MAX, TaskRequest, Turn, keyed, pool, resident};
 pub(crate) use native::{Effects, Services};
 
 /// How many tasks of one keyed kind a node runs at a time, unless configured.

@@ -133,10 +133,13 @@ pub(crate) trait Services: Send + Sync {
     fn progress(&self, task: TaskId, token: FencingToken, n: u64, note: Bytes) -> BoxFuture<'_, Result<(), Fault>>;
 }
 
+/// The priority of a task that everything else comes before.
+pub const PRIORITY_MAX: u8 = 9;
+
 /// Options of a task; unset ones come from the configuration.
 #[derive(Debug, Clone, Default)]
 pub struct TaskRequest {
-    /// 0 is the most urgent; 4 unless set.
+    /// 0 is the most urgent, [`PRIORITY_MAX`] the least; 4 unless set.
     pub priority: Option<u8>,
     /// How long to wait before the first attempt.
     pub delay: Duration,

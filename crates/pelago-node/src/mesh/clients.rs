@@ -14,6 +14,7 @@ use crate::{
     Handle,
     handle::{AskOptions, Error},
     host::TaskRequest,
+    services,
     waiters::End,
 };
 
@@ -24,8 +25,6 @@ enum NoValue {
     Malformed(#[from] wire::Malformed),
     #[error("a task's id has 16 bytes")]
     NoTaskId,
-    #[error("a task's priority is at most 255")]
-    NoPriority,
     #[error(transparent)]
     Node(#[from] Error),
     #[error("the request took effect, but its answer of {bytes} bytes does not fit a frame ({PAYLOAD_BYTES_MAX})")]
@@ -79,7 +78,7 @@ fn task(payload: Bytes) -> Result<(String, Bytes, TaskRequest), NoValue> {
     let wire::Enqueue { to, input, priority, delay_ms, attempts_max, attempt_ms_max, backoff_ms, idempotency } =
         enqueue;
     let request = TaskRequest {
-        priority: priority.map(u8::try_from).transpose().map_err(|_| NoValue::NoPriority)?,
+        priority: priority.map(services::priority).transpose()?,
         delay: Duration::from_millis(delay_ms),
         attempts_max,
         attempt_max: attempt_ms_max.map(Duration::from_millis),
@@ -123,7 +122,7 @@ fn encode(answer: answer::Answer) -> Bytes {
 
 fn failed(error: &NoValue) -> answer::Answer {
     let why = match error {
-        NoValue::Malformed(_) | NoValue::NoTaskId | NoValue::NoPriority => Why::Malformed,
+        NoValue::Malformed(_) | NoValue::NoTaskId => Why::Malformed,
         NoValue::Node(error) => error.why(),
         NoValue::TooLarge { .. } => Why::AnswerTooLarge,
     };
@@ -137,10 +136,6 @@ fn text(error: &NoValue) -> String {
             let nearest: Vec<&str> = nearest.iter().map(|name| name.as_str()).collect();
             format!("{error}; the nearest names are {}", nearest.join(", "))
         }
-        NoValue::Malformed(_)
-        | NoValue::NoTaskId
-        | NoValue::NoPriority
-        | NoValue::Node(_)
-        | NoValue::TooLarge { .. } => error.to_string(),
+        NoValue::Malformed(_) | NoValue::NoTaskId | NoValue::Node(_) | NoValue::TooLarge { .. } => error.to_string(),
     }
 }

@@ -200,6 +200,11 @@ fn is_for_good(ended: &Ended) -> bool {
                 | Refusal::NotTheProtocol
         ),
         Ended::Broken(_) => true,
-        Ended::ClosedHere(_) | Ended::ClosedThere(_) | Ended::NoHandshake | Ended::Silent | Ended::Lost => false,
+        Ended::ClosedHere(_)
+        | Ended::ClosedThere(_)
+        | Ended::NoHandshake
+        | Ended::Silent
+        | Ended::Stuck
+        | Ended::Lost => false,
     }
 }

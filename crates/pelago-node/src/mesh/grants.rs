@@ -246,7 +246,7 @@ impl Term {
 
 async fn expire(committer: &committer::Handle, holder: Holder) {
     loop {
-        match committer.propose(Op::Expire(Expire { holder })).await {
+        match committer.propose(Op::Expire(Expire { holder, left: false })).await {
             Ok(_) | Err(ProposeError::Stopped | ProposeError::Malformed { .. }) => return,
             Err(ProposeError::NotLeader | ProposeError::Unknown | ProposeError::DiskFull) => {
                 tokio::time::sleep(PROPOSE_AGAIN).await;

@@ -98,7 +98,7 @@ pub(super) async fn make_directory(
         }
     };
     let directory = DirectoryId(ids::random());
-    let identity = Identity { mesh, directory, node, raft_id, node_id: None, log_begun: false };
+    let identity = Identity { mesh, directory, node, raft_id, node_id: None, log_begun: false, left: None };
     Ok(Directory::create(&config.directory, identity)?)
 }
 
@@ -118,6 +118,7 @@ pub(super) fn registration(
         http_address: config.http_address.clone(),
         labels: config.labels.clone(),
         offers,
+        left: identity.left,
     }
 }
 

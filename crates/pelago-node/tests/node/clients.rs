@@ -30,9 +30,10 @@ async fn a_client_that_sends_nonsense_is_told_so_and_may_not_act_as_a_node() {
     let requests = [wire::kind::ASK, wire::kind::SEND, wire::kind::ENQUEUE, wire::kind::RESULT, wire::kind::RUN];
     let nonsense = requests.map(|kind| (kind, Bytes::from_static(b"\xff\xff\xff")));
     let short_id = wire::TaskResult { task: Bytes::from_static(b"short") };
-    let priority = wire::Enqueue { to: "teller".into(), priority: Some(256), ..wire::Enqueue::default() };
-    let more = [(wire::kind::RESULT, wire::encode(&short_id)), (wire::kind::ENQUEUE, wire::encode(&priority))];
-    for (kind, payload) in nonsense.into_iter().chain(more) {
+    let of = |priority| wire::Enqueue { to: "teller".into(), priority: Some(priority), ..wire::Enqueue::default() };
+    let priorities = [10, 256, u32::MAX].map(|priority| (wire::kind::ENQUEUE, wire::encode(&of(priority))));
+    let more = [(wire::kind::RESULT, wire::encode(&short_id)), (wire::kind::RUN, wire::encode(&of(10)))];
+    for (kind, payload) in nonsense.into_iter().chain(more).chain(priorities) {
         let answer = link.request(Lane::Requests, kind, &payload, WAIT).await.expect("every request is answered");
         let answer = wire::decode::<wire::Answer>("answer", answer).expect("it is an answer").answer;
         let Some(Answer::Failed(failed)) = answer else { panic!("{kind} is answered with {answer:?}") };

@@ -3,5 +3,6 @@
 mod clients;
 mod one;
 mod several;
+mod stopping;
 mod timers;
 mod world;

@@ -178,7 +178,7 @@ pub(crate) async fn three() -> (Vec<TempDir>, Vec<Node>) {
 }
 
 /// Waits until three nodes know each other and vote.
-async fn until_whole(nodes: &[Node]) {
+pub(crate) async fn until_whole<'a>(nodes: impl IntoIterator<Item = &'a Node>) {
     for node in nodes {
         poll(async || {
             let status = node.handle().status().await.expect("the rows can be read");
@@ -189,7 +189,7 @@ async fn until_whole(nodes: &[Node]) {
 }
 
 /// Node number `n`, which founds a mesh unless it meets `first`.
-fn member(home: &Path, n: usize, first: Option<&Node>) -> Config {
+pub(crate) fn member(home: &Path, n: usize, first: Option<&Node>) -> Config {
     let name = Some(Name::new(&format!("n{n}")).expect("valid"));
     let known = first.map(|first| first.mesh_address().to_string()).into_iter().collect();
     Config { name, found: first.is_none(), known, ..config(home) }

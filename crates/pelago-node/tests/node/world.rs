@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
     path::Path,
     time::Duration,
 };
@@ -97,6 +98,20 @@ impl Agent for Panics {
     }
 }
 
+/// Takes as many milliseconds as it is told.
+#[derive(Default, Serialize, Deserialize)]
+struct Sleeper;
+
+impl Agent for Sleeper {
+    type Input = u64;
+    type Output = ();
+
+    async fn handle(&mut self, ms: u64, _turn: &mut Turn) -> Result<(), Fault> {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        Ok(())
+    }
+}
+
 /// Keeps the names of its timers that fired.
 #[derive(Default, Serialize, Deserialize)]
 struct Clock {
@@ -158,6 +173,7 @@ pub(crate) fn kinds() -> Vec<Kind> {
         keyed::<Diary>("diary"),
         pool::<Teller>("teller"),
         pool::<Panics>("panics"),
+        pool::<Sleeper>("sleeper").at_most(const { NonZeroU32::new(4).expect("not zero") }),
         resident::<Counter>("here"),
         resident::<Clock>("clock-here"),
     ]

@@ -1,5 +1,5 @@
 //! W4: a task has one result, that of its present attempt; attempts stay within their limit and on the node that a task
-//! is pinned to; tokens only grow.
+//! is pinned to; tokens only grow; a node that takes leave costs no attempt.
 
 use std::collections::BTreeMap;
 
@@ -27,6 +27,7 @@ impl Attempts {
             } else if let Write::Task { task, result } = write {
                 let before = before.tasks.get(&task.id);
                 check_end(before, task, result.as_ref(), &change.op)?;
+                check_leave(before, task, &change.op)?;
                 self.check_begin(before, task)?;
             }
         }
@@ -76,6 +77,26 @@ fn check_end(before: Option<&Task>, task: &Task, result: Option<&Bytes>, op: &Op
         (_, Some(_)) => violated(task, "it has a result and is not done".to_owned()),
         (_, None) => Ok(()),
     }
+}
+
+fn check_leave(before: Option<&Task>, task: &Task, op: &Op) -> Result<(), Violation> {
+    let Some(before) = before else { return Ok(()) };
+    let left = if let Op::Expire(expire) = op {
+        expire.left.then_some(expire.holder.incarnation)
+    } else if let Op::Register(register) = op {
+        register.left
+    } else {
+        None
+    };
+    let held_by = before.holder.map(|holder| holder.incarnation);
+    let counts = task.attempt + 1 != before.attempt || task.state != TaskState::Queued;
+    if left.is_some() && left == held_by && counts {
+        return violated(
+            task,
+            format!("its node left, and it is {} after {} attempts", task.state.name(), task.attempt),
+        );
+    }
+    Ok(())
 }
 
 fn violated(task: &Task, what: String) -> Result<(), Violation> {

@@ -69,7 +69,7 @@ impl Process {
     fn leave(&mut self, holder: Holder, cx: &mut Context<'_>) {
         self.stopping = Some(Stopping::Leaving { until: cx.now + LEAVE_MAX });
         if self.nodes.iter().any(|(other, _)| other.node != holder.node) {
-            self.own(Op::Expire(Expire { holder }), cx);
+            self.own(Op::Expire(Expire { holder, left: true }), cx);
         } else {
             cx.out.push(Out::Exit);
         }

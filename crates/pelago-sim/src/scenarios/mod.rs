@@ -4,6 +4,7 @@
 //! is also tested beside its core.
 
 mod answer_of_an_earlier_proposal;
+mod attempt_of_a_node_that_left;
 mod burial_refused;
 mod error_told_before_its_commit;
 mod forestalled_commit_run_again;
@@ -26,8 +27,9 @@ pub struct Scenario {
 }
 
 /// All of them.
-pub const ALL: [Scenario; 8] = [
+pub const ALL: [Scenario; 9] = [
     answer_of_an_earlier_proposal::SCENARIO,
+    attempt_of_a_node_that_left::SCENARIO,
     burial_refused::SCENARIO,
     error_told_before_its_commit::SCENARIO,
     forestalled_commit_run_again::SCENARIO,

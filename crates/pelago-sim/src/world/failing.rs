@@ -117,6 +117,7 @@ impl World {
         let down = self.nodes[node].stops_for.filter(|_| !self.healed).unwrap_or_default();
         let Some(process) = self.end_process(node, down) else { return };
         self.tally.count(Fault::Stop { node, down }.kind());
+        self.nodes[node].left = process.holder.map(|holder| holder.incarnation);
         if process.holder.is_some_and(|holder| self.ledger.rows.holds_nothing(holder)) {
             self.sightings.count("node left with nothing in its hands");
         }

@@ -20,6 +20,9 @@ cases! {
     the_tasks_of_a_lost_node_wait_again,
     the_tasks_of_a_restarted_node_wait_again,
     a_task_that_loses_its_last_node_is_dead,
+    a_node_that_leaves_costs_no_attempt,
+    a_node_that_was_given_up_can_leave_no_more,
+    a_node_that_left_unheard_costs_no_attempt_when_it_comes_back,
     a_node_that_is_up_is_not_removed,
     a_removed_node_leaves_its_name_and_its_agents_to_others,
 }
@@ -112,6 +115,55 @@ fn a_task_that_loses_its_last_node_is_dead<S: Subject>(world: &mut World<S>) {
     world.one(enqueue(task, Some(holder)));
     assert_eq!(world.expire(holder), [], "it does not wait again");
     assert_eq!(world.story(id), "queued running dead");
+}
+
+fn a_node_that_leaves_costs_no_attempt<S: Subject>(world: &mut World<S>) {
+    let (leaving, other) = (world.join("n1"), world.join("n2"));
+    let mut task = world.new_task("only once");
+    task.policy.attempts_max = 1;
+    let id = task.id;
+    let outcome = world.one(enqueue(task, Some(leaving)));
+    let Outcome::Enqueued { token: Some(token) } = outcome else { panic!("it was not assigned: {outcome:?}") };
+    let (elsewhere, _) = world.running(other);
+    assert_eq!(world.leave(leaving), [id]);
+    assert_eq!(world.leave(leaving), [], "sent twice, it does no more");
+    assert_eq!((world.story(id).as_str(), world.task(id).attempt), ("queued running retried", 0));
+    assert_eq!(world.task(id).run_at, world.now(), "at once: the task is not to blame");
+    assert_eq!(world.state(elsewhere), TaskState::Running);
+    assert_eq!(world.refused(done(id, token)), Refusal::StaleToken { task: id, token });
+    assert_eq!(
+        world.refused(Op::Assign(Assign { task: id, holder: leaving })),
+        Refusal::HolderGone(leaving),
+        "what was on its way comes too late"
+    );
+    let token = world.assign(id, other);
+    world.commit(done(id, token));
+    assert_eq!(world.task(id).attempt, 1);
+}
+
+fn a_node_that_was_given_up_can_leave_no_more<S: Subject>(world: &mut World<S>) {
+    let lost = world.join("n1");
+    let mut task = world.new_task("poison");
+    task.policy.attempts_max = 1;
+    let id = task.id;
+    world.one(enqueue(task, Some(lost)));
+    world.expire(lost);
+    assert_eq!(world.leave(lost), []);
+    assert_eq!(world.state(id), TaskState::Dead);
+}
+
+fn a_node_that_left_unheard_costs_no_attempt_when_it_comes_back<S: Subject>(world: &mut World<S>) {
+    let first = world.join("n1");
+    let (task, token) = world.running(first);
+    let second = Register { left: Some(first.incarnation), ..register("n1", 98) };
+    let (present, freed) = world.register(second.clone());
+    assert_eq!((freed, world.task(task).attempt), (vec![task], 0));
+    assert_eq!(world.register(second).0, present, "sent twice, it is one run");
+    assert_eq!(world.refused(done(task, token)), Refusal::StaleToken { task, token });
+    world.assign(task, present);
+    // What it says of an earlier run says nothing of the last one, which may have crashed.
+    let (_, freed) = world.register(Register { left: Some(first.incarnation), ..register("n1", 99) });
+    assert_eq!((freed, world.task(task).attempt), (vec![task], 1));
 }
 
 fn a_node_that_is_up_is_not_removed<S: Subject>(world: &mut World<S>) {

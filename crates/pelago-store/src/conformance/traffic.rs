@@ -152,7 +152,7 @@ impl Traffic {
         match self.below(40) {
             0 if self.one_in(3) => Op::Remove(Remove { node: self.holder().node }),
             0 if self.one_in(3) => Op::Dismiss(Dismiss { agent: self.agent() }),
-            0 => Op::Expire(Expire { holder: self.holder() }),
+            0 => Op::Expire(Expire { holder: self.holder(), left: self.below(2) == 0 }),
             1..=5 => self.claim(subject),
             6..=13 => Op::Turn(self.turn(subject)),
             14 => self.release(subject),

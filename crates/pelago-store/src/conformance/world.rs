@@ -97,7 +97,18 @@ impl<S: Subject> World<S> {
 
     #[track_caller]
     pub(super) fn expire(&mut self, holder: Holder) -> Vec<TaskId> {
-        let outcome = self.one(Op::Expire(Expire { holder }));
+        self.end(Expire { holder, left: false })
+    }
+
+    /// The run takes leave.
+    #[track_caller]
+    pub(super) fn leave(&mut self, holder: Holder) -> Vec<TaskId> {
+        self.end(Expire { holder, left: true })
+    }
+
+    #[track_caller]
+    fn end(&mut self, expire: Expire) -> Vec<TaskId> {
+        let outcome = self.one(Op::Expire(expire));
         let Outcome::Expired { freed } = outcome else { panic!("it was not expired: {outcome:?}") };
         freed
     }
@@ -261,6 +272,7 @@ pub(super) fn register(node: &str, boot: u128) -> Register {
         http_address: String::new(),
         labels: BTreeMap::from([("zone".into(), "a".into())]),
         offers: BTreeMap::from([(name("reader"), offer)]),
+        left: None,
     }
 }
 

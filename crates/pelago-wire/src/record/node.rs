@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pelago_core::{
-    id::Name,
+    id::{Incarnation, Name},
     record::{Expire, Offer, Placement, Register, Remove},
 };
 
@@ -69,7 +69,7 @@ impl Convert for Register {
     type Form = proto::Register;
 
     fn form(&self) -> proto::Register {
-        let Self { name, directory, boot, mesh_address, http_address, labels, offers } = self;
+        let Self { name, directory, boot, mesh_address, http_address, labels, offers, left } = self;
         proto::Register {
             name: name.form(),
             directory: directory.form(),
@@ -78,11 +78,12 @@ impl Convert for Register {
             http_address: http_address.clone(),
             labels: labels.clone(),
             offers: offers.form(),
+            left: left.as_ref().map(Incarnation::form),
         }
     }
 
     fn value(form: proto::Register) -> Result<Self, DecodeError> {
-        let proto::Register { name, directory, boot, mesh_address, http_address, labels, offers } = form;
+        let proto::Register { name, directory, boot, mesh_address, http_address, labels, offers, left } = form;
         Ok(Self {
             name: field("name", name)?,
             directory: field("directory", directory)?,
@@ -91,6 +92,7 @@ impl Convert for Register {
             http_address,
             labels,
             offers: field("offers", offers)?,
+            left: left.map(|left| field("left", left)).transpose()?,
         })
     }
 }
@@ -99,13 +101,13 @@ impl Convert for Expire {
     type Form = proto::Expire;
 
     fn form(&self) -> proto::Expire {
-        let Self { holder } = self;
-        proto::Expire { holder: Some(holder.form()) }
+        let Self { holder, left } = self;
+        proto::Expire { holder: Some(holder.form()), left: *left }
     }
 
     fn value(form: proto::Expire) -> Result<Self, DecodeError> {
-        let proto::Expire { holder } = form;
-        Ok(Self { holder: present("holder", holder)? })
+        let proto::Expire { holder, left } = form;
+        Ok(Self { holder: present("holder", holder)?, left })
     }
 }
 

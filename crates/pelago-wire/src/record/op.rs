@@ -1,6 +1,6 @@
 //! One item of a batch: which op it is.
 
-use pelago_core::record::Op;
+use pelago_core::record::{Expire, Op, Register};
 
 use super::{
     DecodeError,
@@ -37,6 +37,7 @@ impl Convert for Op {
         match self {
             Self::Turn(op) => op.format(),
             Self::Cancel(op) => op.format(),
+            Self::Register(Register { left: Some(_), .. }) | Self::Expire(Expire { left: true, .. }) => 3,
             Self::Remove(_) => 2,
             Self::Dismiss(_) => 3,
             Self::Register(_)

@@ -35,7 +35,7 @@ impl Dice {
         let task = TaskId(self.wide());
         match self.below(OP_KINDS) {
             0 => Op::Register(self.register()),
-            1 => Op::Expire(Expire { holder: self.holder() }),
+            1 => Op::Expire(Expire { holder: self.holder(), left: self.below(2) == 0 }),
             2 => Op::Claim(Claim { agent: self.agent(), seen: Epoch(self.number()), holder: self.holder() }),
             3 => Op::Turn(self.turn()),
             4 => Op::Release(Release { agent: self.agent(), epoch: Epoch(self.number()), holder: self.holder() }),
@@ -103,6 +103,7 @@ impl Dice {
             http_address: self.text(),
             labels: self.some(|d| (d.text(), d.text())).into_iter().collect(),
             offers: self.some(|d| (d.name(), d.offer())).into_iter().collect(),
+            left: self.maybe(|d| Incarnation(d.number())),
         }
     }
 

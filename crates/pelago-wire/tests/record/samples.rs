@@ -82,7 +82,7 @@ fn ops_of_1() -> Vec<(&'static str, Op)> {
     let sends = vec![message(b"one"), message(b"two")];
     vec![
         ("register", Op::Register(register())),
-        ("expire", Op::Expire(Expire { holder: holder() })),
+        ("expire", Op::Expire(Expire { holder: holder(), left: false })),
         ("claim", Op::Claim(Claim { agent: agent(), seen: Epoch(0), holder: holder() })),
         ("turn", Op::Turn(full_turn(turn))),
         ("turn_without_effects", Op::Turn(bare_turn(turn))),
@@ -130,7 +130,13 @@ fn ops_of_2() -> Vec<(&'static str, Op)> {
 /// What only format 3 can say.
 fn ops_of_3() -> Vec<(&'static str, Op)> {
     let cancel = Cancel { task: TaskId(ID), reason: "seen".into(), dead_too: true };
-    vec![("cancel_dead_too", Op::Cancel(cancel)), ("dismiss", Op::Dismiss(Dismiss { agent: agent() }))]
+    let left = Register { left: Some(holder().incarnation), ..register() };
+    vec![
+        ("cancel_dead_too", Op::Cancel(cancel)),
+        ("dismiss", Op::Dismiss(Dismiss { agent: agent() })),
+        ("register_left", Op::Register(left)),
+        ("expire_left", Op::Expire(Expire { holder: holder(), left: true })),
+    ]
 }
 
 /// Every sort of outcome.
@@ -193,6 +199,7 @@ fn register() -> Register {
             (name("section"), Offer { placement: Placement::Keyed, tasks_max: 1 }),
         ]
         .into(),
+        left: None,
     }
 }
 

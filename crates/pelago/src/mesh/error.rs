@@ -139,6 +139,7 @@ mod tests {
             Node::UnknownTask(TaskId(1)),
             Node::Conflict { key: "k".into() },
             Node::WrongState("s".into()),
+            Node::BadOption("o".into()),
             Node::TooLarge("l".into()),
             Node::BadCursor,
             Node::Busy("b".into()),

@@ -483,6 +483,7 @@ fn identity(name: &Name) -> Identity {
         raft_id: None,
         node_id: None,
         log_begun: false,
+        left: None,
     }
 }
 
