@@ -62,6 +62,7 @@ impl Feed {
             }
             Err(error) => tracing::error!(%error, "the rows that came from another node cannot be read"),
         }
+        self.agents.look_into_all();
         self.timers.heard(LogTime::ZERO);
         self.waiters.wake_all();
     }

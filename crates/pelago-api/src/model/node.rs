@@ -148,6 +148,9 @@ pub struct Status {
     pub version: String,
     /// Whether it is stopping.
     pub draining: bool,
+    /// Whether it takes no new work because its disk is full, or nearly.
+    #[serde(default)]
+    pub disk_full: bool,
     /// The node that leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<String>,
@@ -207,6 +210,7 @@ impl From<handle::Status> for Status {
             messages_buried,
             turns,
             draining,
+            disk_full,
         } = status;
         linked.insert(node.clone());
         let Holder { node: node_id, incarnation } = holder;
@@ -219,6 +223,7 @@ impl From<handle::Status> for Status {
             incarnation: incarnation.0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             draining,
+            disk_full,
             leader: leader.map(|name| name.to_string()),
             term,
             leader_changes,

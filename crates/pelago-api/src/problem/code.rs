@@ -106,7 +106,7 @@ codes! {
     Timeout = 2025, 504, Maybe, "no reply in time";
     /// No majority of voters answers.
     NoQuorum = 2026, 503, Soon, "the mesh has no majority";
-    /// The leader's disk is full.
+    /// The disk of the node that was asked, or of the leader, is full.
     DiskFull = 2027, 507, Maybe, "no space is left";
     /// The node is stopping.
     Stopping = 2028, 503, Soon, "the node is stopping";

@@ -59,7 +59,8 @@ impl From<Error> for Problem {
                 "the request may or may not take effect; with an idempotency key it can be repeated, and counts once",
             ),
             Error::DiskFull => {
-                problem(Code::DiskFull, "nothing was done; make room on the leader's disk").with_next("pelago status")
+                problem(Code::DiskFull, "nothing was done; the status of each node says whether it has to make room")
+                    .with_next("pelago status")
             }
             Error::Stopping => problem(Code::Stopping, "ask another node").with_next("pelago node ls"),
             Error::Store(_) => problem(Code::Store, "the log of the node tells more").with_next("pelago status"),

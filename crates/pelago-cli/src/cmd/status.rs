@@ -58,6 +58,9 @@ fn problems(status: &Status) -> Vec<String> {
     if status.leader.is_none() {
         problems.push("no node leads, as far as this one knows".to_owned());
     }
+    if status.disk_full {
+        problems.push(format!("node {} takes no new work: hardly any space is left on its disk", status.node));
+    }
     if status.draining {
         problems.push(format!("node {} is stopping", status.node));
     }
@@ -193,6 +196,7 @@ log     90 of 90 entries applied here
             status["leader"] = serde_json::Value::Null;
             status["nodes"][1]["state"] = "expired".into();
             status["nodes"][2]["linked"] = false.into();
+            status["disk_full"] = true.into();
             status["tasks"]["dead"] = 2.into();
             status["messages_dead"] = 1.into();
             status["applied_index"] = 90.into();
@@ -204,6 +208,7 @@ log     90 of 90 entries applied here
             [
                 "no majority of the voters answers: nothing can be written",
                 "no node leads, as far as this one knows",
+                "node n1 takes no new work: hardly any space is left on its disk",
                 "node n2 has expired: the run that began 2024-01-15T10:30:00.000Z does not answer, and its work went to others",
                 "node n1 has no link with n3",
                 "node n1 is 1910 entries behind the log",

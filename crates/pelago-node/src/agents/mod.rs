@@ -215,6 +215,14 @@ impl Agents {
         }
     }
 
+    /// Tells all agents that are here that their inboxes may have anything: nobody was told of each message.
+    pub(crate) fn look_into_all(&self) {
+        for mailbox in self.active().values() {
+            // Whose mailbox is full looks too.
+            let _later = mailbox.try_send(Command::Look);
+        }
+    }
+
     /// Begins or ends the attempt that the task's row speaks of.
     pub(crate) fn task_changed(self: &Arc<Self>, task: &record::Task, input: Option<Bytes>) {
         attempts::task_changed(self, task, input);

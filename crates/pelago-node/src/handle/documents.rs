@@ -164,4 +164,6 @@ pub struct Status {
     pub turns: u64,
     /// Whether this node is stopping.
     pub draining: bool,
+    /// Whether this node takes no new work because its disk is full, or nearly.
+    pub disk_full: bool,
 }

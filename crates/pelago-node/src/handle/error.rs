@@ -78,8 +78,8 @@ pub enum Error {
     /// The node that was asked was lost before it answered: the turn may or may not take effect.
     #[error("the node that was asked was lost before it answered")]
     InDoubt,
-    /// The leader's disk is full. Nothing was done.
-    #[error("no space is left on the disk of the leader")]
+    /// The disk of this node, or of the leader, is full. Nothing was done.
+    #[error("no space is left on the disk of this node, or of the leader")]
     DiskFull,
     /// The node is stopping. Ask another.
     #[error("the node is stopping")]

@@ -177,6 +177,7 @@ impl Handle {
             messages_buried: totals.messages_buried,
             turns: totals.turns,
             draining: self.is_stopping(),
+            disk_full: self.is_disk_full(),
         })
     }
 
@@ -239,6 +240,10 @@ impl Handle {
         self.shared.stopping.store(true, Ordering::Release);
     }
 
+    fn is_disk_full(&self) -> bool {
+        self.shared.disk_full.load(Ordering::Acquire)
+    }
+
     pub(crate) fn set_disk_full(&self, full: bool) {
         if self.shared.disk_full.swap(full, Ordering::AcqRel) != full {
             tracing::warn!(full, "free space of the data directory crossed store.disk_free_bytes_min");
@@ -251,7 +256,7 @@ impl Handle {
 
     fn takes_work(&self) -> Result<(), Error> {
         // A node whose disk is full stops too, and only the first of the two can be mended.
-        if self.shared.disk_full.load(Ordering::Acquire) {
+        if self.is_disk_full() {
             return Err(Error::DiskFull);
         }
         if self.is_stopping() {
