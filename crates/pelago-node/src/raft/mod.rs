@@ -26,7 +26,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use openraft::{
@@ -61,8 +61,12 @@ pub(crate) const FOUNDER: u64 = 1;
 const ENTRIES_KEPT: u64 = 1_000;
 /// A checkpoint follows after so many entries …
 const CHECKPOINT_ENTRIES: u64 = 10_000;
-/// … and so much time.
+/// … and so much time; …
 const CHECKPOINT_AFTER: Duration = Duration::from_secs(30);
+/// … or once SQLite's log has so many bytes: writing waits while they are flushed, and more would take seconds.
+const CHECKPOINT_BYTES: u64 = 128 << 20;
+/// How often that is looked at.
+const CHECKPOINT_LOOK: Duration = Duration::from_millis(500);
 /// The most bytes of an entry: it has to fit into a frame, with what is around it.
 const ENTRY_BYTES_MAX: usize = (1 << 20) - (4 << 10);
 /// How long a leader may take to answer. One that was cut off from the others would never.
@@ -407,15 +411,17 @@ impl Consensus {
 
     /// Keeps the log short: checkpoints and purges as the log grows. Runs until it is dropped.
     pub(crate) async fn keep_short(self: Arc<Self>) {
-        let mut checkpointed = self.progress.index();
+        let mut checkpointed = (self.progress.index(), Instant::now());
         loop {
-            tokio::time::sleep(CHECKPOINT_AFTER).await;
+            tokio::time::sleep(CHECKPOINT_LOOK).await;
+            let (index, at) = checkpointed;
             let applied = self.progress.index();
-            if applied.saturating_sub(checkpointed) < CHECKPOINT_ENTRIES {
+            let is_due = at.elapsed() >= CHECKPOINT_AFTER && applied.saturating_sub(index) >= CHECKPOINT_ENTRIES;
+            if !is_due && sqlite::wal_bytes(self.reader.path()) < CHECKPOINT_BYTES {
                 continue;
             }
             match self.raft.trigger().snapshot().await {
-                Ok(()) => checkpointed = applied,
+                Ok(()) => checkpointed = (applied, Instant::now()),
                 Err(error) => tracing::error!(%error, "the database cannot be checkpointed; the log grows"),
             }
         }

@@ -37,6 +37,15 @@ pub fn checkpoint(path: &Path) -> Result<u64, Error> {
     Ok(durable)
 }
 
+/// How long SQLite's own log of the database at `path` is, in bytes. After a checkpoint it begins anew, and is cut to
+/// its limit of 64 MiB.
+#[must_use]
+pub fn wal_bytes(path: &Path) -> u64 {
+    let mut wal = path.as_os_str().to_owned();
+    wal.push("-wal");
+    std::fs::metadata(wal).map_or(0, |wal| wal.len())
+}
+
 struct Progress {
     busy: bool,
     frames: i64,

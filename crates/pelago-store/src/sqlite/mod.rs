@@ -33,7 +33,7 @@ mod totals;
 mod write;
 mod writer;
 
-pub use checkpoint::checkpoint;
+pub use checkpoint::{checkpoint, wal_bytes};
 pub use cursor::Cursor;
 pub use dump::{DumpInfo, Fresh, dump, restore};
 pub use error::Error;
