@@ -394,6 +394,7 @@ mod tests {
             http_address: String::new(),
             labels: Default::default(),
             offers: Default::default(),
+            node: None,
             left: None,
         });
         let other = |op| Waiting::new(Ops::Batch(vec![op]), Answer::Other(oneshot::channel().0));

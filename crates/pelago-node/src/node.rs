@@ -15,7 +15,7 @@ use pelago_core::{
     agent,
     id::{BootId, Name},
     link::{Ended, Goodbye},
-    record::{Expire, Op, RetryPolicy},
+    record::{Expire, Op, Refusal, RetryPolicy},
     task,
 };
 use pelago_net::{Links, Listener};
@@ -183,6 +183,7 @@ impl Node {
                     let at = view.get().named(name).map(view::place).unwrap_or_default();
                     return Err(Error::of(Unwanted::Displaced { at }, directory.path()));
                 }
+                Err(Error::Refused(Refusal::NodeRemoved(_))) => return Err(Error::of(Unwanted::Removed, directory.path())),
                 holder => holder?,
             },
             reason = consensus.failed() => return Err(Error::ConsensusStopped(reason)),

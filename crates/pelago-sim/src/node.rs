@@ -246,6 +246,7 @@ impl Process {
             http_address: String::new(),
             labels: BTreeMap::new(),
             offers: offers(),
+            node: None,
             left: self.left,
         });
         self.own(op, cx);

@@ -224,6 +224,7 @@ fn register() -> Op {
         http_address: "127.0.0.1:8080".into(),
         labels: BTreeMap::from([("zone".into(), "a".into()), ("region".into(), "eu".into())]),
         offers: BTreeMap::from(offers),
+        node: None,
         left: None,
     })
 }

@@ -20,6 +20,12 @@ pub(super) fn register<R: Rows>(
     if now.item != 0 {
         return Ok(Outcome::Refused(Refusal::NotAlone));
     }
+    // Ids are never reused: a node that was admitted and is not there was removed.
+    if let Some(node) = op.node
+        && rows.node(node)?.is_none()
+    {
+        return Ok(Outcome::Refused(Refusal::NodeRemoved(node)));
+    }
     let (id, freed) = match rows.node_named(&op.name)? {
         None => (NodeId(now.index), Vec::new()),
         Some(row) if row.directory != op.directory => return Ok(Outcome::Refused(Refusal::NameTaken(row.id))),

@@ -94,6 +94,8 @@ pub struct Register {
     pub labels: BTreeMap<String, String>,
     /// What it hosts.
     pub offers: BTreeMap<Name, Offer>,
+    /// The node that the directory is of, unless it is of none yet.
+    pub node: Option<NodeId>,
     /// The run before, if it ended itself and nobody could be told: its attempts do not count.
     pub left: Option<Incarnation>,
 }

@@ -157,6 +157,9 @@ pub enum Refusal {
     /// The node takes part: only one that was stopped or lost can be removed.
     #[error("node {0} is up")]
     NodeUp(NodeId),
+    /// The data directory is of a node that was removed.
+    #[error("node {0} was removed")]
+    NodeRemoved(NodeId),
     /// The op must stand alone in its entry.
     #[error("the op must be the only item of its entry")]
     NotAlone,

@@ -168,6 +168,7 @@ impl Table {
             http_address: String::new(),
             labels: BTreeMap::new(),
             offers: BTreeMap::new(),
+            node: None,
             left: None,
         };
         table.apply(&Op::Register(register));

@@ -162,6 +162,7 @@ impl From<Refusal> for Error {
             | Refusal::TooEarly
             | Refusal::NameTaken(_)
             | Refusal::NodeUp(_)
+            | Refusal::NodeRemoved(_)
             | Refusal::NotAlone => Self::WrongState(refusal.to_string()),
         }
     }

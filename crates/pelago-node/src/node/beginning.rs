@@ -118,6 +118,7 @@ pub(super) fn registration(
         http_address: config.http_address.clone(),
         labels: config.labels.clone(),
         offers,
+        node: identity.node_id,
         left: identity.left,
     }
 }

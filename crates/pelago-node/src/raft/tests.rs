@@ -147,6 +147,7 @@ fn registration(directory: DirectoryId) -> Op {
         http_address: String::new(),
         labels: Default::default(),
         offers: Default::default(),
+        node: None,
         left: None,
     })
 }

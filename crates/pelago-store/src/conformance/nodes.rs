@@ -185,6 +185,8 @@ fn a_removed_node_leaves_its_name_and_its_agents_to_others<S: Subject>(world: &m
     world.commit(removal.clone());
     assert_eq!(world.subject.node(lost.node), None);
     assert_eq!(world.state(id), TaskState::Queued, "whoever leads calls it off");
+    let late = Register { node: Some(lost.node), ..register("n1", 8) };
+    assert_eq!(world.refused(Op::Register(late)), Refusal::NodeRemoved(lost.node), "its directory is no node's");
     // Another directory under the same name is another node: ids are never reused.
     let (new, _) = world.register(Register { directory: DirectoryId(42), ..register("n1", 9) });
     assert!(new.node > lost.node);

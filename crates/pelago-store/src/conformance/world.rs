@@ -272,6 +272,7 @@ pub(super) fn register(node: &str, boot: u128) -> Register {
         http_address: String::new(),
         labels: BTreeMap::from([("zone".into(), "a".into())]),
         offers: BTreeMap::from([(name("reader"), offer)]),
+        node: None,
         left: None,
     }
 }

@@ -41,6 +41,7 @@ fn register() -> Op {
         http_address: "127.0.0.1:8080".into(),
         labels: BTreeMap::from([("zone".into(), "a".into())]),
         offers: BTreeMap::from([(name, Offer { placement: Placement::Pool, tasks_max: 4 })]),
+        node: None,
         left: None,
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use pelago_core::{
-    id::{Incarnation, Name},
+    id::{Incarnation, Name, NodeId},
     record::{Expire, Offer, Placement, Register, Remove},
 };
 
@@ -69,7 +69,7 @@ impl Convert for Register {
     type Form = proto::Register;
 
     fn form(&self) -> proto::Register {
-        let Self { name, directory, boot, mesh_address, http_address, labels, offers, left } = self;
+        let Self { name, directory, boot, mesh_address, http_address, labels, offers, node, left } = self;
         proto::Register {
             name: name.form(),
             directory: directory.form(),
@@ -78,12 +78,13 @@ impl Convert for Register {
             http_address: http_address.clone(),
             labels: labels.clone(),
             offers: offers.form(),
+            node: node.as_ref().map(NodeId::form),
             left: left.as_ref().map(Incarnation::form),
         }
     }
 
     fn value(form: proto::Register) -> Result<Self, DecodeError> {
-        let proto::Register { name, directory, boot, mesh_address, http_address, labels, offers, left } = form;
+        let proto::Register { name, directory, boot, mesh_address, http_address, labels, offers, node, left } = form;
         Ok(Self {
             name: field("name", name)?,
             directory: field("directory", directory)?,
@@ -92,6 +93,7 @@ impl Convert for Register {
             http_address,
             labels,
             offers: field("offers", offers)?,
+            node: node.map(|node| field("node", node)).transpose()?,
             left: left.map(|left| field("left", left)).transpose()?,
         })
     }

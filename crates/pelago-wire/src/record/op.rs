@@ -37,7 +37,8 @@ impl Convert for Op {
         match self {
             Self::Turn(op) => op.format(),
             Self::Cancel(op) => op.format(),
-            Self::Register(Register { left: Some(_), .. }) | Self::Expire(Expire { left: true, .. }) => 3,
+            Self::Register(Register { node, left, .. }) if node.is_some() || left.is_some() => 3,
+            Self::Expire(Expire { left: true, .. }) => 3,
             Self::Remove(_) => 2,
             Self::Dismiss(_) => 3,
             Self::Register(_)

@@ -38,7 +38,13 @@ impl Convert for Outcome {
     }
 
     fn format(&self) -> u8 {
-        if matches!(self, Self::Refused(Refusal::NodeUp(_))) { 2 } else { 1 }
+        if matches!(self, Self::Refused(Refusal::NodeRemoved(_))) {
+            3
+        } else if matches!(self, Self::Refused(Refusal::NodeUp(_))) {
+            2
+        } else {
+            1
+        }
     }
 
     fn value(form: proto::Outcome) -> Result<Self, DecodeError> {
@@ -100,6 +106,7 @@ impl Convert for Refusal {
             Self::NameTaken(node) => refusal::Why::NameTaken(node.form()),
             Self::NotAlone => refusal::Why::NotAlone(proto::Nothing {}),
             Self::NodeUp(node) => refusal::Why::NodeUp(node.form()),
+            Self::NodeRemoved(node) => refusal::Why::NodeRemoved(node.form()),
         };
         proto::Refusal { why: Some(why) }
     }
@@ -133,6 +140,7 @@ impl Convert for Refusal {
             refusal::Why::NameTaken(node) => Self::NameTaken(field("name_taken", node)?),
             refusal::Why::NotAlone(proto::Nothing {}) => Self::NotAlone,
             refusal::Why::NodeUp(node) => Self::NodeUp(field("node_up", node)?),
+            refusal::Why::NodeRemoved(node) => Self::NodeRemoved(field("node_removed", node)?),
         })
     }
 }

@@ -89,7 +89,8 @@ impl Dice {
             18 => Refusal::TooEarly,
             19 => Refusal::NameTaken(NodeId(self.number())),
             20 => Refusal::NotAlone,
-            _ => Refusal::NodeUp(NodeId(self.number())),
+            21 => Refusal::NodeUp(NodeId(self.number())),
+            _ => Refusal::NodeRemoved(NodeId(self.number())),
         };
         Outcome::Refused(refusal)
     }
@@ -103,6 +104,7 @@ impl Dice {
             http_address: self.text(),
             labels: self.some(|d| (d.text(), d.text())).into_iter().collect(),
             offers: self.some(|d| (d.name(), d.offer())).into_iter().collect(),
+            node: self.maybe(|d| NodeId(d.number())),
             left: self.maybe(|d| Incarnation(d.number())),
         }
     }

@@ -42,7 +42,7 @@ pub(crate) fn kind_of_op(op: &Op) -> usize {
 }
 
 /// How many sorts of outcomes there are, refusals counted one by one.
-pub(crate) const OUTCOME_KINDS: usize = 22;
+pub(crate) const OUTCOME_KINDS: usize = 23;
 
 /// Numbers the sorts of outcomes.
 pub(crate) fn kind_of_outcome(outcome: &Outcome) -> usize {
@@ -69,6 +69,7 @@ pub(crate) fn kind_of_outcome(outcome: &Outcome) -> usize {
         Outcome::Refused(Refusal::NameTaken(_)) => 19,
         Outcome::Refused(Refusal::NotAlone) => 20,
         Outcome::Refused(Refusal::NodeUp(_)) => 21,
+        Outcome::Refused(Refusal::NodeRemoved(_)) => 22,
     }
 }
 
@@ -131,10 +132,12 @@ fn ops_of_2() -> Vec<(&'static str, Op)> {
 fn ops_of_3() -> Vec<(&'static str, Op)> {
     let cancel = Cancel { task: TaskId(ID), reason: "seen".into(), dead_too: true };
     let left = Register { left: Some(holder().incarnation), ..register() };
+    let again = Register { node: Some(holder().node), ..register() };
     vec![
         ("cancel_dead_too", Op::Cancel(cancel)),
         ("dismiss", Op::Dismiss(Dismiss { agent: agent() })),
         ("register_left", Op::Register(left)),
+        ("register_again", Op::Register(again)),
         ("expire_left", Op::Expire(Expire { holder: holder(), left: true })),
     ]
 }
@@ -171,6 +174,7 @@ pub(crate) fn outcomes() -> Vec<(&'static str, Outcome)> {
         ("name_taken", Refusal::NameTaken(NodeId(12))),
         ("not_alone", Refusal::NotAlone),
         ("node_up", Refusal::NodeUp(NodeId(7))),
+        ("node_removed", Refusal::NodeRemoved(NodeId(7))),
     ];
     succeeded.into_iter().chain(refused.map(|(name, refusal)| (name, Outcome::Refused(refusal)))).collect()
 }
@@ -199,6 +203,7 @@ fn register() -> Register {
             (name("section"), Offer { placement: Placement::Keyed, tasks_max: 1 }),
         ]
         .into(),
+        node: None,
         left: None,
     }
 }
