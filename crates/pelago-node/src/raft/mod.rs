@@ -416,8 +416,8 @@ impl Consensus {
             tokio::time::sleep(CHECKPOINT_LOOK).await;
             let (index, at) = checkpointed;
             let applied = self.progress.index();
-            let is_due = at.elapsed() >= CHECKPOINT_AFTER && applied.saturating_sub(index) >= CHECKPOINT_ENTRIES;
-            if !is_due && sqlite::wal_bytes(self.reader.path()) < CHECKPOINT_BYTES {
+            let wal_bytes = sqlite::wal_bytes(self.reader.path());
+            if !is_checkpoint_due(applied.saturating_sub(index), at.elapsed(), wal_bytes) {
                 continue;
             }
             match self.raft.trigger().snapshot().await {
@@ -434,6 +434,13 @@ impl Consensus {
         }
         drop(self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
+}
+
+/// Whether it is time for a checkpoint, so many entries and so long after the last. SQLite's log keeps its length until
+/// something is written: without a new entry it says nothing.
+fn is_checkpoint_due(entries: u64, since: Duration, wal_bytes: u64) -> bool {
+    let has_many = entries >= CHECKPOINT_ENTRIES && since >= CHECKPOINT_AFTER;
+    has_many || (entries > 0 && wal_bytes >= CHECKPOINT_BYTES)
 }
 
 impl Propose for Consensus {

@@ -19,11 +19,24 @@ use pelago_store::{
 use tempfile::TempDir;
 use tokio::runtime;
 
-use super::{Consensus, ENTRIES_KEPT, FOUNDER, Progress, Timing};
+use super::{
+    CHECKPOINT_AFTER, CHECKPOINT_BYTES, CHECKPOINT_ENTRIES, Consensus, ENTRIES_KEPT, FOUNDER, Progress, Timing,
+    is_checkpoint_due,
+};
 use crate::clock;
 
 /// How long anything here may take.
 const SOON: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_checkpoint_follows_a_long_log_at_once_and_many_entries_after_a_while_and_never_nothing() {
+    let (soon, late) = (Duration::ZERO, CHECKPOINT_AFTER);
+    assert!(is_checkpoint_due(1, soon, CHECKPOINT_BYTES));
+    assert!(!is_checkpoint_due(1, late, CHECKPOINT_BYTES - 1));
+    assert!(is_checkpoint_due(CHECKPOINT_ENTRIES, late, 0));
+    assert!(!is_checkpoint_due(CHECKPOINT_ENTRIES, soon, 0) && !is_checkpoint_due(CHECKPOINT_ENTRIES - 1, late, 0));
+    assert!(!is_checkpoint_due(0, late, u64::MAX), "SQLite's log is long until something is written");
+}
 
 #[test]
 fn the_embedded_store_keeps_the_rules() {

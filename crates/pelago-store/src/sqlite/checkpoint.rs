@@ -37,8 +37,8 @@ pub fn checkpoint(path: &Path) -> Result<u64, Error> {
     Ok(durable)
 }
 
-/// How long SQLite's own log of the database at `path` is, in bytes. After a checkpoint it begins anew, and is cut to
-/// its limit of 64 MiB.
+/// How long SQLite's own log of the database at `path` is, in bytes. With the first commit after a checkpoint it begins
+/// anew, and is cut to its limit of 64 MiB.
 #[must_use]
 pub fn wal_bytes(path: &Path) -> u64 {
     let mut wal = path.as_os_str().to_owned();
