@@ -296,12 +296,7 @@ impl Loop {
 
     fn load(&self, after: Duration) -> BoxFuture<'static, Row> {
         let (reader, agent) = (Arc::clone(&self.context.reader), self.agent.clone());
-        Box::pin(async move {
-            if !after.is_zero() {
-                tokio::time::sleep(after).await;
-            }
-            blocking(move || reader.view(|view| view.agent(&agent))).await
-        })
+        Box::pin(blocking(after, move || reader.view(|view| view.agent(&agent))))
     }
 
     fn propose(&mut self, proposal: Proposal, op: Op) {
@@ -372,20 +367,15 @@ impl Loop {
     fn read_inbox(&self, after: Duration) -> BoxFuture<'static, Messages> {
         let (reader, agent) = (Arc::clone(&self.context.reader), self.agent.clone());
         let consensus = Arc::clone(&self.context.consensus);
-        Box::pin(async move {
-            if !after.is_zero() {
-                tokio::time::sleep(after).await;
-            }
+        let read = move || {
             let now = consensus.log_time();
-            let read = move || {
-                reader.view(|view| {
-                    let mut messages = view.timers_due(&agent, now, INBOX_READ_MAX)?;
-                    messages.extend(view.inbox(&agent, INBOX_READ_MAX)?);
-                    Ok((messages, view.applied()?.index))
-                })
-            };
-            blocking(read).await
-        })
+            reader.view(|view| {
+                let mut messages = view.timers_due(&agent, now, INBOX_READ_MAX)?;
+                messages.extend(view.inbox(&agent, INBOX_READ_MAX)?);
+                Ok((messages, view.applied()?.index))
+            })
+        };
+        Box::pin(blocking(after, read))
     }
 
     fn deliver_messages(&mut self, now: Time, messages: Messages) {
@@ -447,9 +437,13 @@ async fn present<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
     }
 }
 
-/// Runs a query where blocking is allowed.
+/// Runs a query where blocking is allowed, after a pause.
 async fn blocking<T: Send + 'static>(
+    after: Duration,
     query: impl FnOnce() -> Result<T, sqlite::Error> + Send + 'static,
 ) -> Result<T, sqlite::Error> {
+    if !after.is_zero() {
+        tokio::time::sleep(after).await;
+    }
     tokio::task::spawn_blocking(query).await.expect("a query does not panic, and the runtime outlives its loops")
 }
