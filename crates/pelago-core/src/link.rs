@@ -48,7 +48,8 @@ pub struct Config {
     pub ping_after: Duration,
     /// After how long without a byte it counts as dead. More than `ping_after` and a round trip.
     pub dead_after: Duration,
-    /// After how long without taking a byte of what waits to be written the other end counts as stuck, whatever it sends.
+    /// After how long without taking a byte of what waits to be written the other end counts as stuck, whatever it
+    /// sends.
     pub stuck_after: Duration,
     /// How long an end that said goodbye waits for the other's.
     pub close_max: Duration,

@@ -108,8 +108,8 @@ impl Listener {
 struct Greetings(VecDeque<Weak<CancellationToken>>);
 
 impl Greetings {
-    /// Begins one. If there are too many the oldest is given up: whoever means it is done in a moment, and connections that
-    /// say nothing must not keep others out.
+    /// Begins one. If there are too many the oldest is given up: whoever means it is done in a moment, and connections
+    /// that say nothing must not keep others out.
     fn begin(&mut self, handshakes_max: usize) -> Arc<CancellationToken> {
         self.0.retain(|greeting| greeting.strong_count() > 0);
         if self.0.len() >= handshakes_max

@@ -1,9 +1,10 @@
 //! Gathers ops into batches: those of this node, and, while it leads, those of all others.
 //!
 //! A batch is what gathered while one is in flight; there is no timer. A lone op leaves at once, and under load batches
-//! grow by themselves (group commit). One that is large by then does not wait: a second is in flight beside the first, so
-//! that the disk and the network have something to do (as Nagle's rule has it for segments). What other nodes propose
-//! here joins what this one does. All for entries of many items: what one costs each voter hardly depends on how many.
+//! grow by themselves (group commit). One that is large by then does not wait: a second is in flight beside the first,
+//! so that the disk and the network have something to do (as Nagle's rule has it for segments). What other nodes
+//! propose here joins what this one does. All for entries of many items: what one costs each voter hardly depends on
+//! how many.
 
 use std::sync::Arc;
 
@@ -194,7 +195,8 @@ impl Batch {
     }
 }
 
-/// Takes the next batch off the front of `waiting`, if there is one that leaves while another is in flight or none is.
+/// Takes the next batch off the front of `waiting`. Beside another that is in flight, only one that is large or can grow
+/// no more.
 fn cut(waiting: &mut Vec<Waiting>, is_beside: bool) -> Option<Vec<Waiting>> {
     let first = waiting.first()?;
     // A registration stands alone in its entry, whose index becomes an id.

@@ -183,7 +183,9 @@ impl Node {
                     let at = view.get().named(name).map(view::place).unwrap_or_default();
                     return Err(Error::of(Unwanted::Displaced { at }, directory.path()));
                 }
-                Err(Error::Refused(Refusal::NodeRemoved(_))) => return Err(Error::of(Unwanted::Removed, directory.path())),
+                Err(Error::Refused(Refusal::NodeRemoved(_))) => {
+                    return Err(Error::of(Unwanted::Removed, directory.path()));
+                }
                 holder => holder?,
             },
             reason = consensus.failed() => return Err(Error::ConsensusStopped(reason)),
@@ -419,8 +421,8 @@ impl Node {
         self.consensus.stop().await;
     }
 
-    /// Says that this run is over. A leader may have given it a task after it had put its agents away, and a new one may
-    /// do so even later, since it knows only from heartbeats who stops: none of that counts.
+    /// Says that this run is over. A leader may have given it a task after it had put its agents away, and a new one
+    /// may do so even later, since it knows only from heartbeats who stops: none of that counts.
     async fn take_leave(&mut self) {
         let holder = self.handle.holder();
         // The last of several has no majority to tell.

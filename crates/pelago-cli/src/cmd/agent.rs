@@ -257,8 +257,8 @@ async fn dead(args: DeadArgs, client: &Client, output: Output) -> Result<(), Err
         output.note("no message failed too often");
     } else {
         output.note(
-            "they are tried no more; once the reason is mended, send again what matters (pelago agent send), and forget \
-             these: pelago agent dismiss ADDRESS",
+            "they are tried no more; once the reason is mended, send again what matters (pelago agent send), and \
+             forget these: pelago agent dismiss ADDRESS",
         );
     }
     Ok(())

@@ -105,8 +105,8 @@ pub struct Register {
 pub struct Expire {
     /// The run.
     pub holder: Holder,
-    /// Whether the run says so itself, after it has ended whatever it had begun. Attempts that it still has, such as one
-    /// that was on its way to it meanwhile, do not count.
+    /// Whether the run says so itself, after it has ended whatever it had begun. Attempts that it still has, such as
+    /// one that was on its way to it meanwhile, do not count.
     pub left: bool,
 }
 

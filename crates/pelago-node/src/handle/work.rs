@@ -137,8 +137,8 @@ impl Handle {
     /// Forgets the dead messages of one agent, whether or not anybody hosts it any more. Says how many there were.
     ///
     /// # Errors
-    /// [`Error::Invalid`]; [`Error::UnknownAgent`] or [`Error::WrongKey`] if there is none and the address leads nowhere;
-    /// or why the log does not answer. Some may be forgotten then.
+    /// [`Error::Invalid`]; [`Error::UnknownAgent`] or [`Error::WrongKey`] if there is none and the address leads
+    /// nowhere; or why the log does not answer. Some may be forgotten then.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the dismissal in doubt.

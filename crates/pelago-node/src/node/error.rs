@@ -83,7 +83,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether another run of the node may do better: at once, or after [`disk::until_free`].
+    /// Whether another run of the node may do better: at once, or after [`crate::disk::until_free`].
     #[must_use]
     pub fn is_only_this_run(&self) -> bool {
         matches!(self, Self::Expired | Self::DiskFull { .. })

@@ -69,8 +69,8 @@ impl Crew {
         Ok(())
     }
 
-    /// Waits until `free` files are read, a third, `held` readings wait at the gate, and their sections have taken in what
-    /// was read. Returns the node that has most to lose.
+    /// Waits until `free` files are read, a third, `held` readings wait at the gate, and their sections have taken in
+    /// what was read. Returns the node that has most to lose.
     pub(super) async fn until_a_third_is_done(
         &self,
         free: u64,
