@@ -1,10 +1,12 @@
 //! Gathers ops into batches: those of this node, and, while it leads, those of all others.
 //!
-//! A batch is what gathered while one is in flight; there is no timer. A lone op leaves at once, and under load batches
-//! grow by themselves (group commit). One that is large by then does not wait: a second is in flight beside the first,
-//! so that the disk and the network have something to do (as Nagle's rule has it for segments). What other nodes
-//! propose here joins what this one does. All for entries of many items: what one costs each voter hardly depends on
-//! how many.
+//! At the leader a batch is what gathered while one is in flight; there is no timer. A lone op leaves at once, and under
+//! load batches grow by themselves (group commit). One that is large by then does not wait: a second is in flight beside
+//! the first, so that the disk and the network have something to do (as Nagle's rule has it for segments). What other
+//! nodes propose here joins what this one does. All for entries of many items: what one costs each voter hardly depends
+//! on how many.
+//!
+//! A node that does not lead passes on what it has, since its ops wait at the leader anyway.
 
 use std::sync::Arc;
 
@@ -21,12 +23,23 @@ const ITEMS_MAX: usize = 1_024;
 const BATCH_BYTES: usize = 512 << 10;
 /// Batches on their way at a time: one being flushed, one being gathered by the log.
 const IN_FLIGHT_MAX: usize = 2;
+/// Batches on their way to the leader at a time. Further ones gather here.
+const FORWARDED_MAX: usize = 8;
 /// The items with which a batch leaves while another is in flight …
 const ITEMS_LARGE: usize = 128;
 /// … or the bytes.
 const BYTES_LARGE: usize = 64 << 10;
 /// Ops that wait for a batch; whoever proposes more waits. Four full batches.
 const WAITING_MAX: usize = 4 * ITEMS_MAX;
+
+/// The log, as this node takes part in it.
+pub(crate) trait Here: Propose {
+    /// Whether this node leads, as far as it knows.
+    fn leads(&self) -> bool;
+
+    /// Hears whether ops wait for the batch in flight: an entry will follow it at once.
+    fn expect_more(&self, more: bool);
+}
 
 /// Proposes ops. Cheap to clone.
 #[derive(Clone)]
@@ -89,7 +102,7 @@ pub(crate) struct Committer<H, M> {
     metrics: Arc<Metrics>,
 }
 
-impl<H: Propose, M: Propose> Committer<H, M> {
+impl<H: Here, M: Propose> Committer<H, M> {
     pub(crate) fn new(here: Arc<H>, mesh: Arc<M>, metrics: Arc<Metrics>) -> (Self, Handle) {
         let (sender, waiting) = mpsc::channel(WAITING_MAX);
         (Self { here, mesh, waiting, metrics }, Handle(sender))
@@ -100,16 +113,26 @@ impl<H: Propose, M: Propose> Committer<H, M> {
         let mut waiting: Vec<Waiting> = Vec::new();
         let mut open = true;
         while open || !waiting.is_empty() || !in_flight.is_empty() {
-            while in_flight.len() < IN_FLIGHT_MAX
-                && let Some(batch) = cut(&mut waiting, !in_flight.is_empty())
+            let leads = self.here.leads();
+            let in_flight_max = if leads { IN_FLIGHT_MAX } else { FORWARDED_MAX };
+            while in_flight.len() < in_flight_max
+                && let Some(batch) = cut(&mut waiting, leads && !in_flight.is_empty())
             {
                 in_flight.push(self.send(batch));
             }
+            self.here.expect_more(!waiting.is_empty());
             tokio::select! {
                 biased;
                 Some(()) = in_flight.next() => {}
                 received = self.waiting.recv_many(&mut waiting, ITEMS_MAX), if open && waiting.len() < ITEMS_MAX => {
                     open = received > 0;
+                    if in_flight.len() < in_flight_max {
+                        // Whoever is about to propose something has its turn first.
+                        tokio::task::yield_now().await;
+                        while waiting.len() < ITEMS_MAX && let Ok(next) = self.waiting.try_recv() {
+                            waiting.push(next);
+                        }
+                    }
                 }
             }
         }
@@ -290,6 +313,7 @@ mod tests {
 
     /// Answers when told to, and remembers what it was given.
     struct Gate {
+        leads: bool,
         batches: Mutex<Vec<usize>>,
         open: tokio::sync::Semaphore,
     }
@@ -302,10 +326,18 @@ mod tests {
         }
     }
 
+    impl Here for Gate {
+        fn leads(&self) -> bool {
+            self.leads
+        }
+
+        fn expect_more(&self, _more: bool) {}
+    }
+
     /// Proposes so many ops, one after the other, while nothing is answered. Returns the batches that left by then, and
     /// all of them.
-    async fn batches(ops: usize) -> (Vec<usize>, Vec<usize>) {
-        let gate = Arc::new(Gate { batches: Mutex::default(), open: tokio::sync::Semaphore::new(0) });
+    async fn batches(leads: bool, ops: usize) -> (Vec<usize>, Vec<usize>) {
+        let gate = Arc::new(Gate { leads, batches: Mutex::default(), open: tokio::sync::Semaphore::new(0) });
         let left = || gate.batches.lock().expect("not poisoned").clone();
         let (committer, handle) = Committer::new(Arc::clone(&gate), Arc::clone(&gate), Arc::new(Metrics::default()));
         let running = tokio::spawn(committer.run());
@@ -313,10 +345,10 @@ mod tests {
         for n in 0..ops {
             let handle = handle.clone();
             proposals.push(tokio::spawn(async move { handle.propose(retry(n as u128)).await }));
-            tokio::task::yield_now().await;
-        }
-        while left().is_empty() {
-            tokio::task::yield_now().await;
+            // Until it is proposed, and the committer has looked around for more.
+            for _ in 0..4 {
+                tokio::task::yield_now().await;
+            }
         }
         let unanswered = left();
         gate.open.add_permits(ops);
@@ -330,7 +362,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_batch_is_what_gathered_while_one_is_in_flight() {
-        let (unanswered, all) = batches(100).await;
+        let (unanswered, all) = batches(true, 100).await;
         assert_eq!(unanswered, all[..1], "the others wait for the first");
         assert_eq!(all.iter().sum::<usize>(), 100);
         assert_eq!(all.len(), 2, "{all:?}");
@@ -338,10 +370,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_batch_leaves_beside_another_and_a_third_does_not() {
-        let (unanswered, all) = batches(3 * ITEMS_LARGE).await;
+        let (unanswered, all) = batches(true, 3 * ITEMS_LARGE).await;
         assert_eq!(unanswered.len(), IN_FLIGHT_MAX, "{unanswered:?}");
         assert_eq!(unanswered[1], ITEMS_LARGE);
         assert_eq!(all.iter().sum::<usize>(), 3 * ITEMS_LARGE);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_lead_passes_on_what_it_has() {
+        let (unanswered, all) = batches(false, 100).await;
+        assert_eq!(unanswered, [1; FORWARDED_MAX], "nothing waits for the first");
+        assert_eq!(all.len(), FORWARDED_MAX + 1, "the rest gathers: {all:?}");
     }
 
     #[test]
@@ -358,6 +397,14 @@ mod tests {
         async fn propose(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
             if self.0 { Ok(vec![Outcome::Committed; batch.len()]) } else { Err(ProposeError::NotLeader) }
         }
+    }
+
+    impl Here for Leads {
+        fn leads(&self) -> bool {
+            self.0
+        }
+
+        fn expect_more(&self, _more: bool) {}
     }
 
     fn retry(n: u128) -> Op {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pelago_core::{
     id::Name,
     link::{Lane, NoReply, Role},
-    record::{Op, Outcome},
+    record::{Op, Outcome, Turn},
 };
 use pelago_net::{Links, RequestError, SendError};
 use pelago_store::{Propose, ProposeError};
@@ -43,11 +43,28 @@ impl Wanted<'_> {
             Self::ReadIndex => true,
         }
     }
+
+    fn must_be_seen(&self) -> bool {
+        match self {
+            Self::Outcomes { batch, .. } => !batch.iter().all(writes_only_state),
+            Self::ReadIndex => true,
+        }
+    }
+}
+
+/// Whether an op writes only what its agent's activation knows.
+fn writes_only_state(op: &Op) -> bool {
+    let Op::Turn(turn) = op else { return false };
+    let Turn { consumed, buried, replies, finishes, sends, enqueues, timers, .. } = turn;
+    let reads_nothing = consumed.is_empty() && buried.is_empty() && timers.is_empty();
+    let tells_nobody = replies.is_empty() && finishes.is_empty() && sends.is_empty() && enqueues.is_empty();
+    reads_nothing && tells_nobody
 }
 
 impl Propose for Forward {
     /// Waits while nobody leads, and proposes again what a leader that was lost may have appended. Outcomes come once
-    /// this node has applied the batch too: what was written is read here.
+    /// this node has applied the batch too: what was written is read here. Turns that wrote only their agent's state do
+    /// not wait for that: an activation knows its state, and whoever claims the agent notices rows that are older.
     async fn propose(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
         self.get(Wanted::Outcomes { batch, encoded: None }).await
     }
@@ -66,7 +83,7 @@ impl Forward {
         self.get(Wanted::ReadIndex).await.map(drop)
     }
 
-    /// Tries until somebody leads, and waits until what was decided is applied here.
+    /// Tries until somebody leads, and waits until what was decided is applied here, if it must be.
     async fn get(&self, mut wanted: Wanted<'_>) -> Result<Vec<Outcome>, ProposeError> {
         let deadline = Instant::now() + LEADER_MAX;
         loop {
@@ -74,7 +91,7 @@ impl Forward {
             match attempt.unwrap_or(Err(ProposeError::Unknown)) {
                 Ok(Applied { outcomes, index }) => {
                     // It has its effect; only this node does not see it yet.
-                    let is_seen = self.consensus.applied(index, ANSWER_MAX).await;
+                    let is_seen = !wanted.must_be_seen() || self.consensus.applied(index, ANSWER_MAX).await;
                     return if is_seen { Ok(outcomes) } else { Err(ProposeError::Unknown) };
                 }
                 // It was never appended.

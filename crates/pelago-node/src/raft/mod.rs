@@ -24,7 +24,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -50,7 +50,10 @@ use tokio::{
 pub(crate) use receive::Receiver;
 pub(crate) use voters::Candidate;
 
-use crate::clock::{LogClock, now};
+use crate::{
+    clock::{LogClock, now},
+    committer::Here,
+};
 use machine::{Database, Machine};
 use types::{Member, Proposal, Types};
 
@@ -130,6 +133,8 @@ pub(crate) struct Consensus {
     wall: fn() -> LogTime,
     links: Links,
     flushes: Arc<pelago_store::log::Counters>,
+    /// Whether the entry in flight will be followed at once; see [`network`].
+    expects_more: Arc<AtomicBool>,
 }
 
 /// How far this node has applied the log.
@@ -262,7 +267,12 @@ impl Consensus {
         let database = Database::new(path, mesh, Arc::clone(&reader));
         let machine = Machine::new(rows, database.clone(), feed, Arc::clone(&progress)).map_err(Error::Raft)?;
         let name = directory.identity().node.to_string();
-        let network = network::Network { links: links.clone(), reader: Arc::clone(&reader) };
+        let expects_more = Arc::new(AtomicBool::new(false));
+        let network = network::Network {
+            links: links.clone(),
+            reader: Arc::clone(&reader),
+            expects_more: Arc::clone(&expects_more),
+        };
         let starting = runtime.handle().spawn(async move {
             let config = Arc::new(timing.config().validate().map_err(io::Error::other)?);
             let mut log = log::Storage::new(log);
@@ -283,7 +293,7 @@ impl Consensus {
         });
         let raft = starting.await.map_err(|error| Error::Raft(io::Error::other(error)))?.map_err(Error::Raft)?;
         let (runtime, clock) = (Mutex::new(Some(runtime)), Mutex::new(None));
-        Ok(Self { raft, runtime, reader, progress, clock, wall, links, flushes })
+        Ok(Self { raft, runtime, reader, progress, clock, wall, links, flushes, expects_more })
     }
 
     /// Waits until somebody leads.
@@ -447,6 +457,16 @@ impl Propose for Consensus {
     /// Only where this node leads.
     async fn propose(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
         self.propose_at(self.stamp().await?, batch).await
+    }
+}
+
+impl Here for Consensus {
+    fn leads(&self) -> bool {
+        self.leading_term().is_ok()
+    }
+
+    fn expect_more(&self, more: bool) {
+        self.expects_more.store(more, Ordering::Relaxed);
     }
 }
 
