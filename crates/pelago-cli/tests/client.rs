@@ -50,6 +50,34 @@ async fn a_program_asks_sends_and_gives_tasks_over_a_link() {
 }
 
 #[tokio::test]
+async fn a_program_calls_a_task_off_at_any_node() {
+    let (home, other) = (TempDir::new().expect("a temporary folder"), TempDir::new().expect("a temporary folder"));
+    let node = Node::start(&home, "127.0.0.1:0");
+    let joined = Node::join(&other, &node);
+    let first = Mesh::connect(&node.mesh).await.expect("the node listens");
+    let second = Mesh::connect(&joined.mesh).await.expect("the node listens");
+    let later = || TaskRequest { delay: Duration::from_hours(1), ..TaskRequest::default() };
+
+    for (at, reason, said) in [(&second, Some("not needed"), "not needed"), (&first, None, "called off by a client")] {
+        let task = first.enqueue("echo", "1", later()).await.expect("a task").task;
+        at.cancel(task, reason).await.expect("it waits");
+        let ended = first.result(task, PATIENCE).await.expect_err("it is called off");
+        assert_eq!(ended, Error::Cancelled { reason: said.into() });
+        assert_eq!(second.cancel(task, Some("another")).await, Ok(()), "it is called off already");
+    }
+    let once = TaskRequest { attempts_max: Some(1), ..TaskRequest::default() };
+    let dead = first.enqueue("flaky", "1", once).await.expect("a task").task;
+    first.result(dead, PATIENCE).await.expect_err("it has one attempt and needs two");
+    assert_eq!(second.cancel(dead, None).await, Ok(()));
+
+    let done = first.enqueue("echo", "1", TaskRequest::default()).await.expect("a task").task;
+    first.result(done, PATIENCE).await.expect("a result");
+    assert_eq!(second.cancel(done, None).await.expect_err("it is done").code(), Code::WrongState);
+    let none = second.cancel(pelago_core::id::TaskId(1), None).await.expect_err("no such task");
+    assert_eq!(none.code(), Code::UnknownTask);
+}
+
+#[tokio::test]
 async fn what_comes_to_nothing_says_why() {
     let home = TempDir::new().expect("a temporary folder");
     let node = Node::start(&home, "127.0.0.1:0");
@@ -125,9 +153,17 @@ struct Node {
 
 impl Node {
     fn start(home: &TempDir, mesh_address: &str) -> Self {
+        Self::serve(home, &["--found", "--name", "n1", "--mesh-addr", mesh_address])
+    }
+
+    fn join(home: &TempDir, other: &Self) -> Self {
+        Self::serve(home, &["--join", &other.mesh, "--name", "n2", "--mesh-addr", "127.0.0.1:0"])
+    }
+
+    fn serve(home: &TempDir, options: &[&str]) -> Self {
         let mut command = pelago();
-        command.args(["serve", "--found", "--name", "n1", "--port", "0", "--print-addr", "json"]);
-        command.args(["--mesh-addr", mesh_address, "--log-level", "error"]).current_dir(home.path());
+        command.args(["serve", "--port", "0", "--print-addr", "json", "--log-level", "error"]);
+        command.args(options).current_dir(home.path());
         let mut process = command.stdout(Stdio::piped()).spawn().expect("the binary runs");
         let stdout = process.stdout.take().expect("stdout is a pipe");
         let (sender, receiver) = mpsc::channel();

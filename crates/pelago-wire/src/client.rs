@@ -1,4 +1,5 @@
-//! What a client asks of a node over its link, as bytes: questions, durable messages, tasks and their results.
+//! What a client asks of a node over its link, as bytes: questions, durable messages, tasks, their results and
+//! that they are called off.
 //!
 //! The types are those generated from `proto/pelago/client/v1/client.proto`; `node::mesh` answers them and
 //! `pelago::mesh` asks them.
@@ -7,7 +8,10 @@ use bytes::Bytes;
 use pelago_core::id::TaskId;
 
 pub use crate::message::{Malformed, decode, encode};
-pub use proto::{Answer, Ask, Ended, Enqueue, Enqueued, Failed, Result as TaskResult, Send, Sent, Why, answer, ended};
+pub use proto::{
+    Answer, Ask, Cancel, Cancelled, Ended, Enqueue, Enqueued, Failed, Result as TaskResult, Send, Sent, Why, answer,
+    ended,
+};
 
 mod proto {
     include!(concat!(env!("OUT_DIR"), "/pelago.client.v1.rs"));
@@ -26,6 +30,8 @@ pub mod kind {
     pub const RESULT: u16 = 67;
     /// [`Enqueue`](super::Enqueue), whose result is waited for too.
     pub const RUN: u16 = 68;
+    /// [`Cancel`](super::Cancel).
+    pub const CANCEL: u16 = 69;
 }
 
 /// Writes a task's id.
@@ -49,6 +55,7 @@ mod tests {
     const SEND: &[u8] = b"\x0a\x03a:b\x12\x01!";
     const ENQUEUE: &[u8] = b"\x0a\x01a\x12\x01i\x18\x07\x20\xe8\x07\x28\x03\x30\x09\x38\x0a\x42\x01k";
     const RESULT: &[u8] = b"\x0a\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x02";
+    const CANCEL: &[u8] = b"\x0a\x10\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01\x02\x12\x01w";
     const FAILED: &[u8] = b"\x2a\x06\x08\x0c\x12\x02no";
 
     fn check<M: prost::Message + Default + PartialEq + std::fmt::Debug>(message: &M, bytes: &'static [u8]) {
@@ -73,6 +80,7 @@ mod tests {
         };
         check(&enqueue, ENQUEUE);
         check(&TaskResult { task: task_bytes(TaskId(0x0102)) }, RESULT);
+        check(&Cancel { task: task_bytes(TaskId(0x0102)), reason: Some("w".into()) }, CANCEL);
     }
 
     #[test]
@@ -86,6 +94,7 @@ mod tests {
         check(&ended(ended::How::Done(Bytes::from_static(b"d"))), b"\x22\x03\x0a\x01d");
         check(&ended(ended::How::Dead("d".into())), b"\x22\x03\x12\x01d");
         check(&ended(ended::How::Cancelled("c".into())), b"\x22\x03\x1a\x01c");
+        check(&answer(answer::Answer::Cancelled(Cancelled {})), b"\x32\0");
         check(&answer(answer::Answer::Failed(Failed { why: Why::Busy.into(), text: "no".into() })), FAILED);
     }
 

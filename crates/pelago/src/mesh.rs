@@ -1,8 +1,8 @@
 //! A mesh, seen from a program that hosts nothing: a client over one link.
 //!
-//! *Is:* the short way to ask agents, send them messages and give them tasks from another process. The link is made
-//! again by itself when it was lost; requests wait for it. *Is not:* a member of the mesh, nor a retry: a request that
-//! may have had its effect is never sent twice, unless its caller does so, with an idempotency key.
+//! *Is:* the short way to ask agents, send them messages, give them tasks and call these off from another process. The
+//! link is made again by itself when it was lost; requests wait for it. *Is not:* a member of the mesh, nor a retry: a
+//! request that may have had its effect is never sent twice, unless its caller does so, with an idempotency key.
 
 mod error;
 
@@ -101,10 +101,9 @@ impl Mesh {
     ) -> Result<Bytes, Error> {
         let AskOptions { wait, idempotency_key } = options.into();
         let ask = wire::Ask { to: to.to_owned(), payload: payload.into(), idempotency: idempotency_key };
-        match self.request(kind::ASK, &wire::encode(&ask), wait).await? {
-            Answer::Reply(reply) => Ok(reply),
-            Answer::Sent(_) | Answer::Enqueued(_) | Answer::Ended(_) | Answer::Failed(_) => Err(Error::BadAnswer),
-        }
+        let answer = self.request(kind::ASK, &wire::encode(&ask), wait).await?;
+        let Answer::Reply(reply) = answer else { return Err(Error::BadAnswer) };
+        Ok(reply)
     }
 
     /// Sends a durable message to a keyed agent. Says whether an earlier one had the same key, and so was this one.
@@ -121,10 +120,9 @@ impl Mesh {
         idempotency_key: Option<String>,
     ) -> Result<bool, Error> {
         let send = wire::Send { to: to.to_owned(), payload: payload.into(), idempotency: idempotency_key };
-        match self.request(kind::SEND, &wire::encode(&send), DURABLE_MAX).await? {
-            Answer::Sent(wire::Sent { duplicate }) => Ok(duplicate),
-            Answer::Reply(_) | Answer::Enqueued(_) | Answer::Ended(_) | Answer::Failed(_) => Err(Error::BadAnswer),
-        }
+        let answer = self.request(kind::SEND, &wire::encode(&send), DURABLE_MAX).await?;
+        let Answer::Sent(wire::Sent { duplicate }) = answer else { return Err(Error::BadAnswer) };
+        Ok(duplicate)
     }
 
     /// Enqueues a task.
@@ -136,12 +134,9 @@ impl Mesh {
     /// Dropping the future leaves the task in doubt; with an idempotency key it can be enqueued again.
     pub async fn enqueue(&self, to: &str, input: impl Into<Bytes>, request: TaskRequest) -> Result<Enqueued, Error> {
         let enqueue = task(to, input.into(), request);
-        match self.request(kind::ENQUEUE, &wire::encode(&enqueue), DURABLE_MAX).await? {
-            Answer::Enqueued(wire::Enqueued { task, existing }) => {
-                Ok(Enqueued { task: wire::task_of(&task).ok_or(Error::BadAnswer)?, existing })
-            }
-            Answer::Reply(_) | Answer::Sent(_) | Answer::Ended(_) | Answer::Failed(_) => Err(Error::BadAnswer),
-        }
+        let answer = self.request(kind::ENQUEUE, &wire::encode(&enqueue), DURABLE_MAX).await?;
+        let Answer::Enqueued(wire::Enqueued { task, existing }) = answer else { return Err(Error::BadAnswer) };
+        Ok(Enqueued { task: wire::task_of(&task).ok_or(Error::BadAnswer)?, existing })
     }
 
     /// Waits for the end of a task, and gives its result.
@@ -173,6 +168,22 @@ impl Mesh {
     ) -> Result<Bytes, Error> {
         let enqueue = task(to, input.into(), request);
         ended(self.request(kind::RUN, &wire::encode(&enqueue), wait).await?)
+    }
+
+    /// Calls a task off, a dead one too; with a reason, for whoever looks at it later. A task that was called off
+    /// before stays so.
+    ///
+    /// # Errors
+    /// [`Error::Refused`]: there is no such task, or it is done. Else [`Error`] says what became of the request; in
+    /// doubt it can be repeated.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the task in doubt; it can be called off again.
+    pub async fn cancel(&self, task: TaskId, reason: Option<&str>) -> Result<(), Error> {
+        let cancel = wire::Cancel { task: wire::task_bytes(task), reason: reason.map(str::to_owned) };
+        let answer = self.request(kind::CANCEL, &wire::encode(&cancel), DURABLE_MAX).await?;
+        let Answer::Cancelled(wire::Cancelled {}) = answer else { return Err(Error::BadAnswer) };
+        Ok(())
     }
 
     /// Sends a request over the link that is there within `wait`, and waits for the answer for the rest of it.
@@ -264,10 +275,7 @@ fn task(to: &str, input: Bytes, request: TaskRequest) -> wire::Enqueue {
 
 /// The result of a task, if it has one.
 fn ended(answer: Answer) -> Result<Bytes, Error> {
-    let ended = match answer {
-        Answer::Ended(ended) => ended,
-        Answer::Reply(_) | Answer::Sent(_) | Answer::Enqueued(_) | Answer::Failed(_) => return Err(Error::BadAnswer),
-    };
+    let Answer::Ended(ended) = answer else { return Err(Error::BadAnswer) };
     match ended.how.ok_or(Error::BadAnswer)? {
         How::Done(result) => Ok(result),
         How::Dead(reason) => Err(Error::Dead { reason }),
@@ -277,10 +285,8 @@ fn ended(answer: Answer) -> Result<Bytes, Error> {
 
 fn read(answer: Bytes) -> Result<Answer, Error> {
     let read = wire::decode::<wire::Answer>("answer", answer).map_err(|_| Error::BadAnswer)?;
-    match read.answer.ok_or(Error::BadAnswer)? {
-        Answer::Failed(failed) => Err(Error::of(failed)),
-        answer @ (Answer::Reply(_) | Answer::Sent(_) | Answer::Enqueued(_) | Answer::Ended(_)) => Ok(answer),
-    }
+    let answer = read.answer.ok_or(Error::BadAnswer)?;
+    if let Answer::Failed(failed) = answer { Err(Error::of(failed)) } else { Ok(answer) }
 }
 
 fn millis(duration: Duration) -> u64 {

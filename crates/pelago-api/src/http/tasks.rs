@@ -1,6 +1,6 @@
 //! `/api/v1/tasks`
 
-use std::{ops::RangeInclusive, sync::Arc, time::Duration};
+use std::{borrow::Cow, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use axum::{
     extract::{RawQuery, Request, State},
@@ -97,8 +97,7 @@ pub(super) async fn cancel(
     let (head, body) = request.into_parts();
     let body = body::read(&head.headers, body).await?;
     let cancel: Cancel<'_> = if body.is_empty() { Cancel::default() } else { body::parse(&body, &["reason"])? };
-    let reason = cancel.reason.map_or_else(|| "called off by a client".to_owned(), |reason| reason.into_owned());
-    app.handle.cancel(id, reason).await.map_err(|error| with_task(error, id))?;
+    app.handle.cancel(id, cancel.reason.map(Cow::into_owned)).await.map_err(|error| with_task(error, id))?;
     stand(&app.handle, &app, id, None).await
 }
 

@@ -117,11 +117,15 @@ impl Handle {
         self.end(earlier.unwrap_or(id), deadline.saturating_duration_since(Instant::now())).await
     }
 
-    /// Calls a task off, a dead one too.
+    /// Calls a task off, a dead one too. The reason is for whoever looks at it later.
     ///
     /// # Errors
     /// [`Error::UnknownTask`], [`Error::WrongState`] when it is done, or why the log does not answer.
-    pub async fn cancel(&self, id: TaskId, reason: String) -> Result<(), Error> {
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the task in doubt; it can be called off again.
+    pub async fn cancel(&self, id: TaskId, reason: Option<String>) -> Result<(), Error> {
+        let reason = reason.unwrap_or_else(|| "called off by a client".to_owned());
         self.commit(Op::Cancel(record::Cancel { task: id, reason, dead_too: true })).await
     }
 

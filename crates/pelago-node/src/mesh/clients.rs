@@ -39,6 +39,7 @@ pub(super) fn answer(handle: Handle, kind: u16, payload: Bytes, wait: Duration) 
         kind::ENQUEUE => Box::pin(async move { encoded(within(wait, enqueue(&handle, payload)).await) }),
         kind::RUN => Box::pin(async move { encoded(run(&handle, payload, wait).await) }),
         kind::RESULT => Box::pin(async move { encoded(result(&handle, payload, wait).await) }),
+        kind::CANCEL => Box::pin(async move { encoded(within(wait, cancel(&handle, payload)).await) }),
         _unknown => return None,
     })
 }
@@ -71,6 +72,13 @@ async fn result(handle: &Handle, payload: Bytes, wait: Duration) -> Result<answe
     let wire::TaskResult { task } = wire::decode("question for a result", payload)?;
     let id = wire::task_of(&task).ok_or(NoValue::NoTaskId)?;
     Ok(ended(handle.end(id, wait).await?))
+}
+
+async fn cancel(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoValue> {
+    let wire::Cancel { task, reason } = wire::decode("wish to call a task off", payload)?;
+    let id = wire::task_of(&task).ok_or(NoValue::NoTaskId)?;
+    handle.cancel(id, reason).await?;
+    Ok(answer::Answer::Cancelled(wire::Cancelled {}))
 }
 
 fn task(payload: Bytes) -> Result<(String, Bytes, TaskRequest), NoValue> {

@@ -27,13 +27,16 @@ async fn a_client_that_sends_nonsense_is_told_so_and_may_not_act_as_a_node() {
     let link = state.wait_for(|state| state.up().is_some()).await.expect("it dials on").up().cloned();
     let link = link.expect("it is up");
 
-    let requests = [wire::kind::ASK, wire::kind::SEND, wire::kind::ENQUEUE, wire::kind::RESULT, wire::kind::RUN];
-    let nonsense = requests.map(|kind| (kind, Bytes::from_static(b"\xff\xff\xff")));
-    let short_id = wire::TaskResult { task: Bytes::from_static(b"short") };
+    let nonsense = (wire::kind::ASK..=wire::kind::CANCEL).map(|kind| (kind, Bytes::from_static(b"\xff\xff\xff")));
+    let short = Bytes::from_static(b"short");
+    let short_ids = [
+        (wire::kind::RESULT, wire::encode(&wire::TaskResult { task: short.clone() })),
+        (wire::kind::CANCEL, wire::encode(&wire::Cancel { task: short, reason: None })),
+    ];
     let of = |priority| wire::Enqueue { to: "teller".into(), priority: Some(priority), ..wire::Enqueue::default() };
     let priorities = [10, 256, u32::MAX].map(|priority| (wire::kind::ENQUEUE, wire::encode(&of(priority))));
-    let more = [(wire::kind::RESULT, wire::encode(&short_id)), (wire::kind::RUN, wire::encode(&of(10)))];
-    for (kind, payload) in nonsense.into_iter().chain(more).chain(priorities) {
+    let run = [(wire::kind::RUN, wire::encode(&of(10)))];
+    for (kind, payload) in nonsense.chain(short_ids).chain(run).chain(priorities) {
         let answer = link.request(Lane::Requests, kind, &payload, WAIT).await.expect("every request is answered");
         let answer = wire::decode::<wire::Answer>("answer", answer).expect("it is an answer").answer;
         let Some(Answer::Failed(failed)) = answer else { panic!("{kind} is answered with {answer:?}") };
