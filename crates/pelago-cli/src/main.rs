@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Command::Serve(ServeCommand { args, .. }) => cmd::serve::run(&args, output),
         Command::Up(args) => end(run(cmd::up::run(args, output)), output).into(),
         Command::Demo(args) => end(ask(cmd::demo::run(args, output)), output).into(),
+        Command::Bench(args) => end(run(cmd::bench::run(args, &options.url, output)), output).into(),
         Command::Help(topic) => end(cmd::help::run(&topic, output), output).into(),
         Command::Request(request) => end(ask(cmd::request::run(request, &options.url, output)), output).into(),
     }

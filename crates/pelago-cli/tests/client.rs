@@ -12,7 +12,8 @@ use pelago::{
     Mesh, TaskRequest,
     mesh::{AskOptions, Error},
 };
-use pelago_api::problem::Code;
+use pelago_api::{client::Client, problem::Code};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -142,6 +143,56 @@ fn bench_measures_over_a_link_and_over_http() {
         assert!(figures["answers"].as_u64() > Some(0) && figures["p99_us"].as_u64() > Some(0), "{figures}");
         assert!(figures["cores"].as_u64() > Some(0) && figures["kernel"].is_string(), "{figures}");
     }
+}
+
+#[tokio::test]
+async fn bench_propose_leaves_nothing_queued() {
+    let home = TempDir::new().expect("a temporary folder");
+    let node = Node::start(&home, "127.0.0.1:0");
+    let client = Client::new(&format!("http://{}", node.http));
+    let mut cancelled = 0;
+    for http in [false, true] {
+        let mut command = bench_propose(&node, http);
+        let shown = command.args(["--seconds", "1", "-o", "json"]).output().expect("the binary runs");
+        assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+        let figures: Value = serde_json::from_slice(&shown.stdout).expect("it shows JSON");
+        assert_eq!((figures["keys"].as_u64(), figures["bytes"].as_u64()), (None, Some(100)), "{figures}");
+        let tasks = client.status().await.expect("the node is there").tasks;
+        assert_eq!(tasks["queued"], 0, "{tasks:?}");
+        // Each is enqueued and cancelled: two answers, but for the last of each loop, whose second comes too late.
+        let (ended, answers) = (tasks["cancelled"] - cancelled, figures["answers"].as_u64().expect("a number"));
+        assert!(ended > 0 && (2 * ended).checked_sub(answers).is_some_and(|late| late <= 4), "{figures}, {tasks:?}");
+        cancelled = tasks["cancelled"];
+    }
+}
+
+#[tokio::test]
+async fn bench_propose_leaves_nothing_queued_when_it_is_interrupted() {
+    let home = TempDir::new().expect("a temporary folder");
+    let node = Node::start(&home, "127.0.0.1:0");
+    let client = Client::new(&format!("http://{}", node.http));
+    let mut command = bench_propose(&node, false);
+    let mut bench = command.args(["--seconds", "600"]).spawn().expect("the binary runs");
+    let deadline = Instant::now() + PATIENCE;
+    while client.status().await.expect("the node is there").tasks["cancelled"] == 0 {
+        assert!(Instant::now() < deadline, "nothing is measured");
+    }
+    let id = Pid::from_child(&bench);
+    kill_process(id, Signal::INT).expect("it runs");
+    let ended = bench.wait().expect("it is ours");
+    assert_eq!(ended.code(), Some(130), "{ended}");
+    let tasks = client.status().await.expect("the node is there").tasks;
+    assert_eq!(tasks["queued"], 0, "{tasks:?}");
+}
+
+fn bench_propose(node: &Node, http: bool) -> Command {
+    let mut command = pelago();
+    command.args(["bench", "propose", "--warm-up", "0", "--in-flight", "4", "--bytes", "100"]);
+    match http {
+        true => command.args(["--http", "--url", &format!("http://{}", node.http)]),
+        false => command.args(["--url", &node.mesh]),
+    };
+    command
 }
 
 /// A node that runs; it is killed when it is dropped.

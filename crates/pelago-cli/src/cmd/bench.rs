@@ -4,9 +4,16 @@
 //! so it says nothing about requests that a real client would have sent meanwhile.
 
 mod figures;
+mod requests;
 mod target;
 
-use std::time::{Duration, Instant};
+use std::{
+    cell::Cell,
+    mem,
+    pin::pin,
+    process,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use futures_util::future::join_all;
 use hdrhistogram::Histogram;
@@ -15,7 +22,8 @@ use serde::Serialize;
 
 use self::{
     figures::{Figures, latencies},
-    target::{Answer, Target},
+    requests::{Answer, Requests},
+    target::Target,
 };
 use super::request::client_of;
 use crate::{
@@ -23,7 +31,7 @@ use crate::{
     output::{Error, Output},
 };
 
-pub(super) const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 Examples:
   pelago bench task                                        # over a link with the node at the default URL
   pelago bench turn --in-flight 64 --seconds 10 --keys 64
@@ -48,10 +56,10 @@ pub(crate) struct BenchArgs {
     /// How many seconds to ask before that, so that all is warm
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(0..=600))]
     warm_up: u32,
-    /// How many agents take turns in `turn` and `propose`
+    /// How many agents take turns in `turn`
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     keys: u32,
-    /// The size of each message of `propose`, in bytes
+    /// The input of each task of `propose`, in bytes
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=PAYLOAD_BYTES_MAX as i64))]
     bytes: u32,
     /// Ask over HTTP, not over a link
@@ -66,23 +74,47 @@ pub(super) enum What {
     Task,
     /// A durable turn of one keyed agent after the other: `counter:KEY` is asked
     Turn,
-    /// The cheapest durable write a client can ask for: a message to one keyed agent after the other, acknowledged once
-    /// a quorum has flushed it. The agents handle the messages meanwhile, which is not waited for, nor free
+    /// A durable write that nobody acts on: a task that is due in an hour is enqueued, then cancelled, and so on. Each
+    /// of the two counts as an answer, once a quorum has flushed it. None stays queued, not even after Ctrl-C;
+    /// the cancelled ones are listed for a week
     Propose,
 }
 
-pub(super) async fn run(args: BenchArgs, urls: &[String], output: Output) -> Result<Exit, Error> {
+pub(crate) async fn run(args: BenchArgs, urls: &[String], output: Output) -> Result<Exit, Error> {
     let http = || client_of(urls);
     let target = if args.http { Target::Http(http()) } else { Target::link(urls, http).await? };
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let run = format!("{}-{}", process::id(), started.as_nanos());
     let begin = Instant::now() + Duration::from_secs(args.warm_up.into());
-    let end = begin + Duration::from_secs(args.seconds.into());
-    let loops = (0..args.in_flight).map(|n| measure(&args, n, &target, begin, end));
+    let end = Cell::new(begin + Duration::from_secs(args.seconds.into()));
+    let requests = |n| Requests::new(&args, &target, &run, n);
+    let mut loops = pin!(join_all((0..args.in_flight).map(|n| measure(requests(n), begin, &end))));
+    let mut interrupted = false;
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = &mut loops => break ended,
+            _ = tokio::signal::ctrl_c() => {}
+        }
+        // A second one does not wait for what is under way.
+        if mem::replace(&mut interrupted, true) {
+            return Ok(Exit::Interrupted);
+        }
+        end.set(Instant::now());
+    };
+    let left = ended.iter().filter(|(_, settled)| !settled).count();
+    if left > 0 {
+        output.note(&format!("{left} tasks for echo may be left, due in an hour: pelago task ls --state queued"));
+    }
     let mut all = Measured::default();
-    for measured in join_all(loops).await {
+    for (measured, _) in ended {
         let Measured { latencies, busy, in_doubt } = measured?;
         all.latencies.add(&latencies).expect("all histograms have the same range");
         all.busy += busy;
         all.in_doubt += in_doubt;
+    }
+    if interrupted {
+        return Ok(Exit::Interrupted);
     }
     output.document(&Figures::new(&args, &target, &all), Figures::text)?;
     Ok(Exit::Done)
@@ -103,17 +135,21 @@ impl Default for Measured {
     }
 }
 
+/// Measures until `end`; says too whether nothing was left behind.
+async fn measure(mut requests: Requests<'_>, begin: Instant, end: &Cell<Instant>) -> (Result<Measured, Error>, bool) {
+    let measured = ask(&mut requests, begin, end).await;
+    (measured, requests.settle().await)
+}
+
 /// One request after the other until `end`; those that began after `begin` count.
-async fn measure(args: &BenchArgs, n: u32, target: &Target, begin: Instant, end: Instant) -> Result<Measured, Error> {
+async fn ask(requests: &mut Requests<'_>, begin: Instant, end: &Cell<Instant>) -> Result<Measured, Error> {
     let mut measured = Measured::default();
-    // Every loop has keys of its own, as long as there are enough.
-    for key in (u64::from(n)..).step_by(args.in_flight as usize) {
+    loop {
         let sent = Instant::now();
-        if sent >= end {
-            break;
+        if sent >= end.get() {
+            return Ok(measured);
         }
-        let answer = target.ask(args, key % u64::from(args.keys)).await?;
-        match answer {
+        match requests.ask().await? {
             Answer::Done if sent >= begin => {
                 let micros = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
                 measured.latencies.saturating_record(micros);
@@ -126,5 +162,4 @@ async fn measure(args: &BenchArgs, n: u32, target: &Target, begin: Instant, end:
             }
         }
     }
-    Ok(measured)
 }

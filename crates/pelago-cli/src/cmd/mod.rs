@@ -1,5 +1,6 @@
 //! The commands, a file for each noun.
 
+pub(crate) mod bench;
 pub(crate) mod demo;
 pub(crate) mod help;
 pub(crate) mod request;
@@ -7,7 +8,6 @@ pub(crate) mod serve;
 pub(crate) mod up;
 
 mod agent;
-mod bench;
 mod node;
 mod paging;
 mod settle;
@@ -34,6 +34,9 @@ pub(crate) enum Command {
     Demo(demo::DemoArgs),
     #[command(flatten)]
     Request(request::Request),
+    /// Measure how fast a mesh answers
+    #[command(after_long_help = bench::EXAMPLES)]
+    Bench(bench::BenchArgs),
     /// Explain a command, or what the program ends with
     #[command(after_long_help = help::EXAMPLES)]
     Help(help::HelpArgs),

@@ -2,7 +2,7 @@
 
 use pelago_api::client::Client;
 
-use super::{agent, bench, node, status, task};
+use super::{agent, node, status, task};
 use crate::{
     exit::Exit,
     output::{Error, Output},
@@ -22,9 +22,6 @@ pub(crate) enum Request {
     /// Enqueue durable work and follow it
     #[command(subcommand)]
     Task(task::TaskCommand),
-    /// Measure how fast a mesh answers
-    #[command(after_long_help = bench::EXAMPLES)]
-    Bench(bench::BenchArgs),
 }
 
 pub(crate) async fn run(request: Request, urls: &[String], output: Output) -> Result<Exit, Error> {
@@ -34,7 +31,6 @@ pub(crate) async fn run(request: Request, urls: &[String], output: Output) -> Re
         Request::Node(command) => node::run(command, &client, output).await,
         Request::Agent(command) => agent::run(command, &client, output).await,
         Request::Task(command) => task::run(command, &client, output).await,
-        Request::Bench(args) => bench::run(args, urls, output).await,
     }
 }
 

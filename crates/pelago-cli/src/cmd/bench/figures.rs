@@ -18,12 +18,16 @@ pub(super) struct Figures {
     over: &'static str,
     in_flight: u32,
     seconds: u32,
-    keys: u32,
-    bytes: u32,
+    /// Only of `turn`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keys: Option<u32>,
+    /// Only of `propose`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u32>,
     answers: u64,
     /// Requests that the node had no room for; the next of their loop followed after a pause.
     busy: u64,
-    /// Requests of which nobody knows what became of them, since a node was lost; they were not repeated.
+    /// Requests of which nobody knows what became of them, since a node was lost. Only those of `propose` were repeated.
     in_doubt: u64,
     per_second: f64,
     p50_us: u64,
@@ -58,8 +62,8 @@ impl Figures {
             over: target.name(),
             in_flight,
             seconds,
-            keys,
-            bytes,
+            keys: (what == What::Turn).then_some(keys),
+            bytes: (what == What::Propose).then_some(bytes),
             answers: latencies.len(),
             busy: *busy,
             in_doubt: *in_doubt,

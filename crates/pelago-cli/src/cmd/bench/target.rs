@@ -1,38 +1,31 @@
-//! What is asked, and over what.
+//! The node that is asked, and the way to it.
 
 use std::time::Duration;
 
-use pelago::{
-    Mesh, TaskRequest,
-    mesh::{AskOptions, Error as MeshError},
-};
+use pelago::{Mesh, TaskRequest};
 use pelago_api::{
-    client::{Client, Error as HttpError},
+    client::Client,
     model::NewTask,
     problem::{Code, Problem},
 };
+use pelago_core::id::TaskId;
+use serde_json::value::RawValue;
 
-use super::{BenchArgs, What};
 use crate::output::Error;
 
 /// How long one request may take.
 const WAIT: Duration = Duration::from_secs(30);
 /// What `echo` is given, as a JSON string.
 const TEXT: &str = "\"bench\"";
+/// When a task is due that is cancelled long before.
+const DELAY: Duration = Duration::from_hours(1);
+/// Why it is.
+const WHY: &str = "it only measured";
 
 /// A node, and the way to it.
 pub(super) enum Target {
     Link(Mesh),
     Http(Client),
-}
-
-/// What came of a request.
-pub(super) enum Answer {
-    Done,
-    /// The node had no room for it.
-    Busy,
-    /// The node that worked on it was lost.
-    InDoubt,
 }
 
 impl Target {
@@ -59,62 +52,60 @@ impl Target {
         }
     }
 
-    /// Asks once, for the agent with this number, and waits for the answer.
-    pub(super) async fn ask(&self, args: &BenchArgs, key: u64) -> Result<Answer, Error> {
+    /// Enqueues a task, and waits for its result.
+    pub(super) async fn task(&self) -> Result<(), Error> {
         match self {
-            Self::Link(mesh) => match over_link(mesh, args, key).await {
-                Ok(()) => Ok(Answer::Done),
-                Err(error) if error.code() == Code::Busy => Ok(Answer::Busy),
-                Err(error) if error.code() == Code::InDoubt => Ok(Answer::InDoubt),
-                Err(error) => Err(error.into()),
-            },
-            Self::Http(client) => match over_http(client, args, key).await {
-                Ok(()) => Ok(Answer::Done),
-                Err(HttpError::Problem(problem)) if problem.code() == Some(Code::Busy) => Ok(Answer::Busy),
-                Err(HttpError::Problem(problem)) if problem.code() == Some(Code::InDoubt) => Ok(Answer::InDoubt),
-                Err(error) => Err(error.into()),
-            },
+            Self::Link(mesh) => {
+                mesh.run("echo", TEXT, TaskRequest::default(), WAIT).await?;
+            }
+            Self::Http(client) => {
+                let new = NewTask { agent: "echo".into(), prompt: Some("bench".into()), ..NewTask::default() };
+                let enqueued = client.enqueue(&new, None).await?;
+                client.task(enqueued.id, Some(WAIT)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the counter with this number.
+    pub(super) async fn turn(&self, key: u64) -> Result<(), Error> {
+        let counter = format!("counter:bench-{key}");
+        match self {
+            Self::Link(mesh) => {
+                mesh.ask(&counter, "1", WAIT).await?;
+            }
+            Self::Http(client) => {
+                client.ask(&counter, "1", None, None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Enqueues a task with so many bytes of input that is not due for long; once for each key.
+    pub(super) async fn enqueue(&self, bytes: u32, key: String) -> Result<TaskId, Error> {
+        let input = "1".repeat(bytes as usize);
+        match self {
+            Self::Link(mesh) => {
+                let request = TaskRequest { delay: DELAY, idempotency_key: Some(key), ..TaskRequest::default() };
+                Ok(mesh.enqueue("echo", input, request).await?.task)
+            }
+            Self::Http(client) => {
+                let input = RawValue::from_string(input).expect("digits are a number");
+                let delay_ms = u64::try_from(DELAY.as_millis()).ok();
+                let new = NewTask { agent: "echo".into(), input: Some(&input), delay_ms, ..NewTask::default() };
+                Ok(client.enqueue(&new, Some(&key)).await?.id)
+            }
         }
     }
-}
 
-async fn over_link(mesh: &Mesh, args: &BenchArgs, key: u64) -> Result<(), MeshError> {
-    match args.what {
-        What::Task => {
-            mesh.run("echo", TEXT, TaskRequest::default(), WAIT).await?;
+    /// Calls a task off.
+    pub(super) async fn cancel(&self, task: TaskId) -> Result<(), Error> {
+        match self {
+            Self::Link(mesh) => mesh.cancel(task, Some(WHY)).await?,
+            Self::Http(client) => {
+                client.cancel(task, Some(WHY)).await?;
+            }
         }
-        What::Turn => {
-            mesh.ask(&counter(key), "1", AskOptions::from(WAIT)).await?;
-        }
-        What::Propose => {
-            mesh.send(&counter(key), padded(args.bytes), None).await?;
-        }
+        Ok(())
     }
-    Ok(())
-}
-
-async fn over_http(client: &Client, args: &BenchArgs, key: u64) -> Result<(), HttpError> {
-    match args.what {
-        What::Task => {
-            let new = NewTask { agent: "echo".into(), prompt: Some("bench".into()), ..NewTask::default() };
-            let enqueued = client.enqueue(&new, None).await?;
-            client.task(enqueued.id, Some(WAIT)).await?;
-        }
-        What::Turn => {
-            client.ask(&counter(key), "1", None, None).await?;
-        }
-        What::Propose => {
-            client.send(&counter(key), padded(args.bytes), None).await?;
-        }
-    }
-    Ok(())
-}
-
-fn counter(key: u64) -> String {
-    format!("counter:bench-{key}")
-}
-
-/// A number that a counter reads, and blanks.
-fn padded(bytes: u32) -> String {
-    format!("{:<1$}", 1, bytes as usize)
 }
