@@ -4,8 +4,12 @@ mod entries;
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::mpsc,
+    sync::{
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
     thread,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -79,31 +83,99 @@ fn a_batch_that_fails_midway_leaves_nothing() {
 
     saboteur.execute_batch("DROP TRIGGER trap").expect("the trap is gone");
     machine.apply(&rest).expect("nothing of the failed batch is in the way");
-    let undisturbed = directory.path().join("undisturbed.db");
-    Machine::open(&undisturbed, MESH).expect("a new database").apply(&log(30)).expect("it can be written");
-    assert_eq!(dumped(&path), dumped(&undisturbed));
+    assert_eq!(dumped(&path), undisturbed(30));
 }
 
 #[test]
 fn a_writer_refuses_everything_after_a_failure() {
-    let directory = TempDir::new().expect("a temporary directory");
-    let path = directory.path().join("machine.db");
-    let writer = Writer::start(Machine::open(&path, MESH).expect("a new database")).expect("a thread");
-    let (told, results) = mpsc::channel();
-    let apply = |entries: Vec<Entry>| {
-        let told = told.clone();
-        writer.apply(entries, Box::new(move |result| told.send(result).expect("the test waits")));
-        results.recv().expect("the writer answers")
-    };
-    let applied = apply(log(3)).expect("the database can be written");
+    let (_directory, reader, writer) = written();
+    let path = reader.path();
+    let applied = apply(&writer, log(3)).expect("the database can be written");
     assert_eq!(applied.outcomes.len(), 3);
-    Connection::open(&path).and_then(|c| c.execute_batch("ALTER TABLE tasks RENAME TO gone")).expect("sabotage");
+    assert_eq!(index(&reader), 3);
+    Connection::open(path).and_then(|c| c.execute_batch("ALTER TABLE tasks RENAME TO gone")).expect("sabotage");
     let rest = || log(6).split_off(3);
-    assert!(matches!(apply(rest()), Err(Error::Sqlite(_))));
-    Connection::open(&path).and_then(|c| c.execute_batch("ALTER TABLE gone RENAME TO tasks")).expect("repair");
-    assert!(matches!(apply(rest()), Err(Error::Poisoned)), "a gap in the log would follow");
-    let machine = writer.close();
-    assert_eq!(machine.applied().index, 3);
+    assert!(matches!(apply(&writer, rest()), Err(Error::Sqlite(_))));
+    Connection::open(path).and_then(|c| c.execute_batch("ALTER TABLE gone RENAME TO tasks")).expect("repair");
+    assert!(matches!(apply(&writer, rest()), Err(Error::Poisoned)), "a gap in the log would follow");
+    writer.close();
+    assert_eq!(Machine::open(path, MESH).expect("it was closed").applied().index, 3);
+}
+
+#[test]
+fn who_follows_a_writer_sees_at_once_what_others_see_soon() {
+    let (_directory, reader, writer) = written();
+    let beside = Reader::open(reader.path(), 1).expect("the database is there");
+    for entry in log(40) {
+        let applied = entry.index;
+        apply(&writer, vec![entry]).expect("the database can be written");
+        if applied % 8 == 0 {
+            assert_eq!(index(&reader), applied);
+            assert_eq!(index(&beside), applied, "it was committed for whoever read before");
+        }
+    }
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while index(&beside) < 40 {
+        assert!(Instant::now() < deadline, "what nobody reads is committed all the same");
+        thread::sleep(Duration::from_millis(1));
+    }
+    writer.close();
+    assert_eq!(dumped(reader.path()), undisturbed(40));
+}
+
+#[test]
+fn a_crash_between_commits_leaves_an_earlier_moment_whole() {
+    let (_directory, reader, writer) = written();
+    let entries = log(60);
+    for entry in entries.clone() {
+        apply(&writer, vec![entry]).expect("the database can be written");
+    }
+    let image = crash_image(reader.path());
+    let copy = image.path().join("machine.db");
+    let mut opened = Machine::open(&copy, MESH).expect("a crash leaves a database");
+    let index = usize::try_from(opened.applied().index).expect("a small number");
+    opened.apply(&entries[index..]).expect("the log has the rest");
+    assert_eq!(dumped(&copy), undisturbed(60));
+}
+
+#[test]
+fn a_commit_that_fails_is_told_to_the_next_batch() {
+    let (_directory, reader, writer) = written();
+    apply(&writer, log(3)).expect("the database can be written");
+    assert_eq!(index(&reader), 3);
+    let trap = "CREATE TRIGGER trap BEFORE UPDATE ON totals BEGIN SELECT RAISE(FAIL, 'no'); END";
+    Connection::open(reader.path()).and_then(|c| c.execute_batch(trap)).expect("the trap is set");
+    apply(&writer, log(6).split_off(3)).expect("counts are written when it is committed");
+    assert!(matches!(reader.view(|view| view.applied()), Err(Error::Poisoned)));
+    assert!(matches!(apply(&writer, log(9).split_off(6)), Err(Error::Sqlite(_))), "the reason");
+    assert!(matches!(apply(&writer, log(9).split_off(6)), Err(Error::Poisoned)));
+    writer.close();
+    assert_eq!(Machine::open(reader.path(), MESH).expect("it was closed").applied().index, 3);
+}
+
+#[test]
+fn a_checkpoint_covers_what_was_applied_before_it_under_load() {
+    let (_directory, reader, writer) = written();
+    let entries = log(400);
+    let applied = AtomicU64::new(0);
+    thread::scope(|threads| {
+        threads.spawn(|| {
+            for entry in entries {
+                let index = entry.index;
+                apply(&writer, vec![entry]).expect("a checkpoint is not in the way");
+                applied.store(index, Ordering::Release);
+            }
+        });
+        loop {
+            let before = applied.load(Ordering::Acquire);
+            let durable = reader.checkpoint().expect("nobody reads, and who writes waits");
+            assert!(durable >= before, "{durable} after {before}");
+            if before == 400 {
+                break;
+            }
+        }
+    });
+    writer.close();
 }
 
 #[test]
@@ -209,4 +281,32 @@ fn outcomes_come_in_the_order_of_entries_and_items() {
         apart.writes.extend(one.writes);
     }
     assert_eq!(together, apart);
+}
+
+/// A new database with its writer, and a reader that follows it.
+fn written() -> (TempDir, Reader, Writer) {
+    let directory = TempDir::new().expect("a temporary directory");
+    let path = directory.path().join("machine.db");
+    let writer = Writer::start(Machine::open(&path, MESH).expect("a new database")).expect("a thread");
+    let reader = Reader::open(&path, 1).expect("the database is there");
+    reader.follow(writer.uncommitted());
+    (directory, reader, writer)
+}
+
+fn apply(writer: &Writer, entries: Vec<Entry>) -> Result<Applies, Error> {
+    let (told, result) = mpsc::channel();
+    writer.apply(entries, Box::new(move |result| told.send(result).expect("the test waits")));
+    result.recv().expect("the writer answers")
+}
+
+fn index(reader: &Reader) -> u64 {
+    reader.view(|view| Ok(view.applied()?.index)).expect("the database can be read")
+}
+
+/// What a database says that applied so many entries of the log at once.
+fn undisturbed(entries: u64) -> Vec<u8> {
+    let directory = TempDir::new().expect("a temporary directory");
+    let path = directory.path().join("machine.db");
+    Machine::open(&path, MESH).expect("a new database").apply(&log(entries)).expect("it can be written");
+    dumped(&path)
 }

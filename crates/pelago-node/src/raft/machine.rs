@@ -1,7 +1,7 @@
 //! The SQLite machine as openraft's state machine.
 //!
-//! Entries are applied on the machine's own thread, as many in one transaction as have gathered. Answers follow the
-//! commit; then the writes go to the [`Feed`](crate::feed), which is how the rest of the node learns what happened.
+//! Entries are applied on the machine's own thread, as many at a time as have gathered. Answers follow, which every
+//! reader from then on sees the rows of; then the writes go to the [`Feed`](crate::feed), which is how the rest of the node learns what happened.
 //!
 //! A snapshot is a handle and not a copy: building one checkpoints the database, after which the log may be purged up
 //! to what the checkpoint made durable. Whoever sends it dumps the database as it is by then; see `dump`. Installing
@@ -94,18 +94,25 @@ impl Database {
         }
     }
 
+    /// Starts the one that writes the database in place, and lets readers follow it.
+    fn write(&self, machine: sqlite::Machine) -> io::Result<Writer> {
+        let writer = Writer::start(machine)?;
+        self.reader.follow(writer.uncommitted());
+        Ok(writer)
+    }
+
     fn checkpoint(&self) -> Result<u64, sqlite::Error> {
         let _alone = lock(&self.snapshot.file);
-        sqlite::checkpoint(&self.path)
+        self.reader.checkpoint()
     }
 
     /// Blocks until the database that `writer` writes is replaced, and gives the new one its writer.
     fn replace(&self, writer: Writer, fresh: Fresh) -> io::Result<Writer> {
         let _alone = lock(&self.snapshot.file);
-        drop(writer.close());
+        writer.close();
         let placed = self.reader.replace(|| fresh.take_place());
         placed.map_err(io::Error::other)?;
-        Writer::start(sqlite::Machine::open(&self.path, self.mesh).map_err(io::Error::other)?)
+        self.write(sqlite::Machine::open(&self.path, self.mesh).map_err(io::Error::other)?)
     }
 }
 
@@ -136,7 +143,7 @@ impl Machine {
     ) -> io::Result<Self> {
         let (applied, membership) = standing(machine.applied())?;
         progress.applied(applied.map_or(0, |id| id.index), machine.applied().time);
-        let writer = Some(Writer::start(machine)?);
+        let writer = Some(database.write(machine)?);
         Ok(Self { writer, database, applied, membership, feed, progress })
     }
 

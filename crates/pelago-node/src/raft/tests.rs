@@ -122,8 +122,8 @@ async fn what_the_log_cannot_carry_is_refused_before_it_is_appended() {
 fn embedded() -> impl Subject {
     let home = TempDir::new().expect("a temporary directory can be made");
     let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
-    let (consensus, directory) = runtime.block_on(start(&home));
-    let reader = Reader::open(&directory.database(), 1).expect("the database is there");
+    let (consensus, _directory) = runtime.block_on(start(&home));
+    let reader = Reader::clone(consensus.reader());
     OverSqlite::new(reader, move |_index, time, ops: Vec<Op>| {
         assert!(home.path().exists(), "the directory lives as long as the store");
         runtime.block_on(consensus.propose_at(time, &ops)).expect("the log answers")

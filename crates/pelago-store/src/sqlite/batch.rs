@@ -111,10 +111,10 @@ impl<'c> Batch<'c> {
         Ok(outcome)
     }
 
-    /// Writes what is still missing, and gives back what is kept and all that was written.
-    pub(super) fn end(mut self) -> Result<(Kept, Vec<Write>), Error> {
+    /// Writes what is still missing but the counts, and gives back what is kept and all that was written.
+    pub(super) fn end(mut self, changes: &mut Changes) -> Result<(Kept, Vec<Write>), Error> {
         self.catch_up()?;
-        self.changes.save(self.connection)?;
+        changes.add_all(&self.changes);
         Ok((self.kept, self.written))
     }
 }

@@ -22,19 +22,38 @@ const READERS_WAIT: Duration = Duration::from_millis(200);
 /// # Errors
 /// [`Error::Busy`] when a reader keeps an old state in use, else what the database says. Nothing is lost by either.
 pub fn checkpoint(path: &Path) -> Result<u64, Error> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.pragma_update(None, "synchronous", "normal")?;
-    // Else the checkpoint at the closing of a last connection would come as a surprise.
-    connection.pragma_update(None, "wal_autocheckpoint", 0)?;
-    run(&connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
-    let durable = Applied::load(&connection)?.index;
-    connection.busy_timeout(READERS_WAIT)?;
-    let Progress { busy, frames, moved } = run(&connection, "PRAGMA wal_checkpoint(FULL)")?;
-    if busy || frames != moved {
-        return Err(Error::Busy);
+    Checkpoint::begin(path)?.end()
+}
+
+/// A checkpoint under way.
+pub(super) struct Checkpoint {
+    connection: Connection,
+    durable: u64,
+}
+
+impl Checkpoint {
+    /// Moves the bulk, beside the writer.
+    pub(super) fn begin(path: &Path) -> Result<Self, Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.pragma_update(None, "synchronous", "normal")?;
+        // Else the checkpoint at the closing of a last connection would come as a surprise.
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        run(&connection, "PRAGMA wal_checkpoint(PASSIVE)")?;
+        let durable = Applied::load(&connection)?.index;
+        Ok(Self { connection, durable })
     }
-    Ok(durable)
+
+    /// Moves what came meanwhile. Who writes waits.
+    pub(super) fn end(self) -> Result<u64, Error> {
+        let Self { connection, durable } = self;
+        connection.busy_timeout(READERS_WAIT)?;
+        let Progress { busy, frames, moved } = run(&connection, "PRAGMA wal_checkpoint(FULL)")?;
+        if busy || frames != moved {
+            return Err(Error::Busy);
+        }
+        Ok(durable)
+    }
 }
 
 /// How long SQLite's own log of the database at `path` is, in bytes. With the first commit after a checkpoint it begins

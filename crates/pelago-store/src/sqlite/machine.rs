@@ -8,13 +8,14 @@ use pelago_core::{
     record::{Op, Outcome, Write},
     time::LogTime,
 };
-use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, params};
 
 use super::{
     batch::{Batch, Kept},
     column,
     error::Error,
     schema,
+    totals::Changes,
 };
 
 /// One committed entry of the log, as the state machine sees it.
@@ -59,6 +60,10 @@ pub struct Applied {
 pub struct Machine {
     connection: Connection,
     applied: Applied,
+    /// How far it had come when it last committed.
+    committed: Applied,
+    /// What became of the counts since.
+    changes: Changes,
     /// `None` after a batch that failed: what it made of the rows was rolled back.
     kept: Option<Kept>,
 }
@@ -73,7 +78,7 @@ impl Machine {
         let connection = schema::open_writer(path, mesh)?;
         let applied = Applied::load(&connection)?;
         let kept = Some(Kept::load(&connection)?);
-        Ok(Self { connection, applied, kept })
+        Ok(Self { connection, committed: applied.clone(), applied, changes: Changes::default(), kept })
     }
 
     /// How far it has come.
@@ -82,33 +87,79 @@ impl Machine {
         &self.applied
     }
 
-    /// Applies entries in one transaction. Says what became of each item, and what was written.
+    /// Applies entries and commits them. Says what became of each item, and what was written.
     ///
     /// # Errors
-    /// What the database says. No entry was applied.
+    /// What the database says. Nothing since the last commit was applied.
     ///
     /// # Panics
     /// When an entry is not above the ones applied: its effects would happen twice.
     pub fn apply(&mut self, entries: &[Entry]) -> Result<Applies, Error> {
+        let applies = self.follow(entries)?;
+        self.commit()?;
+        Ok(applies)
+    }
+
+    /// As [`Self::apply`], but others see it, and a crash leaves it, only after [`Self::commit`].
+    pub(super) fn follow(&mut self, entries: &[Entry]) -> Result<Applies, Error> {
+        let applies = self.follow_in_transaction(entries);
+        self.or_roll_back(applies)
+    }
+
+    /// Commits what was applied.
+    ///
+    /// # Errors
+    /// What the database says. Nothing since the last commit was applied.
+    pub(super) fn commit(&mut self) -> Result<(), Error> {
+        let committed = self.commit_transaction();
+        self.or_roll_back(committed)
+    }
+
+    pub(super) fn has_uncommitted(&self) -> bool {
+        !self.connection.is_autocommit()
+    }
+
+    fn follow_in_transaction(&mut self, entries: &[Entry]) -> Result<Applies, Error> {
         let kept = match self.kept.take() {
             Some(kept) => kept,
             None => Kept::load(&self.connection)?,
         };
-        // Immediate: a transaction that begins by reading could not write once a checkpoint has come between.
-        let transaction = Transaction::new_unchecked(&self.connection, TransactionBehavior::Immediate)?;
-        let mut batch = Batch::begin(&transaction, kept);
-        let mut applied = self.applied.clone();
+        if !self.has_uncommitted() {
+            // Immediate: a transaction that begins by reading could not write once a checkpoint has come between.
+            self.connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        }
+        let mut batch = Batch::begin(&self.connection, kept);
         let mut outcomes = Vec::with_capacity(entries.len());
         for entry in entries {
-            applied.follow(entry);
-            outcomes.push(batch.entry(entry.index, applied.time, &entry.ops)?);
+            self.applied.follow(entry);
+            outcomes.push(batch.entry(entry.index, self.applied.time, &entry.ops)?);
         }
-        let (kept, writes) = batch.end()?;
-        applied.save(&transaction, &self.applied)?;
-        transaction.commit()?;
-        self.applied = applied;
+        let (kept, writes) = batch.end(&mut self.changes)?;
         self.kept = Some(kept);
         Ok(Applies { outcomes, writes })
+    }
+
+    fn commit_transaction(&mut self) -> Result<(), Error> {
+        if self.has_uncommitted() {
+            std::mem::take(&mut self.changes).save(&self.connection)?;
+            self.applied.save(&self.connection, &self.committed)?;
+            self.connection.prepare_cached("COMMIT")?.execute([])?;
+            self.committed.clone_from(&self.applied);
+        }
+        Ok(())
+    }
+
+    fn or_roll_back<T>(&mut self, result: Result<T, Error>) -> Result<T, Error> {
+        if result.is_err() {
+            self.kept = None;
+            self.changes = Changes::default();
+            self.applied.clone_from(&self.committed);
+            // Some errors have rolled back already.
+            if self.has_uncommitted() {
+                self.connection.execute_batch("ROLLBACK")?;
+            }
+        }
+        result
     }
 }
 

@@ -8,7 +8,7 @@
 //! forget only what a checkpoint has covered. Nor does it decide anything: no rule stands in SQL.
 //!
 //! ```text
-//!   entries ──► Writer ──► Machine ──► decide ──► rows ─── one transaction a batch ──► outcomes
+//!   entries ──► Writer ──► Machine ──► decide ──► rows ──► outcomes ─── COMMIT, now and then and for who reads
 //!                                        ▲         │
 //!                                        └─────────┘ later items see what earlier ones wrote
 //! ```
@@ -41,4 +41,4 @@ pub use machine::{Applied, Applies, Entry, Machine};
 pub use query::{AgentFilter, AgentWhole, NameFilter, Page, TaskFilter, TaskWhole};
 pub use reader::{Reader, View};
 pub use totals::Totals;
-pub use writer::{Done, Writer};
+pub use writer::{Done, Uncommitted, Writer};

@@ -8,10 +8,12 @@ use std::{
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::{
+    checkpoint::checkpoint,
     error::Error,
     machine::Applied,
     schema,
     totals::{self, Totals},
+    writer::Uncommitted,
 };
 
 /// A few connections that only read. Cheap to clone; every call blocks, and may come from any thread.
@@ -25,6 +27,8 @@ pub struct Reader {
 #[derive(Debug)]
 struct Pool {
     path: PathBuf,
+    /// What is to be committed before anybody reads.
+    uncommitted: Mutex<Option<Uncommitted>>,
     connections: usize,
     /// Held only to take a connection or to give it back, and while another database takes the place of this one. A
     /// connection that is not open is opened by whoever takes it.
@@ -44,8 +48,14 @@ impl Reader {
     pub fn open(path: &Path, connections: usize) -> Result<Self, Error> {
         assert!(connections > 0, "a reader needs a connection");
         let idle = (0..connections).map(|_| schema::open_reader(path).map(Some)).collect::<Result<_, _>>()?;
-        let pool = Pool { path: path.to_owned(), connections, idle: Mutex::new(idle), freed: Condvar::new() };
+        let (idle, freed, uncommitted) = (Mutex::new(idle), Condvar::new(), Mutex::default());
+        let pool = Pool { path: path.to_owned(), uncommitted, connections, idle, freed };
         Ok(Self { pool: Arc::new(pool) })
+    }
+
+    /// From here on, whoever reads sees all that a writer of this database has applied by then.
+    pub fn follow(&self, uncommitted: Uncommitted) {
+        *self.pool.uncommitted() = Some(uncommitted);
     }
 
     /// Where the database is.
@@ -59,9 +69,20 @@ impl Reader {
     /// # Errors
     /// What `read` returns, or what the database says.
     pub fn view<T>(&self, read: impl FnOnce(&View<'_>) -> Result<T, Error>) -> Result<T, Error> {
+        let uncommitted = self.pool.uncommitted().clone();
+        uncommitted.as_ref().map_or(Ok(()), Uncommitted::commit)?;
         let mut lease = self.pool.take();
         let transaction = Transaction::new_unchecked(lease.connection()?, TransactionBehavior::Deferred)?;
         read(&View { connection: &transaction })
+    }
+
+    /// Makes the database durable, as [`checkpoint()`] does, with all that was applied before the call.
+    ///
+    /// # Errors
+    /// As for [`checkpoint()`].
+    pub fn checkpoint(&self) -> Result<u64, Error> {
+        let uncommitted = self.pool.uncommitted().clone();
+        uncommitted.map_or_else(|| checkpoint(self.path()), |uncommitted| uncommitted.checkpoint(self.path()))
     }
 
     /// Lets another database take the place of this one: waits until nobody reads, closes all connections and calls
@@ -81,6 +102,10 @@ impl Pool {
         let none = |idle: &mut Vec<Option<Connection>>| idle.is_empty();
         let mut idle = self.freed.wait_while(self.idle(), none).expect("nobody panics while holding the pool");
         Lease { pool: self, connection: idle.pop().flatten() }
+    }
+
+    fn uncommitted(&self) -> MutexGuard<'_, Option<Uncommitted>> {
+        self.uncommitted.lock().expect("nobody panics while holding it")
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Option<Connection>>> {

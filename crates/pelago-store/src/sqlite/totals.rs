@@ -77,13 +77,17 @@ impl Count {
     }
 }
 
-/// By how much one batch changes the counts.
+/// By how much batches change the counts.
 #[derive(Debug, Default)]
 pub(super) struct Changes([i64; NAMES.len()]);
 
 impl Changes {
     pub(super) fn add(&mut self, count: Count, by: i64) {
         self.0[count as usize] += by;
+    }
+
+    pub(super) fn add_all(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(n, by)| *n += by);
     }
 
     /// Moves one row from one count to another.
