@@ -11,8 +11,7 @@ use std::{
     cell::Cell,
     mem,
     pin::pin,
-    process,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
@@ -75,19 +74,17 @@ pub(super) enum What {
     /// A durable turn of one keyed agent after the other: `counter:KEY` is asked
     Turn,
     /// A durable write that nobody acts on: a task that is due in an hour is enqueued, then cancelled, and so on. Each
-    /// of the two counts as an answer, once a quorum has flushed it. None stays queued, not even after Ctrl-C;
-    /// the cancelled ones are listed for a week
+    /// of the two counts as an answer, once a quorum has flushed it. None stays queued, not even after Ctrl-C, but
+    /// for what is in doubt because a node was lost
     Propose,
 }
 
 pub(crate) async fn run(args: BenchArgs, urls: &[String], output: Output) -> Result<Exit, Error> {
     let http = || client_of(urls);
     let target = if args.http { Target::Http(http()) } else { Target::link(urls, http).await? };
-    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let run = format!("{}-{}", process::id(), started.as_nanos());
     let begin = Instant::now() + Duration::from_secs(args.warm_up.into());
     let end = Cell::new(begin + Duration::from_secs(args.seconds.into()));
-    let requests = |n| Requests::new(&args, &target, &run, n);
+    let requests = |n| Requests::new(&args, &target, n);
     let mut loops = pin!(join_all((0..args.in_flight).map(|n| measure(requests(n), begin, &end))));
     let mut interrupted = false;
     let ended = loop {
@@ -102,8 +99,10 @@ pub(crate) async fn run(args: BenchArgs, urls: &[String], output: Output) -> Res
         }
         end.set(Instant::now());
     };
-    let left = ended.iter().filter(|(_, settled)| !settled).count();
-    if left > 0 {
+    let unsettled = ended.iter().filter(|(_, settled)| !settled).count() as u64;
+    let doubts = ended.iter().filter_map(|(measured, _)| Some(measured.as_ref().ok()?.in_doubt)).sum::<u64>();
+    if args.what == What::Propose && unsettled + doubts > 0 {
+        let left = unsettled + doubts;
         output.note(&format!("{left} tasks for echo may be left, due in an hour: pelago task ls --state queued"));
     }
     let mut all = Measured::default();

@@ -18,12 +18,10 @@ const SETTLE_AGAIN: Duration = Duration::from_millis(100);
 pub(super) struct Requests<'r> {
     args: &'r BenchArgs,
     target: &'r Target,
-    /// A word that no other run has.
-    run: &'r str,
-    /// The number of the agent that is asked next, or of the task that is enqueued or cancelled next. Every loop has
-    /// numbers of its own.
+    /// The number of the agent that is asked next. Every loop has numbers of its own.
     n: u64,
-    queued: Queued,
+    /// The task that waits in the mesh.
+    queued: Option<TaskId>,
 }
 
 /// What came of a request.
@@ -35,17 +33,9 @@ pub(super) enum Answer {
     InDoubt,
 }
 
-/// Whether the task with the present number waits in the mesh.
-enum Queued {
-    No,
-    /// It may: nobody said what became of its enqueue.
-    InDoubt,
-    Yes(TaskId),
-}
-
 impl<'r> Requests<'r> {
-    pub(super) fn new(args: &'r BenchArgs, target: &'r Target, run: &'r str, n: u32) -> Self {
-        Self { args, target, run, n: n.into(), queued: Queued::No }
+    pub(super) fn new(args: &'r BenchArgs, target: &'r Target, n: u32) -> Self {
+        Self { args, target, n: n.into(), queued: None }
     }
 
     /// Asks once, and waits for the answer.
@@ -63,10 +53,10 @@ impl<'r> Requests<'r> {
         }
     }
 
-    /// Cancels the task that may still be queued. Says whether it is certain that none is.
+    /// Cancels the task that is still queued. Says whether none is left.
     pub(super) async fn settle(mut self) -> bool {
         let settled = async {
-            while !matches!(self.queued, Queued::No) {
+            while self.queued.is_some() {
                 if self.propose().await.is_err() {
                     tokio::time::sleep(SETTLE_AGAIN).await;
                 }
@@ -77,37 +67,19 @@ impl<'r> Requests<'r> {
 
     async fn turn(&mut self) -> Result<(), Error> {
         let key = self.n % u64::from(self.args.keys);
-        self.next();
+        self.n += u64::from(self.args.in_flight);
         self.target.turn(key).await
     }
 
-    /// Enqueues a task, or cancels the one that is queued. What failed is asked again the next time: both count once,
-    /// the enqueue by its key.
+    /// Enqueues a task, or cancels the one that is queued. A cancel that failed is asked again the next time.
     async fn propose(&mut self) -> Result<(), Error> {
-        if let Queued::Yes(task) = self.queued {
-            self.target.cancel(task).await?;
-            self.queued = Queued::No;
-            self.next();
-            return Ok(());
-        }
-        match self.target.enqueue(self.args.bytes, format!("bench-{}-{}", self.run, self.n)).await {
-            Ok(task) => self.queued = Queued::Yes(task),
-            Err(error) => {
-                if !is_refusal(&error) {
-                    self.queued = Queued::InDoubt;
-                }
-                return Err(error);
+        match self.queued {
+            Some(task) => {
+                self.target.cancel(task).await?;
+                self.queued = None;
             }
+            None => self.queued = Some(self.target.enqueue(self.args.bytes).await?),
         }
         Ok(())
     }
-
-    fn next(&mut self) {
-        self.n += u64::from(self.args.in_flight);
-    }
-}
-
-/// Whether nothing was done.
-fn is_refusal(error: &Error) -> bool {
-    matches!(error, Error::Problem(problem) if problem.status < 500)
 }

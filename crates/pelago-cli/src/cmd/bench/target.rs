@@ -81,19 +81,19 @@ impl Target {
         Ok(())
     }
 
-    /// Enqueues a task with so many bytes of input that is not due for long; once for each key.
-    pub(super) async fn enqueue(&self, bytes: u32, key: String) -> Result<TaskId, Error> {
+    /// Enqueues a task with so many bytes of input that is not due for long.
+    pub(super) async fn enqueue(&self, bytes: u32) -> Result<TaskId, Error> {
         let input = "1".repeat(bytes as usize);
         match self {
             Self::Link(mesh) => {
-                let request = TaskRequest { delay: DELAY, idempotency_key: Some(key), ..TaskRequest::default() };
+                let request = TaskRequest { delay: DELAY, ..TaskRequest::default() };
                 Ok(mesh.enqueue("echo", input, request).await?.task)
             }
             Self::Http(client) => {
                 let input = RawValue::from_string(input).expect("digits are a number");
                 let delay_ms = u64::try_from(DELAY.as_millis()).ok();
                 let new = NewTask { agent: "echo".into(), input: Some(&input), delay_ms, ..NewTask::default() };
-                Ok(client.enqueue(&new, Some(&key)).await?.id)
+                Ok(client.enqueue(&new, None).await?.id)
             }
         }
     }
