@@ -2,8 +2,11 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use pelago_core::record::{Op, Outcome, Sweep};
-use pelago_store::sqlite::Reader;
+use pelago_core::{
+    record::{Op, Outcome, Sweep},
+    time::LogTime,
+};
+use pelago_store::sqlite::{self, Reader, View};
 
 use crate::{agents::Agents, disk, handle::Handle, mesh::Homes, view};
 
@@ -13,13 +16,20 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const INBOXES_MAX: usize = 1_000;
 /// How many of the mesh's are read at a time, to find those that belong here.
 const INBOXES_READ: u32 = 1_000;
-/// Old rows are forgotten once in so many looks: once a minute.
+/// Old rows are forgotten once in so many looks, once a minute, and as soon as there are too many.
 const LOOKS_PER_SWEEP: u32 = 12;
-/// How long an ended task is kept, in milliseconds: an hour, or seven days with an idempotency key.
-const KEPT_MS: u64 = 60 * 60 * 1_000;
-const KEYED_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// How long an ended task is kept, and how many are.
+const KEPT: Kept = Kept { ms: 60 * 60 * 1_000, rows: 100_000 };
+/// The same for tasks with an idempotency key.
+const KEYED_KEPT: Kept = Kept { ms: 7 * 24 * 60 * 60 * 1_000, rows: 1_000_000 };
 /// The most rows that one commit forgets.
 const SWEEP_ROWS_MAX: u32 = 500;
+
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    ms: u64,
+    rows: u32,
+}
 
 pub(crate) struct Keeper {
     pub(crate) handle: Handle,
@@ -38,8 +48,8 @@ impl Keeper {
         for look in 1_u32.. {
             self.check_disk(&mut handed_over).await;
             self.wake_inboxes().await;
-            if look.is_multiple_of(LOOKS_PER_SWEEP) && self.handle.leads() {
-                self.sweep().await;
+            if self.handle.leads() {
+                self.sweep(look.is_multiple_of(LOOKS_PER_SWEEP)).await;
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -94,11 +104,23 @@ impl Keeper {
         }
     }
 
-    /// Forgets tasks and replies whose time is over.
-    async fn sweep(&self) {
+    /// Forgets tasks and replies whose time is over, and, also when that is not `due`, the oldest tasks if there are too
+    /// many.
+    async fn sweep(&self, due: bool) {
+        let reader = Arc::clone(&self.reader);
+        let too_many = move || reader.view(|view| Ok([too_many(view, false)?, too_many(view, true)?]));
+        let too_many = match tokio::task::spawn_blocking(too_many).await {
+            Ok(Ok(too_many)) => too_many,
+            Ok(Err(error)) => return tracing::warn!(%error, "the tasks that ended cannot be counted"),
+            Err(_stopping) => return,
+        };
+        if !due && too_many == [None; 2] {
+            return;
+        }
         let now = self.handle.log_time().as_millis();
-        let before = |kept: u64| pelago_core::time::LogTime::from_millis(now.saturating_sub(kept));
-        let (ended_before, keyed_ended_before) = (before(KEPT_MS), before(KEYED_KEPT_MS));
+        let before = |kept: Kept| LogTime::from_millis(now.saturating_sub(kept.ms));
+        let ended_before = too_many[0].max(Some(before(KEPT))).unwrap_or_default();
+        let keyed_ended_before = too_many[1].max(Some(before(KEYED_KEPT))).unwrap_or_default();
         loop {
             let op = Op::Sweep(Sweep { ended_before, keyed_ended_before, rows_max: SWEEP_ROWS_MAX });
             match self.handle.propose(op).await {
@@ -108,4 +130,12 @@ impl Keeper {
             }
         }
     }
+}
+
+/// When the youngest task ended that is one too many, if there is one.
+fn too_many(view: &View<'_>, keyed: bool) -> Result<Option<LogTime>, sqlite::Error> {
+    let Kept { rows, .. } = if keyed { KEYED_KEPT } else { KEPT };
+    let totals = view.totals()?;
+    let ended = totals.tasks_done + totals.tasks_dead + totals.tasks_cancelled;
+    if ended <= u64::from(rows) { Ok(None) } else { view.ended_beyond(keyed, rows) }
 }

@@ -283,6 +283,18 @@ fn outcomes_come_in_the_order_of_entries_and_items() {
     assert_eq!(together, apart);
 }
 
+#[test]
+fn the_tasks_that_are_too_many_are_told_by_when_they_ended() {
+    let (_directory, reader, writer) = written();
+    apply(&writer, log(60)).expect("the database can be written");
+    let beyond = |rows| reader.view(|view| view.ended_beyond(false, rows)).expect("the database can be read");
+    let ended: Vec<LogTime> = (0..).map_while(beyond).collect();
+    let totals = reader.view(|view| view.totals()).expect("the database can be read");
+    assert!(ended.len() > 1 && ended.is_sorted_by(|younger, older| younger >= older), "{ended:?}");
+    assert_eq!(ended.len() as u64, totals.tasks_done + totals.tasks_dead + totals.tasks_cancelled);
+    assert_eq!(reader.view(|view| view.ended_beyond(true, 0)).expect("the database can be read"), None);
+}
+
 /// A new database with its writer, and a reader that follows it.
 fn written() -> (TempDir, Reader, Writer) {
     let directory = TempDir::new().expect("a temporary directory");

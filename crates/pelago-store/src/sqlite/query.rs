@@ -208,6 +208,16 @@ impl View<'_> {
         }))
     }
 
+    /// When the youngest of the ended tasks ended that comes after so many younger ones: of those with an idempotency key,
+    /// or of those without.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn ended_beyond(&self, keyed: bool, rows: u32) -> Result<Option<LogTime>, Error> {
+        const SQL: &str = "SELECT changed FROM tasks WHERE ended = ?1 ORDER BY changed DESC, id DESC LIMIT 1 OFFSET ?2";
+        self.first(SQL, params![column::ended(keyed), rows], |row| Columns::of(row).time())
+    }
+
     /// Agents with messages in their inbox, and how many.
     ///
     /// # Errors
