@@ -26,9 +26,9 @@ use super::{
 
 /// Batches that may wait for the thread. One is applied while the next is collected; more would only be memory.
 const BATCHES_MAX: usize = 4;
-/// How long what was applied waits for its commit when nobody reads. Long enough for dozens of batches, and short for a
+/// How long what was applied waits for its commit when nobody reads. Long enough for many batches, and short for a
 /// person who looks into the file.
-const COMMIT_AFTER: Duration = Duration::from_millis(10);
+const COMMIT_AFTER: Duration = Duration::from_millis(50);
 
 /// Called on the writer's thread once the batch is applied, or once it is known that it is not. While it runs, nothing
 /// more is applied.
