@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
+    hash::Hash,
 };
 
 use pelago_core::{
@@ -14,8 +15,8 @@ use rusqlite::Connection;
 
 use super::{error::Error, row, statements::Statements, totals::Changes};
 
-/// How many rows of agents a half of [`AgentsSeen`] holds.
-const AGENTS_SEEN_MAX: usize = 8_192;
+/// How many rows a half of [`Recent`] holds.
+const RECENT_MAX: usize = 8_192;
 
 /// The rows as the items of a batch see them.
 pub(super) struct Batch<'c> {
@@ -41,16 +42,18 @@ pub(super) struct Kept {
     pub(super) nodes: BTreeMap<NodeId, Node>,
     /// The tasks that nodes work on: as many as all nodes together take at a time.
     pub(super) running: BTreeMap<TaskId, Task>,
+    /// Of the tasks that wait, those that were written last: most wait no longer than a moment.
+    pub(super) queued: RefCell<Recent<TaskId, Task>>,
     /// The agents that were read or written last.
-    pub(super) agents: RefCell<AgentsSeen>,
+    pub(super) agents: RefCell<Recent<AgentId, Agent>>,
 }
 
-/// Rows of agents as they are in the database, those used last. When the younger half is full, the older one goes; who
-/// is used again is young again.
-#[derive(Debug, Default)]
-pub(super) struct AgentsSeen {
-    younger: HashMap<AgentId, Agent>,
-    older: HashMap<AgentId, Agent>,
+/// Rows as they are in the database, those used last. When the younger half is full, the older one goes; what is used
+/// again is young again.
+#[derive(Debug)]
+pub(super) struct Recent<K, V> {
+    younger: HashMap<K, V>,
+    older: HashMap<K, V>,
 }
 
 impl Kept {
@@ -58,25 +61,37 @@ impl Kept {
         Ok(Self {
             nodes: row::nodes(connection)?.into_iter().map(|node| (node.id, node)).collect(),
             running: row::running(connection)?.into_iter().map(|task| (task.id, task)).collect(),
+            queued: RefCell::default(),
             agents: RefCell::default(),
         })
     }
 }
 
-impl AgentsSeen {
-    pub(super) fn get(&mut self, id: &AgentId) -> Option<&Agent> {
-        if let Some(agent) = self.older.remove(id) {
-            self.put(agent);
+impl<K: Eq + Hash, V> Recent<K, V> {
+    pub(super) fn get(&mut self, id: &K) -> Option<&V> {
+        if let Some((id, row)) = self.older.remove_entry(id) {
+            self.put(id, row);
         }
         self.younger.get(id)
     }
 
-    pub(super) fn put(&mut self, agent: Agent) {
-        self.older.remove(&agent.id);
-        if self.younger.len() == AGENTS_SEEN_MAX && !self.younger.contains_key(&agent.id) {
+    pub(super) fn put(&mut self, id: K, row: V) {
+        self.older.remove(&id);
+        if self.younger.len() == RECENT_MAX && !self.younger.contains_key(&id) {
             self.older = std::mem::take(&mut self.younger);
         }
-        self.younger.insert(agent.id.clone(), agent);
+        self.younger.insert(id, row);
+    }
+
+    pub(super) fn remove(&mut self, id: &K) {
+        self.younger.remove(id);
+        self.older.remove(id);
+    }
+}
+
+impl<K, V> Default for Recent<K, V> {
+    fn default() -> Self {
+        Self { younger: HashMap::new(), older: HashMap::new() }
     }
 }
 
@@ -121,43 +136,24 @@ impl<'c> Batch<'c> {
 
 #[cfg(test)]
 mod tests {
-    use pelago_core::{
-        id::{Epoch, Holder, Incarnation, Key, Name, TurnId, Version},
-        record::{Chain, Phase},
-    };
-
     use super::*;
 
-    fn agent(n: usize, version: u64) -> Agent {
-        let name = Name::new("counter").expect("valid");
-        let key = Some(Key::new(&format!("k{n}")).expect("valid"));
-        Agent {
-            id: AgentId { namespace: Name::default_namespace(), name, key },
-            generation: 1,
-            epoch: Epoch(1),
-            phase: Phase::Active,
-            holder: Holder { node: NodeId(1), incarnation: Incarnation(1) },
-            version: Version(version),
-            last_turn: TurnId(0),
-            chain: Chain::START,
-        }
-    }
-
     #[test]
-    fn agents_used_last_are_kept_as_they_were_written_last() {
-        let mut seen = AgentsSeen::default();
-        let (often, once) = (agent(0, 1), agent(1, 1));
-        seen.put(often.clone());
-        seen.put(once.clone());
-        (2..=AGENTS_SEEN_MAX).for_each(|n| seen.put(agent(n, 1)));
-        assert!(seen.older.contains_key(&often.id), "it has grown old");
-        seen.put(agent(0, 2));
-        for n in AGENTS_SEEN_MAX + 1..3 * AGENTS_SEEN_MAX {
-            seen.put(agent(n, 1));
-            assert!(seen.get(&often.id).is_some());
+    fn rows_used_last_are_kept_as_they_were_written_last() {
+        let mut recent = Recent::default();
+        recent.put(0, "often");
+        recent.put(1, "once");
+        (2..=RECENT_MAX).for_each(|n| recent.put(n, ""));
+        assert!(recent.older.contains_key(&0), "it has grown old");
+        recent.put(0, "again");
+        for n in RECENT_MAX + 1..3 * RECENT_MAX {
+            recent.put(n, "");
+            assert!(recent.get(&0).is_some());
         }
-        assert!(seen.younger.len() <= AGENTS_SEEN_MAX && seen.older.len() <= AGENTS_SEEN_MAX);
-        assert_eq!(seen.get(&often.id), Some(&agent(0, 2)));
-        assert_eq!(seen.get(&once.id), None, "nobody used it for long");
+        assert!(recent.younger.len() <= RECENT_MAX && recent.older.len() <= RECENT_MAX);
+        assert_eq!(recent.get(&0), Some(&"again"));
+        assert_eq!(recent.get(&1), None, "nobody used it for long");
+        recent.remove(&0);
+        assert_eq!(recent.get(&0), None);
     }
 }

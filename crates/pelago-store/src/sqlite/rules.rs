@@ -41,7 +41,7 @@ impl Rows for Batch<'_> {
         let key = params![id.namespace.as_str(), id.name.as_str(), id.key_str()];
         let agent = self.statements.agent.first(key, row::agent)?;
         if let Some(agent) = &agent {
-            self.kept.agents.borrow_mut().put(agent.clone());
+            self.kept.agents.borrow_mut().put(id.clone(), agent.clone());
         }
         Ok(agent)
     }
@@ -94,7 +94,7 @@ impl Rows for Batch<'_> {
         if let Some(task) = self.seen.borrow().get(&id) {
             return Ok(Some(task.clone()));
         }
-        if let Some(task) = self.kept.running.get(&id) {
+        if let Some(task) = self.kept.running.get(&id).or(self.kept.queued.borrow_mut().get(&id)) {
             return Ok(self.saw(Some(task.clone())));
         }
         let task = self.statements.task.first(params![wide(id.0)], row::task)?;

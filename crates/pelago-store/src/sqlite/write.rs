@@ -106,7 +106,7 @@ impl Batch<'_> {
         }
         let turns = agent.version.0 - before.map_or(0, |(_, _, version)| version);
         self.changes.add(Count::Turns, number(turns));
-        self.kept.agents.get_mut().put(agent.clone());
+        self.kept.agents.get_mut().put(agent.id.clone(), agent.clone());
         if let Some(state) = state {
             let (namespace, name, key) = key(&agent.id);
             self.statements.agent_state.run(params![namespace, name, key, state.as_ref()])?;
@@ -297,10 +297,12 @@ impl Batch<'_> {
     }
 
     fn keep(&mut self, task: &Task) {
-        if task.state == TaskState::Running {
-            self.kept.running.insert(task.id, task.clone());
-        } else {
-            self.kept.running.remove(&task.id);
+        self.kept.running.remove(&task.id);
+        self.kept.queued.get_mut().remove(&task.id);
+        match task.state {
+            TaskState::Running => drop(self.kept.running.insert(task.id, task.clone())),
+            TaskState::Queued => self.kept.queued.get_mut().put(task.id, task.clone()),
+            TaskState::Done | TaskState::Dead | TaskState::Cancelled => {}
         }
     }
 
