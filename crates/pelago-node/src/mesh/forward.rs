@@ -44,9 +44,12 @@ impl Wanted<'_> {
         }
     }
 
-    fn must_be_seen(&self) -> bool {
+    /// Whether whoever wanted it goes on by the rows. Who was refused does.
+    fn must_be_seen(&self, outcomes: &[Outcome]) -> bool {
         match self {
-            Self::Outcomes { batch, .. } => !batch.iter().all(writes_only_state),
+            Self::Outcomes { batch, .. } => {
+                !(batch.iter().all(writes_only_state) && outcomes.iter().all(Outcome::is_success))
+            }
             Self::ReadIndex => true,
         }
     }
@@ -64,7 +67,7 @@ fn writes_only_state(op: &Op) -> bool {
 impl Propose for Forward {
     /// Waits while nobody leads, and proposes again what a leader that was lost may have appended. Outcomes come once
     /// this node has applied the batch too: what was written is read here. Turns that wrote only their agent's state do
-    /// not wait for that: an activation knows its state, and whoever claims the agent notices rows that are older.
+    /// not wait for that: an activation knows its state, and whoever claims the agent notices that rows are older.
     async fn propose(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
         self.get(Wanted::Outcomes { batch, encoded: None }).await
     }
@@ -91,7 +94,7 @@ impl Forward {
             match attempt.unwrap_or(Err(ProposeError::Unknown)) {
                 Ok(Applied { outcomes, index }) => {
                     // It has its effect; only this node does not see it yet.
-                    let is_seen = !wanted.must_be_seen() || self.consensus.applied(index, ANSWER_MAX).await;
+                    let is_seen = !wanted.must_be_seen(&outcomes) || self.consensus.applied(index, ANSWER_MAX).await;
                     return if is_seen { Ok(outcomes) } else { Err(ProposeError::Unknown) };
                 }
                 // It was never appended.
@@ -144,5 +147,52 @@ impl Forward {
                 Err(ProposeError::Unknown)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pelago_core::{
+        id::{AgentId, Epoch, Holder, Incarnation, NodeId, TurnId, Version},
+        record::{MessageId, Refusal, Sender},
+    };
+
+    use super::*;
+
+    fn turn(consumed: Vec<MessageId>) -> Op {
+        Op::Turn(Turn {
+            agent: AgentId {
+                namespace: Name::default_namespace(),
+                name: Name::new("counter").expect("valid"),
+                key: None,
+            },
+            epoch: Epoch(1),
+            holder: Holder { node: NodeId(1), incarnation: Incarnation(1) },
+            version: Version(1),
+            turns: 1,
+            turn: TurnId(1),
+            state: Some(Bytes::from_static(b"1")),
+            consumed,
+            buried: Vec::new(),
+            replies: Vec::new(),
+            finishes: Vec::new(),
+            sends: Vec::new(),
+            enqueues: Vec::new(),
+            timers: Vec::new(),
+        })
+    }
+
+    fn must_be_seen(batch: &[Op], outcomes: &[Outcome]) -> bool {
+        Wanted::Outcomes { batch, encoded: None }.must_be_seen(outcomes)
+    }
+
+    #[test]
+    fn only_turns_that_wrote_their_state_and_nothing_else_are_answered_before_they_are_seen() {
+        let committed = [Outcome::Committed, Outcome::Committed];
+        let message = MessageId { sender: Sender::Client(1), generation: 0, seq: 0 };
+        assert!(!must_be_seen(&[turn(Vec::new()), turn(Vec::new())], &committed));
+        assert!(must_be_seen(&[turn(Vec::new()), turn(vec![message])], &committed));
+        let refused = Outcome::Refused(Refusal::HolderGone(Holder { node: NodeId(1), incarnation: Incarnation(1) }));
+        assert!(must_be_seen(&[turn(Vec::new()), turn(Vec::new())], &[Outcome::Committed, refused]));
     }
 }
