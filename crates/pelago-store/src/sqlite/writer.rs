@@ -59,7 +59,8 @@ struct Shared {
     /// Held while a batch is applied, and while all that was applied is committed or checkpointed. A panic of the
     /// rules leaves half a batch behind, and with that lock nobody will commit it.
     held: Mutex<Held>,
-    /// Whether there is anything to commit.
+    /// Whether there is anything to commit, or never will be: what was applied and answered was rolled back then, and
+    /// nobody may read on as if it had not been.
     some: AtomicBool,
 }
 
@@ -175,8 +176,8 @@ impl Uncommitted {
         }
         let machine = held.machine.as_mut().ok_or(Error::Stopped)?;
         let applies = machine.follow(entries);
-        self.shared.some.store(machine.has_uncommitted(), Ordering::Release);
         held.poisoned = applies.is_err();
+        self.shared.some.store(true, Ordering::Release);
         applies
     }
 
@@ -184,12 +185,16 @@ impl Uncommitted {
         if held.poisoned {
             return Err(Error::Poisoned);
         }
-        let committed = held.machine.as_mut().map_or(Ok(()), Machine::commit);
-        self.shared.some.store(false, Ordering::Release);
-        committed.map_err(|failure| {
-            (held.poisoned, held.failure) = (true, Some(failure));
-            Error::Poisoned
-        })
+        match held.machine.as_mut().map_or(Ok(()), Machine::commit) {
+            Ok(()) => {
+                self.shared.some.store(false, Ordering::Release);
+                Ok(())
+            }
+            Err(failure) => {
+                (held.poisoned, held.failure) = (true, Some(failure));
+                Err(Error::Poisoned)
+            }
+        }
     }
 
     fn held(&self) -> Result<MutexGuard<'_, Held>, Error> {
