@@ -155,10 +155,13 @@ impl<H: Here, M: Propose> Committer<H, M> {
             let n = own.ops.len();
             own.ops.append(&mut others.ops);
             match here.propose(&own.ops).await {
-                // It was never appended. The others look for the leader themselves.
-                Err(ProposeError::NotLeader) => {
-                    others.answer(Err(ProposeError::NotLeader));
+                // The others look for the leader themselves.
+                Err(error @ (ProposeError::NotLeader | ProposeError::Unknown)) => {
                     own.ops.truncate(n);
+                    if error == ProposeError::Unknown {
+                        own = own.without_doubtful();
+                    }
+                    others.answer(Err(error));
                     own.propose(&*mesh).await;
                 }
                 outcomes => {
@@ -187,11 +190,28 @@ impl Batch {
         self.answers.push((self.ops.len() - before, answer));
     }
 
-    async fn propose(self, proposer: &impl Propose) {
-        if !self.ops.is_empty() {
-            let outcomes = proposer.propose(&self.ops).await;
-            self.answer(outcomes);
+    async fn propose(mut self, proposer: &impl Propose) {
+        if self.ops.is_empty() {
+            return;
         }
+        let mut outcomes = proposer.propose(&self.ops).await;
+        if outcomes == Err(ProposeError::Unknown) && !self.ops.iter().all(Op::is_recognised) {
+            self = self.without_doubtful();
+            outcomes = if self.ops.is_empty() { Ok(Vec::new()) } else { proposer.propose(&self.ops).await };
+        }
+        self.answer(outcomes);
+    }
+
+    /// Of a batch in doubt, the own ops that may be proposed again. Who waits for another, whose effect could come
+    /// twice, is told that it is in doubt.
+    fn without_doubtful(self) -> Self {
+        let (mut again, mut doubtful) = (Self::default(), Self::default());
+        for (op, (_, answer)) in self.ops.into_iter().zip(self.answers) {
+            let batch = if op.is_recognised() { &mut again } else { &mut doubtful };
+            batch.push(Ops::One(op), answer);
+        }
+        doubtful.answer(Err(ProposeError::Unknown));
+        again
     }
 
     /// Whoever waited may have gone; the ops count all the same.
@@ -307,7 +327,8 @@ mod tests {
     use super::*;
     use pelago_core::{
         id::{BootId, DirectoryId, Name, TaskId},
-        record::{Register, Retry},
+        record::{Register, Retry, Sweep},
+        time::LogTime,
     };
     use std::sync::Mutex;
 
@@ -459,5 +480,37 @@ mod tests {
     #[tokio::test]
     async fn what_another_node_proposes_is_not_forwarded_again() {
         assert_eq!(mixed(false).await, (Ok(Outcome::Committed), Err(ProposeError::NotLeader), 1));
+    }
+
+    /// Loses what may not be proposed again.
+    struct Loses;
+
+    impl Propose for Loses {
+        async fn propose(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
+            let is_lost = !batch.iter().all(Op::is_recognised);
+            if is_lost { Err(ProposeError::Unknown) } else { Ok(vec![Outcome::Committed; batch.len()]) }
+        }
+    }
+
+    impl Here for Loses {
+        fn leads(&self) -> bool {
+            true
+        }
+
+        fn expect_more(&self, _more: bool) {}
+    }
+
+    #[tokio::test]
+    async fn an_op_that_may_not_be_repeated_keeps_no_other_in_doubt() {
+        let (committer, handle) = Committer::new(Arc::new(Loses), Arc::new(Loses), Arc::new(Metrics::default()));
+        let sweep = Op::Sweep(Sweep { ended_before: LogTime::ZERO, keyed_ended_before: LogTime::ZERO, rows_max: 1 });
+        let (one, another) = (handle.clone(), handle);
+        // Both wait when the committer begins.
+        let may = tokio::spawn(async move { one.propose(sweep).await });
+        let may_not = tokio::spawn(async move { another.propose(retry(1)).await });
+        tokio::task::yield_now().await;
+        committer.run().await;
+        assert_eq!(may.await.expect("does not panic"), Ok(Outcome::Committed));
+        assert_eq!(may_not.await.expect("does not panic"), Err(ProposeError::Unknown));
     }
 }
