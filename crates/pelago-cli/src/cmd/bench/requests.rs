@@ -48,7 +48,10 @@ impl<'r> Requests<'r> {
         match outcome {
             Ok(()) => Ok(Answer::Done),
             Err(Error::Problem(problem)) if problem.code() == Some(Code::Busy) => Ok(Answer::Busy),
-            Err(Error::Problem(problem)) if problem.code() == Some(Code::InDoubt) => Ok(Answer::InDoubt),
+            // Without a majority for a moment, as while a leader is lost, a durable op is in doubt too.
+            Err(Error::Problem(problem)) if matches!(problem.code(), Some(Code::InDoubt | Code::NoQuorum)) => {
+                Ok(Answer::InDoubt)
+            }
             Err(error) => Err(error),
         }
     }
