@@ -141,26 +141,24 @@ impl Uncommitted {
     }
 
     fn run(&self, requests: &Receiver<Request>) {
-        let mut since = Instant::now();
+        let mut due: Option<Instant> = None;
         loop {
-            let has_some = self.shared.some.load(Ordering::Acquire);
-            let request = match has_some {
-                true => requests.recv_timeout(COMMIT_AFTER.saturating_sub(since.elapsed())),
-                false => requests.recv().map_err(RecvTimeoutError::from),
+            let request = match due {
+                Some(due) => requests.recv_timeout(due.saturating_duration_since(Instant::now())),
+                None => requests.recv().map_err(RecvTimeoutError::from),
             };
             match request {
                 Ok(Request { entries, done }) => {
-                    if !has_some {
-                        since = Instant::now();
-                    }
                     done(self.apply(&entries));
+                    due.get_or_insert_with(|| Instant::now() + COMMIT_AFTER);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if since.elapsed() >= COMMIT_AFTER {
+            if due.is_some_and(|due| due <= Instant::now()) {
                 // Whoever gives the next batch is told.
                 let _poisoned = self.commit();
+                due = None;
             }
         }
         let _poisoned = self.commit();
