@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 
+use super::Outcome;
 use super::row::{IdempotencyKey, MessageId, Offer, Placement};
 use crate::{
     id::{
@@ -74,6 +75,32 @@ impl Op {
             | Self::TimeOut(_)
             | Self::Sweep(_) => true,
         }
+    }
+
+    /// Whether its proposer may go on without reading what it wrote, if this is its outcome: a turn that changed nothing
+    /// but its agent's state, which whoever holds the agent knows. Who was refused has to read.
+    #[must_use]
+    pub fn needs_no_reading(&self, outcome: &Outcome) -> bool {
+        let Self::Turn(turn) = self else { return false };
+        let Turn {
+            agent: _,
+            epoch: _,
+            holder: _,
+            version: _,
+            turns: _,
+            turn: _,
+            state: _,
+            consumed,
+            buried,
+            replies,
+            finishes,
+            sends,
+            enqueues,
+            timers,
+        } = turn;
+        let takes_nothing = consumed.is_empty() && buried.is_empty() && timers.is_empty();
+        let tells_nobody = replies.is_empty() && finishes.is_empty() && sends.is_empty() && enqueues.is_empty();
+        outcome.is_success() && takes_nothing && tells_nobody
     }
 }
 

@@ -12,6 +12,23 @@ use crate::id::{
 };
 
 #[test]
+fn only_who_committed_its_state_and_nothing_else_goes_on_without_reading() {
+    let table = Table::new();
+    let turn = Turn { state: Some(Bytes::new()), ..table.turn(1) };
+    let message = MessageId::of_timer(timer("t"), Version(1));
+    let others = [
+        Turn { consumed: vec![message.clone()], ..turn.clone() },
+        Turn { buried: vec![(message, String::new())], ..turn.clone() },
+        Turn { timers: vec![set("t", 1)], ..turn.clone() },
+        Turn { enqueues: vec![table.new_task(1)], ..turn.clone() },
+    ];
+    assert!(others.into_iter().all(|other| !Op::Turn(other).needs_no_reading(&Outcome::Committed)));
+    let turn = Op::Turn(turn);
+    assert!(turn.needs_no_reading(&Outcome::Committed));
+    assert!(!turn.needs_no_reading(&Outcome::Refused(Refusal::HolderGone(table.holder))));
+}
+
+#[test]
 fn a_message_has_its_effect_once_even_within_one_commit() {
     let mut table = Table::new();
     let id = table.sent();

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pelago_core::{
     id::Name,
     link::{Lane, NoReply, Role},
-    record::{Op, Outcome, Turn},
+    record::{Op, Outcome},
 };
 use pelago_net::{Links, RequestError, SendError};
 use pelago_store::{Propose, ProposeError};
@@ -44,30 +44,21 @@ impl Wanted<'_> {
         }
     }
 
-    /// Whether whoever wanted it goes on by the rows. Who was refused does.
+    /// Whether whoever wanted it reads what was decided.
     fn must_be_seen(&self, outcomes: &[Outcome]) -> bool {
         match self {
             Self::Outcomes { batch, .. } => {
-                !(batch.iter().all(writes_only_state) && outcomes.iter().all(Outcome::is_success))
+                !batch.iter().zip(outcomes).all(|(op, outcome)| op.needs_no_reading(outcome))
             }
             Self::ReadIndex => true,
         }
     }
 }
 
-/// Whether an op writes only what its agent's activation knows.
-fn writes_only_state(op: &Op) -> bool {
-    let Op::Turn(turn) = op else { return false };
-    let Turn { consumed, buried, replies, finishes, sends, enqueues, timers, .. } = turn;
-    let reads_nothing = consumed.is_empty() && buried.is_empty() && timers.is_empty();
-    let tells_nobody = replies.is_empty() && finishes.is_empty() && sends.is_empty() && enqueues.is_empty();
-    reads_nothing && tells_nobody
-}
-
 impl Propose for Forward {
     /// Waits while nobody leads, and proposes again what a leader that was lost may have appended. Outcomes come once
     /// this node has applied the batch too: what was written is read here. Turns that wrote only their agent's state do
-    /// not wait for that: an activation knows its state, and whoever claims the agent notices that rows are older.
+    /// not wait for that (see [`Op::needs_no_reading`]): whoever claims the agent next notices rows that are older.
     async fn propose(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
         self.get(Wanted::Outcomes { batch, encoded: None }).await
     }
@@ -147,52 +138,5 @@ impl Forward {
                 Err(ProposeError::Unknown)
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use pelago_core::{
-        id::{AgentId, Epoch, Holder, Incarnation, NodeId, TurnId, Version},
-        record::{MessageId, Refusal, Sender},
-    };
-
-    use super::*;
-
-    fn turn(consumed: Vec<MessageId>) -> Op {
-        Op::Turn(Turn {
-            agent: AgentId {
-                namespace: Name::default_namespace(),
-                name: Name::new("counter").expect("valid"),
-                key: None,
-            },
-            epoch: Epoch(1),
-            holder: Holder { node: NodeId(1), incarnation: Incarnation(1) },
-            version: Version(1),
-            turns: 1,
-            turn: TurnId(1),
-            state: Some(Bytes::from_static(b"1")),
-            consumed,
-            buried: Vec::new(),
-            replies: Vec::new(),
-            finishes: Vec::new(),
-            sends: Vec::new(),
-            enqueues: Vec::new(),
-            timers: Vec::new(),
-        })
-    }
-
-    fn must_be_seen(batch: &[Op], outcomes: &[Outcome]) -> bool {
-        Wanted::Outcomes { batch, encoded: None }.must_be_seen(outcomes)
-    }
-
-    #[test]
-    fn only_turns_that_wrote_their_state_and_nothing_else_are_answered_before_they_are_seen() {
-        let committed = [Outcome::Committed, Outcome::Committed];
-        let message = MessageId { sender: Sender::Client(1), generation: 0, seq: 0 };
-        assert!(!must_be_seen(&[turn(Vec::new()), turn(Vec::new())], &committed));
-        assert!(must_be_seen(&[turn(Vec::new()), turn(vec![message])], &committed));
-        let refused = Outcome::Refused(Refusal::HolderGone(Holder { node: NodeId(1), incarnation: Incarnation(1) }));
-        assert!(must_be_seen(&[turn(Vec::new()), turn(Vec::new())], &[Outcome::Committed, refused]));
     }
 }
