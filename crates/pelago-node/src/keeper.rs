@@ -18,17 +18,19 @@ const INBOXES_MAX: usize = 1_000;
 const INBOXES_READ: u32 = 1_000;
 /// Old rows are forgotten once in so many looks, once a minute, and as soon as there are too many.
 const LOOKS_PER_SWEEP: u32 = 12;
-/// How long an ended task is kept, and how many are.
-const KEPT: Kept = Kept { ms: 60 * 60 * 1_000, rows: 100_000 };
-/// The same for tasks with an idempotency key.
-const KEYED_KEPT: Kept = Kept { ms: 7 * 24 * 60 * 60 * 1_000, rows: 1_000_000 };
+/// How ended tasks are kept.
+const PLAIN: Retention = Retention { ms: 60 * 60 * 1_000, rows: 100_000, keyed: false };
+/// How those with an idempotency key are.
+const KEYED: Retention = Retention { ms: 7 * 24 * 60 * 60 * 1_000, rows: 1_000_000, keyed: true };
 /// The most rows that one commit forgets.
 const SWEEP_ROWS_MAX: u32 = 500;
 
+/// How long rows are kept, and how many.
 #[derive(Debug, Clone, Copy)]
-struct Kept {
+struct Retention {
     ms: u64,
     rows: u32,
+    keyed: bool,
 }
 
 pub(crate) struct Keeper {
@@ -108,9 +110,9 @@ impl Keeper {
     /// many.
     async fn sweep(&self, due: bool) {
         let reader = Arc::clone(&self.reader);
-        let too_many = move || reader.view(|view| Ok([too_many(view, false)?, too_many(view, true)?]));
-        let too_many = match tokio::task::spawn_blocking(too_many).await {
-            Ok(Ok(too_many)) => too_many,
+        let surplus = move || reader.view(|view| Ok([PLAIN.surplus(view)?, KEYED.surplus(view)?]));
+        let surplus = match tokio::task::spawn_blocking(surplus).await {
+            Ok(Ok(surplus)) => surplus,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the tasks that ended cannot be counted");
                 // If the database takes nothing more, the next entry ends this node.
@@ -118,13 +120,15 @@ impl Keeper {
             }
             Err(_stopping) => return,
         };
-        if !due && too_many == [None; 2] {
+        if !due && surplus == [None; 2] {
             return;
         }
         let now = self.handle.log_time().as_millis();
-        let before = |kept: Kept| LogTime::from_millis(now.saturating_sub(kept.ms));
-        let ended_before = too_many[0].max(Some(before(KEPT))).unwrap_or_default();
-        let keyed_ended_before = too_many[1].max(Some(before(KEYED_KEPT))).unwrap_or_default();
+        let before = |kept: Retention, surplus: Option<LogTime>| {
+            LogTime::from_millis(now.saturating_sub(kept.ms)).max(surplus.unwrap_or_default())
+        };
+        let [plain, keyed] = surplus;
+        let (ended_before, keyed_ended_before) = (before(PLAIN, plain), before(KEYED, keyed));
         loop {
             let op = Op::Sweep(Sweep { ended_before, keyed_ended_before, rows_max: SWEEP_ROWS_MAX });
             match self.handle.propose(op).await {
@@ -136,10 +140,11 @@ impl Keeper {
     }
 }
 
-/// When the youngest task ended that is one too many, if there is one.
-fn too_many(view: &View<'_>, keyed: bool) -> Result<Option<LogTime>, sqlite::Error> {
-    let Kept { rows, .. } = if keyed { KEYED_KEPT } else { KEPT };
-    let totals = view.totals()?;
-    let ended = totals.tasks_done + totals.tasks_dead + totals.tasks_cancelled;
-    if ended <= u64::from(rows) { Ok(None) } else { view.ended_beyond(keyed, rows) }
+impl Retention {
+    /// When the youngest task ended that is one too many, if there is one.
+    fn surplus(self, view: &View<'_>) -> Result<Option<LogTime>, sqlite::Error> {
+        let totals = view.totals()?;
+        let ended = totals.tasks_done + totals.tasks_dead + totals.tasks_cancelled;
+        if ended <= u64::from(self.rows) { Ok(None) } else { view.ended_beyond(self.keyed, self.rows) }
+    }
 }
