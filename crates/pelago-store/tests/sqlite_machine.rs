@@ -305,7 +305,7 @@ fn written() -> (TempDir, Reader, Writer) {
     let path = directory.path().join("machine.db");
     let writer = Writer::start(Machine::open(&path, MESH).expect("a new database")).expect("a thread");
     let reader = Reader::open(&path, 1).expect("the database is there");
-    reader.follow(writer.uncommitted());
+    reader.follow(&writer);
     (directory, reader, writer)
 }
 

@@ -1,7 +1,8 @@
 //! The SQLite machine as openraft's state machine.
 //!
-//! Entries are applied on the machine's own thread, as many at a time as have gathered. Answers follow, which every
-//! reader from then on sees the rows of; then the writes go to the [`Feed`](crate::feed), which is how the rest of the node learns what happened.
+//! Entries are applied on the machine's own thread, as many at a time as have gathered. Answers follow; whoever reads
+//! from then on sees the rows. Then the writes go to the [`Feed`](crate::feed), which is how the rest of the node learns
+//! what happened.
 //!
 //! A snapshot is a handle and not a copy: building one checkpoints the database, after which the log may be purged up
 //! to what the checkpoint made durable. Whoever sends it dumps the database as it is by then; see `dump`. Installing
@@ -97,7 +98,7 @@ impl Database {
     /// Starts the one that writes the database in place, and lets readers follow it.
     fn write(&self, machine: sqlite::Machine) -> io::Result<Writer> {
         let writer = Writer::start(machine)?;
-        self.reader.follow(writer.uncommitted());
+        self.reader.follow(&writer);
         Ok(writer)
     }
 

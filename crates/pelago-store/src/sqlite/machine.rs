@@ -95,14 +95,14 @@ impl Machine {
     /// # Panics
     /// When an entry is not above the ones applied: its effects would happen twice.
     pub fn apply(&mut self, entries: &[Entry]) -> Result<Applies, Error> {
-        let applies = self.follow(entries)?;
+        let applies = self.apply_uncommitted(entries)?;
         self.commit()?;
         Ok(applies)
     }
 
     /// As [`Self::apply`], but others see it, and a crash leaves it, only after [`Self::commit`].
-    pub(super) fn follow(&mut self, entries: &[Entry]) -> Result<Applies, Error> {
-        let applies = self.follow_in_transaction(entries);
+    pub(super) fn apply_uncommitted(&mut self, entries: &[Entry]) -> Result<Applies, Error> {
+        let applies = self.apply_in_transaction(entries);
         self.or_roll_back(applies)
     }
 
@@ -119,7 +119,7 @@ impl Machine {
         !self.connection.is_autocommit()
     }
 
-    fn follow_in_transaction(&mut self, entries: &[Entry]) -> Result<Applies, Error> {
+    fn apply_in_transaction(&mut self, entries: &[Entry]) -> Result<Applies, Error> {
         let kept = match self.kept.take() {
             Some(kept) => kept,
             None => Kept::load(&self.connection)?,

@@ -41,4 +41,4 @@ pub use machine::{Applied, Applies, Entry, Machine};
 pub use query::{AgentFilter, AgentWhole, NameFilter, Page, TaskFilter, TaskWhole};
 pub use reader::{Reader, View};
 pub use totals::Totals;
-pub use writer::{Done, Uncommitted, Writer};
+pub use writer::{Done, Writer};

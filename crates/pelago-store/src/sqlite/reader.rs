@@ -13,7 +13,7 @@ use super::{
     machine::Applied,
     schema,
     totals::{self, Totals},
-    writer::Uncommitted,
+    writer::{Uncommitted, Writer},
 };
 
 /// A few connections that only read. Cheap to clone; every call blocks, and may come from any thread.
@@ -53,9 +53,9 @@ impl Reader {
         Ok(Self { pool: Arc::new(pool) })
     }
 
-    /// From here on, whoever reads sees all that a writer of this database has applied by then.
-    pub fn follow(&self, uncommitted: Uncommitted) {
-        *self.pool.uncommitted() = Some(uncommitted);
+    /// From here on, whoever reads sees all that the writer of this database has applied by then.
+    pub fn follow(&self, writer: &Writer) {
+        *self.pool.uncommitted() = Some(writer.uncommitted());
     }
 
     /// Where the database is.

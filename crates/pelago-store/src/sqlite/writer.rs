@@ -3,7 +3,7 @@
 //! Applying is SQLite's work and blocks, so it has a thread of its own; whoever waits is called back on it.
 //!
 //! A commit makes nothing durable, which is the log's part, but costs as much as many items. So what is applied is
-//! committed now and then, and at once for whoever reads: see [`Uncommitted`]. A process that ends in between applies
+//! committed now and then, and at once for whoever reads: see `Uncommitted`. A process that ends in between applies
 //! it once more, from the log.
 
 use std::{
@@ -50,7 +50,7 @@ pub struct Writer {
 /// What a [`Writer`] has applied and not committed yet. Cheap to clone; every call blocks, and may come from any thread
 /// but the writer's.
 #[derive(Debug, Clone)]
-pub struct Uncommitted {
+pub(super) struct Uncommitted {
     shared: Arc<Shared>,
 }
 
@@ -99,8 +99,7 @@ impl Writer {
     }
 
     /// What it has applied and not committed yet.
-    #[must_use]
-    pub fn uncommitted(&self) -> Uncommitted {
+    pub(super) fn uncommitted(&self) -> Uncommitted {
         self.uncommitted.clone()
     }
 
@@ -173,7 +172,7 @@ impl Uncommitted {
             return Err(held.failure.take().unwrap_or(Error::Poisoned));
         }
         let machine = held.machine.as_mut().ok_or(Error::Stopped)?;
-        let applies = machine.follow(entries);
+        let applies = machine.apply_uncommitted(entries);
         held.poisoned = applies.is_err();
         self.shared.some.store(true, Ordering::Release);
         applies
