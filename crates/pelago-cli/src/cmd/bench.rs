@@ -99,10 +99,8 @@ pub(crate) async fn run(args: BenchArgs, urls: &[String], output: Output) -> Res
         }
         end.set(Instant::now());
     };
-    let unsettled = ended.iter().filter(|(_, settled)| !settled).count() as u64;
-    let doubts = ended.iter().filter_map(|(measured, _)| Some(measured.as_ref().ok()?.in_doubt)).sum::<u64>();
-    if args.what == What::Propose && unsettled + doubts > 0 {
-        let left = unsettled + doubts;
+    let left: u64 = ended.iter().map(|(_, left)| left).sum();
+    if left > 0 {
         output.note(&format!("{left} tasks for echo may be left, due in an hour: pelago task ls --state queued"));
     }
     let mut all = Measured::default();
@@ -134,8 +132,8 @@ impl Default for Measured {
     }
 }
 
-/// Measures until `end`; says too whether nothing was left behind.
-async fn measure(mut requests: Requests<'_>, begin: Instant, end: &Cell<Instant>) -> (Result<Measured, Error>, bool) {
+/// Measures until `end`; says too how many tasks may be left behind.
+async fn measure(mut requests: Requests<'_>, begin: Instant, end: &Cell<Instant>) -> (Result<Measured, Error>, u64) {
     let measured = ask(&mut requests, begin, end).await;
     (measured, requests.settle().await)
 }

@@ -27,7 +27,7 @@ pub(super) struct Figures {
     answers: u64,
     /// Requests that the node had no room for; the next of their loop followed after a pause.
     busy: u64,
-    /// Requests of which nobody knows what became of them, since a node was lost. Only those of `propose` were repeated.
+    /// Requests of which nobody knows what became of them, since a node was lost. Only cancels of `propose` were repeated.
     in_doubt: u64,
     per_second: f64,
     p50_us: u64,

@@ -22,6 +22,10 @@ pub(super) struct Requests<'r> {
     n: u64,
     /// The task that waits in the mesh.
     queued: Option<TaskId>,
+    /// Enqueues of which nobody knows what became of them.
+    doubtful: u64,
+    /// Whether there was no majority the last time.
+    no_quorum: bool,
 }
 
 /// What came of a request.
@@ -35,7 +39,7 @@ pub(super) enum Answer {
 
 impl<'r> Requests<'r> {
     pub(super) fn new(args: &'r BenchArgs, target: &'r Target, n: u32) -> Self {
-        Self { args, target, n: n.into(), queued: None }
+        Self { args, target, n: n.into(), queued: None, doubtful: 0, no_quorum: false }
     }
 
     /// Asks once, and waits for the answer.
@@ -45,19 +49,24 @@ impl<'r> Requests<'r> {
             What::Turn => self.turn().await,
             What::Propose => self.propose().await,
         };
+        let no_quorum = std::mem::take(&mut self.no_quorum);
         match outcome {
             Ok(()) => Ok(Answer::Done),
             Err(Error::Problem(problem)) if problem.code() == Some(Code::Busy) => Ok(Answer::Busy),
-            // Without a majority for a moment, as while a leader is lost, a durable op is in doubt too.
-            Err(Error::Problem(problem)) if matches!(problem.code(), Some(Code::InDoubt | Code::NoQuorum)) => {
-                Ok(Answer::InDoubt)
+            Err(Error::Problem(problem)) if problem.code() == Some(Code::InDoubt) => Ok(self.in_doubt()),
+            // So a write ends that a lost leader may have appended. If the next one ends so too, nobody leads.
+            Err(Error::Problem(problem))
+                if self.args.what == What::Propose && problem.code() == Some(Code::NoQuorum) && !no_quorum =>
+            {
+                self.no_quorum = true;
+                Ok(self.in_doubt())
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Cancels the task that is still queued. Says whether none is left.
-    pub(super) async fn settle(mut self) -> bool {
+    /// Cancels the task that is still queued. Says how many may be left.
+    pub(super) async fn settle(mut self) -> u64 {
         let settled = async {
             while self.queued.is_some() {
                 if self.propose().await.is_err() {
@@ -65,7 +74,14 @@ impl<'r> Requests<'r> {
                 }
             }
         };
-        timeout(SETTLE_MAX, settled).await.is_ok()
+        let is_settled = timeout(SETTLE_MAX, settled).await.is_ok();
+        self.doubtful + u64::from(!is_settled)
+    }
+
+    fn in_doubt(&mut self) -> Answer {
+        let was_enqueue = self.args.what == What::Propose && self.queued.is_none();
+        self.doubtful += u64::from(was_enqueue);
+        Answer::InDoubt
     }
 
     async fn turn(&mut self) -> Result<(), Error> {

@@ -17,8 +17,8 @@ use crate::output::Error;
 const WAIT: Duration = Duration::from_secs(30);
 /// What `echo` is given, as a JSON string.
 const TEXT: &str = "\"bench\"";
-/// When a task is due that is cancelled long before.
-const DELAY: Duration = Duration::from_hours(1);
+/// When a task is due that is cancelled long before: in an hour.
+const DELAY_MS: u64 = 3_600_000;
 /// Why it is.
 const WHY: &str = "it only measured";
 
@@ -86,12 +86,12 @@ impl Target {
         let input = "1".repeat(bytes as usize);
         match self {
             Self::Link(mesh) => {
-                let request = TaskRequest { delay: DELAY, ..TaskRequest::default() };
+                let request = TaskRequest { delay: Duration::from_millis(DELAY_MS), ..TaskRequest::default() };
                 Ok(mesh.enqueue("echo", input, request).await?.task)
             }
             Self::Http(client) => {
                 let input = RawValue::from_string(input).expect("digits are a number");
-                let delay_ms = u64::try_from(DELAY.as_millis()).ok();
+                let delay_ms = Some(DELAY_MS);
                 let new = NewTask { agent: "echo".into(), input: Some(&input), delay_ms, ..NewTask::default() };
                 Ok(client.enqueue(&new, None).await?.id)
             }
