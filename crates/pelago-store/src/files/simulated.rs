@@ -103,10 +103,10 @@ impl SimDirectory {
     /// Blocks until that many syncs of files have begun.
     ///
     /// # Panics
-    /// If they do not within 10 s.
+    /// If they do not within a minute.
     pub fn wait_for_syncs(&self, count: u64) {
         let missing = |disk: &mut Disk| disk.syncs < count;
-        let waited = self.shared.changed.wait_timeout_while(self.disk(), Duration::from_secs(10), missing);
+        let waited = self.shared.changed.wait_timeout_while(self.disk(), Duration::from_mins(1), missing);
         let (_disk, waited) = waited.expect(UNPOISONED);
         assert!(!waited.timed_out(), "the log did not begin sync {count}");
     }
