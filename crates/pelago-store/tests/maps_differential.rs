@@ -19,8 +19,9 @@ use pelago_store::{
 
 const SEEDS: u64 = 24;
 const BATCHES: u64 = 250;
-/// Entries of one transaction of the database, so that items of one entry follow those of another within it.
-const ENTRIES: usize = 3;
+/// Entries of one transaction of the database, by seed: items follow those of other entries whose rows are written, or
+/// wait to be.
+const ENTRIES: [usize; 3] = [3, 20, BATCHES as usize];
 
 #[test]
 fn sqlite_and_the_maps_agree_on_random_traffic() {
@@ -64,7 +65,7 @@ fn agree(seed: u64, seen: &mut BTreeMap<String, u64>) {
     let mut index = 0;
     while index < BATCHES {
         let (mut entries, mut expected) = (Vec::new(), Vec::new());
-        for _ in 0..ENTRIES {
+        for _ in 0..ENTRIES[seed as usize % ENTRIES.len()] {
             index += 1;
             let (time, ops) = traffic.next(&maps);
             entries.push(entry(index, time, ops.clone()));

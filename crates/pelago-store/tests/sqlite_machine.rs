@@ -93,11 +93,11 @@ fn a_writer_refuses_everything_after_a_failure() {
     let applied = apply(&writer, log(3)).expect("the database can be written");
     assert_eq!(applied.outcomes.len(), 3);
     assert_eq!(index(&reader), 3);
-    Connection::open(path).and_then(|c| c.execute_batch("ALTER TABLE tasks RENAME TO gone")).expect("sabotage");
+    Connection::open(path).and_then(|c| c.execute_batch("ALTER TABLE messages RENAME TO gone")).expect("sabotage");
     let rest = || log(6).split_off(3);
     assert!(matches!(apply(&writer, rest()), Err(Error::Sqlite(_))));
     assert!(matches!(reader.view(|view| view.applied()), Err(Error::Poisoned)));
-    Connection::open(path).and_then(|c| c.execute_batch("ALTER TABLE gone RENAME TO tasks")).expect("repair");
+    Connection::open(path).and_then(|c| c.execute_batch("ALTER TABLE gone RENAME TO messages")).expect("repair");
     assert!(matches!(apply(&writer, rest()), Err(Error::Poisoned)), "a gap in the log would follow");
     writer.close();
     assert_eq!(Machine::open(path, MESH).expect("it was closed").applied().index, 3);
@@ -285,6 +285,17 @@ fn outcomes_come_in_the_order_of_entries_and_items() {
         apart.writes.extend(one.writes);
     }
     assert_eq!(together, apart);
+}
+
+#[test]
+fn rows_are_the_same_whether_they_waited_for_others_or_not() {
+    let directory = TempDir::new().expect("a temporary directory");
+    let path = directory.path().join("machine.db");
+    let mut machine = Machine::open(&path, MESH).expect("a new database");
+    for entry in log(300) {
+        machine.apply(&[entry]).expect("the database can be written");
+    }
+    assert_eq!(dumped(&path), undisturbed(300), "committed one by one, and all at once");
 }
 
 #[test]

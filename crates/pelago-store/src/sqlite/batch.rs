@@ -13,7 +13,7 @@ use pelago_core::{
 };
 use rusqlite::Connection;
 
-use super::{error::Error, row, statements::Statements, totals::Changes};
+use super::{error::Error, row, statements::Statements, totals::Changes, unwritten::Unwritten};
 
 /// How many rows a half of [`Recent`] holds.
 const RECENT_MAX: usize = 8_192;
@@ -29,13 +29,12 @@ pub(super) struct Batch<'c> {
     pub(super) changes: Changes,
     /// All writes so far, in order.
     pub(super) written: Vec<Write>,
-    /// How many of them are in the database whole; see [`Batch::catch_up`].
-    pub(super) caught_up: usize,
     /// A sender's text, kept for its allocation.
     pub(super) sender: RefCell<String>,
 }
 
-/// Rows that are kept in memory beside the database, because nearly every item asks for one.
+/// Rows that are kept in memory beside the database: those that it does not have yet, and those for which nearly every
+/// item asks.
 #[derive(Debug)]
 pub(super) struct Kept {
     /// All nodes: they are few.
@@ -46,9 +45,10 @@ pub(super) struct Kept {
     pub(super) queued: RefCell<Recent<TaskId, Task>>,
     /// The agents that were read or written last.
     pub(super) agents: RefCell<Recent<AgentId, Agent>>,
+    pub(super) unwritten: RefCell<Unwritten>,
 }
 
-/// Rows as they are in the database, those used last. When the younger half is full, the older one goes; what is used
+/// Rows as they are by now, those used last. When the younger half is full, the older one goes; what is used
 /// again is young again.
 #[derive(Debug)]
 pub(super) struct Recent<K, V> {
@@ -63,6 +63,7 @@ impl Kept {
             running: row::running(connection)?.into_iter().map(|task| (task.id, task)).collect(),
             queued: RefCell::default(),
             agents: RefCell::default(),
+            unwritten: RefCell::new(Unwritten::new(row::greatest_task(connection)?)),
         })
     }
 }
@@ -104,7 +105,6 @@ impl<'c> Batch<'c> {
             seen: RefCell::default(),
             changes: Changes::default(),
             written: Vec::new(),
-            caught_up: 0,
             sender: RefCell::default(),
         }
     }
@@ -113,7 +113,10 @@ impl<'c> Batch<'c> {
     pub(super) fn entry(&mut self, index: u64, time: LogTime, ops: &[Op]) -> Result<Vec<Outcome>, Error> {
         let mut writes = Vec::new();
         let mut item = |(item, op)| self.item(Stamp { index, item, time }, op, &mut writes);
-        (0..).zip(ops).map(&mut item).collect()
+        let outcomes = (0..).zip(ops).map(&mut item).collect::<Result<_, _>>()?;
+        let surplus = self.kept.unwritten.get_mut().take_surplus();
+        self.statements.write_out(&surplus)?;
+        Ok(outcomes)
     }
 
     fn item(&mut self, now: Stamp, op: &Op, writes: &mut Vec<Write>) -> Result<Outcome, Error> {
@@ -126,11 +129,10 @@ impl<'c> Batch<'c> {
         Ok(outcome)
     }
 
-    /// Writes what is still missing but the counts, and gives back what is kept and all that was written.
-    pub(super) fn end(mut self, changes: &mut Changes) -> Result<(Kept, Vec<Write>), Error> {
-        self.catch_up()?;
+    /// Gives back what is kept and all that was written.
+    pub(super) fn end(self, changes: &mut Changes) -> (Kept, Vec<Write>) {
         changes.add_all(&self.changes);
-        Ok((self.kept, self.written))
+        (self.kept, self.written)
     }
 }
 

@@ -15,6 +15,7 @@ use super::{
     column,
     error::Error,
     schema,
+    statements::Statements,
     totals::Changes,
 };
 
@@ -134,13 +135,16 @@ impl Machine {
             self.applied.follow(entry);
             outcomes.push(batch.entry(entry.index, self.applied.time, &entry.ops)?);
         }
-        let (kept, writes) = batch.end(&mut self.changes)?;
+        let (kept, writes) = batch.end(&mut self.changes);
         self.kept = Some(kept);
         Ok(Applies { outcomes, writes })
     }
 
     fn commit_transaction(&mut self) -> Result<(), Error> {
         if self.has_uncommitted() {
+            if let Some(kept) = &mut self.kept {
+                Statements::of(&self.connection).write_out(&kept.unwritten.get_mut().take_all())?;
+            }
             std::mem::take(&mut self.changes).save(&self.connection)?;
             self.applied.save(&self.connection, &self.committed)?;
             self.connection.prepare_cached("COMMIT")?.execute([])?;

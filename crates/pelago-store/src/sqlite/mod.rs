@@ -30,7 +30,9 @@ mod rules;
 mod schema;
 mod statements;
 mod totals;
+mod unwritten;
 mod write;
+mod write_out;
 mod writer;
 
 pub use checkpoint::{checkpoint, wal_bytes};

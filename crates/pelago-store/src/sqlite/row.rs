@@ -106,6 +106,12 @@ pub(super) fn running(connection: &Connection) -> Read<Vec<Task>> {
     connection.prepare_cached(sql)?.query_map([], task)?.collect()
 }
 
+/// The greatest id of a task; 0 if there is none.
+pub(super) fn greatest_task(connection: &Connection) -> Read<TaskId> {
+    let greatest = connection.query_row("SELECT max(id) FROM tasks", [], |row| row.get::<_, Option<[u8; 16]>>(0))?;
+    Ok(TaskId(greatest.map_or(0, u128::from_be_bytes)))
+}
+
 pub(super) fn agent(row: &Row<'_>) -> Read<Agent> {
     agent_from(&mut Columns::of(row))
 }

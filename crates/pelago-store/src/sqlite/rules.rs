@@ -21,6 +21,12 @@ impl Batch<'_> {
         }
         task
     }
+
+    /// Writes all rows that wait to be written.
+    pub(super) fn write_out(&self) -> Result<(), Error> {
+        let all = self.kept.unwritten.borrow_mut().take_all();
+        self.statements.write_out(&all)
+    }
 }
 
 impl Rows for Batch<'_> {
@@ -38,8 +44,13 @@ impl Rows for Batch<'_> {
         if let Some(agent) = self.kept.agents.borrow_mut().get(id) {
             return Ok(Some(agent.clone()));
         }
-        let key = params![id.namespace.as_str(), id.name.as_str(), id.key_str()];
-        let agent = self.statements.agent.first(key, row::agent)?;
+        let agent = match self.kept.unwritten.borrow().agent(id) {
+            Some(agent) => Some(agent.clone()),
+            None => {
+                let key = params![id.namespace.as_str(), id.name.as_str(), id.key_str()];
+                self.statements.agent.first(key, row::agent)?
+            }
+        };
         if let Some(agent) = &agent {
             self.kept.agents.borrow_mut().put(id.clone(), agent.clone());
         }
@@ -97,13 +108,26 @@ impl Rows for Batch<'_> {
         if let Some(task) = self.kept.running.get(&id).or(self.kept.queued.borrow_mut().get(&id)) {
             return Ok(self.saw(Some(task.clone())));
         }
+        let unwritten = self.kept.unwritten.borrow();
+        if let Some(task) = unwritten.task(id) {
+            return Ok(self.saw(Some(task.clone())));
+        }
+        if !unwritten.may_be_stored(id) {
+            return Ok(None);
+        }
         let task = self.statements.task.first(params![wide(id.0)], row::task)?;
         Ok(self.saw(task))
     }
 
     fn task_keyed(&self, key: &IdempotencyKey) -> Result<Option<Task>, Error> {
-        let task = self.statements.task_keyed.first(params![key.namespace.as_str(), key.key], row::task)?;
-        Ok(self.saw(task))
+        let id = match self.kept.unwritten.borrow().task_keyed(key) {
+            Some(id) => Some(id),
+            None => {
+                let key = params![key.namespace.as_str(), key.key];
+                self.statements.task_keyed.first(key, |row| Columns::of(row).wide().map(TaskId))?
+            }
+        };
+        id.map_or(Ok(None), |id| self.task(id))
     }
 
     fn tasks_held_by(&self, incarnation: Incarnation) -> Result<Vec<Task>, Error> {
@@ -114,6 +138,7 @@ impl Rows for Batch<'_> {
     }
 
     fn tasks_ended(&self, before: LogTime, keyed: bool, rows_max: u32) -> Result<Vec<TaskId>, Error> {
+        self.write_out()?;
         let params = params![column::ended(keyed), time(before), rows_max];
         self.statements.tasks_ended.all(params, |row| Columns::of(row).wide().map(TaskId))
     }

@@ -88,7 +88,7 @@ impl Cells<'_, '_> {
 pub(super) const ROWS: usize = 16;
 
 macro_rules! sixteen {
-    ($row:literal) => {
+    ($row:expr) => {
         concat!(
             $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ",
             $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row, ", ", $row
@@ -112,6 +112,12 @@ macro_rules! statements {
 
         #[cfg(test)]
         pub(super) const ALL: &[&str] = &[$(concat!($($sql),+),)*];
+    };
+}
+
+macro_rules! task_values {
+    () => {
+        "(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     };
 }
 
@@ -159,10 +165,11 @@ statements! {
     reply_gone = "DELETE FROM replies WHERE namespace = ?1 AND key = ?2";
 
     task = "SELECT ", task_columns!(), " FROM tasks WHERE id = ?1";
-    task_keyed = "SELECT ", task_columns!(), " FROM tasks WHERE idempotency_namespace = ?1 AND idempotency_key = ?2";
+    task_keyed = "SELECT id FROM tasks WHERE idempotency_namespace = ?1 AND idempotency_key = ?2";
     tasks_ended = "SELECT id FROM tasks WHERE ended = ?1 AND changed < ?2 ORDER BY changed, id LIMIT ?3";
-    new_task = "INSERT INTO tasks (", task_columns!(), ", ended) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10,
-        ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, NULL)";
+    new_task = "INSERT INTO tasks (", task_columns!(), ", ended) VALUES ", task_values!();
+    // OR FAIL: an error rolls everything back, so SQLite need not be able to take back one statement's rows.
+    new_tasks = "INSERT OR FAIL INTO tasks (", task_columns!(), ", ended) VALUES ", sixteen!(task_values!());
     // Notes of an attempt leave the columns alone by which its task is indexed.
     task_progress = "UPDATE tasks SET events = ?2, notes = ?3 WHERE id = ?1";
     task_moved_on = "UPDATE tasks SET state = ?2, run_at = ?3, attempt = ?4, token_index = ?5, token_item = ?6,
@@ -170,7 +177,6 @@ statements! {
         ended = ?13 WHERE id = ?1";
     task_gone = "DELETE FROM tasks WHERE id = ?1 RETURNING state";
     new_input = "INSERT INTO task_inputs (task, input) VALUES (?, ?)";
-    // OR FAIL: an error rolls the whole batch back, so SQLite need not be able to take back one statement's rows.
     new_inputs = "INSERT OR FAIL INTO task_inputs (task, input) VALUES ", sixteen!("(?, ?)");
     input_gone = "DELETE FROM task_inputs WHERE task = ?1";
     new_result = "INSERT INTO task_results (task, result) VALUES (?, ?)";

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use pelago_core::{
     id::{AgentId, NodeId, TaskId, TimerName},
-    record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Task, TaskEvent, TaskState, Timer, Write},
+    record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Task, TaskState, Timer, Write},
 };
 use rusqlite::params;
 
@@ -11,9 +11,8 @@ use super::{
     batch::Batch,
     column::{self, Columns, number, time, wide},
     error::Error,
-    row::EventColumns,
-    statements::{Cells, ROWS, Statement, Statements, Values},
     totals::Count,
+    unwritten::Differs,
 };
 
 impl Batch<'_> {
@@ -21,7 +20,10 @@ impl Batch<'_> {
         match write {
             Write::Node(node) => self.put_node(node),
             Write::NodeGone(id) => self.node_gone(*id),
-            Write::Agent { agent, state } => self.put_agent(agent, state.as_ref()),
+            Write::Agent { agent, state } => {
+                self.put_agent(agent, state.as_ref());
+                Ok(())
+            }
             Write::Message(message) => match &message.buried {
                 None => self.new_message(message),
                 Some(reason) => self.bury_message(message, reason),
@@ -32,10 +34,18 @@ impl Batch<'_> {
             Write::TimerGone { agent, name } => self.timer_gone(agent, name),
             Write::Reply(reply) => self.put_reply(reply),
             Write::ReplyGone(key) => self.reply_gone(key),
-            Write::NewTask { task, .. } => self.new_task(task),
-            Write::Task { task, .. } => self.put_task(task),
-            // Caught up with later.
-            Write::Event(_) => Ok(()),
+            Write::NewTask { task, input } => {
+                self.new_task(task, input);
+                Ok(())
+            }
+            Write::Task { task, result } => {
+                self.put_task(task, result.as_ref());
+                Ok(())
+            }
+            Write::Event(event) => {
+                self.kept.unwritten.get_mut().add_event(event);
+                Ok(())
+            }
             Write::TaskGone(id) => self.task_gone(*id),
         }
     }
@@ -93,69 +103,24 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn put_agent(&mut self, agent: &Agent, state: Option<&Bytes>) -> Result<(), Error> {
+    fn put_agent(&mut self, agent: &Agent, state: Option<&Bytes>) {
         // A rule reads a row before it writes it: what was not seen is new.
         let before = self.kept.agents.get_mut().get(&agent.id).map(|seen| (seen.phase, seen.holder, seen.version.0));
-        match before {
-            None => self.new_agent(agent)?,
-            Some((phase, holder, _)) if (phase, holder) == (agent.phase, agent.holder) => self.agent_commit(agent)?,
-            Some((phase, ..)) => {
-                self.agent_handed_over(agent)?;
-                self.changes.move_one(Count::agents(phase), Count::agents(agent.phase));
+        let differs = match before {
+            None => {
+                self.changes.add(Count::agents(agent.phase), 1);
+                Differs::Whole
             }
-        }
+            Some((phase, holder, _)) if (phase, holder) == (agent.phase, agent.holder) => Differs::InOthers,
+            Some((phase, ..)) => {
+                self.changes.move_one(Count::agents(phase), Count::agents(agent.phase));
+                Differs::InIndexed
+            }
+        };
         let turns = agent.version.0 - before.map_or(0, |(_, _, version)| version);
         self.changes.add(Count::Turns, number(turns));
         self.kept.agents.get_mut().put(agent.id.clone(), agent.clone());
-        if let Some(state) = state {
-            let (namespace, name, key) = key(&agent.id);
-            self.statements.agent_state.run(params![namespace, name, key, state.as_ref()])?;
-        }
-        Ok(())
-    }
-
-    fn new_agent(&mut self, agent: &Agent) -> Result<(), Error> {
-        let (namespace, name, key) = key(&agent.id);
-        self.statements.new_agent.run(params![
-            namespace,
-            name,
-            key,
-            number(agent.generation),
-            number(agent.epoch.0),
-            column::phase(agent.phase),
-            number(agent.holder.node.0),
-            number(agent.holder.incarnation.0),
-            number(agent.version.0),
-            wide(agent.last_turn.0),
-            agent.chain.0,
-        ])?;
-        self.changes.add(Count::agents(agent.phase), 1);
-        Ok(())
-    }
-
-    fn agent_commit(&self, agent: &Agent) -> Result<(), Error> {
-        let (namespace, name, key) = key(&agent.id);
-        let (version, epoch) = (number(agent.version.0), number(agent.epoch.0));
-        let turn = wide(agent.last_turn.0);
-        self.statements.agent_commit.run(params![namespace, name, key, version, turn, agent.chain.0, epoch])?;
-        Ok(())
-    }
-
-    fn agent_handed_over(&self, agent: &Agent) -> Result<(), Error> {
-        let (namespace, name, key) = key(&agent.id);
-        self.statements.agent_handed_over.run(params![
-            namespace,
-            name,
-            key,
-            number(agent.version.0),
-            wide(agent.last_turn.0),
-            agent.chain.0,
-            number(agent.epoch.0),
-            column::phase(agent.phase),
-            number(agent.holder.node.0),
-            number(agent.holder.incarnation.0),
-        ])?;
-        Ok(())
+        self.kept.unwritten.get_mut().put_agent(agent, differs, state);
     }
 
     fn new_message(&mut self, message: &Message) -> Result<(), Error> {
@@ -248,52 +213,21 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn new_task(&mut self, task: &Task) -> Result<(), Error> {
-        let (namespace, name, key) = key(&task.agent);
-        self.statements.new_task.run(params![
-            wide(task.id.0),
-            namespace,
-            name,
-            key,
-            task.state.name(),
-            column::placement(task.placement),
-            task.node.map(|node| number(node.0)),
-            task.priority,
-            time(task.run_at),
-            task.policy.attempts_max,
-            number(task.policy.attempt_ms_max),
-            number(task.policy.backoff_ms),
-            number(task.policy.backoff_ms_max),
-            task.attempt,
-            task.token.map(|token| number(token.index)),
-            task.token.map(|token| token.item),
-            task.holder.map(|holder| number(holder.node.0)),
-            task.holder.map(|holder| number(holder.incarnation.0)),
-            task.idempotency.as_ref().map(|key| key.namespace.as_str()),
-            task.idempotency.as_ref().map(|key| key.key.as_str()),
-            task.body.0,
-            time(task.created),
-            time(task.changed),
-            number(task.events),
-            number(task.notes),
-            task.reason,
-        ])?;
-        self.keep(task);
+    fn new_task(&mut self, task: &Task, input: &Bytes) {
         self.changes.add(Count::tasks(task.state), 1);
-        Ok(())
+        self.kept.unwritten.get_mut().new_task(task, input);
+        self.keep(task);
     }
 
-    fn put_task(&mut self, task: &Task) -> Result<(), Error> {
+    fn put_task(&mut self, task: &Task, result: Option<&Bytes>) {
         let before = self.seen.get_mut().insert(task.id, task.clone());
         let before = before.expect("a rule reads a task before it changes it");
-        if before == (Task { events: before.events, notes: before.notes, ..task.clone() }) {
-            self.task_progress(task)?;
-        } else {
-            self.task_moved_on(task)?;
-            self.changes.move_one(Count::tasks(before.state), Count::tasks(task.state));
-        }
+        self.changes.move_one(Count::tasks(before.state), Count::tasks(task.state));
+        // Notes of an attempt leave the columns alone by which its task is indexed.
+        let is_progress = before == (Task { events: before.events, notes: before.notes, ..task.clone() });
+        let differs = if is_progress { Differs::InOthers } else { Differs::InIndexed };
+        self.kept.unwritten.get_mut().put_task(task, differs, result);
         self.keep(task);
-        Ok(())
     }
 
     fn keep(&mut self, task: &Task) {
@@ -306,34 +240,9 @@ impl Batch<'_> {
         }
     }
 
-    fn task_progress(&self, task: &Task) -> Result<(), Error> {
-        let (events, notes) = (number(task.events), number(task.notes));
-        self.statements.task_progress.run(params![wide(task.id.0), events, notes])?;
-        Ok(())
-    }
-
-    fn task_moved_on(&self, task: &Task) -> Result<(), Error> {
-        self.statements.task_moved_on.run(params![
-            wide(task.id.0),
-            task.state.name(),
-            time(task.run_at),
-            task.attempt,
-            task.token.map(|token| number(token.index)),
-            task.token.map(|token| token.item),
-            task.holder.map(|holder| number(holder.node.0)),
-            task.holder.map(|holder| number(holder.incarnation.0)),
-            time(task.changed),
-            number(task.events),
-            number(task.notes),
-            task.reason,
-            task.state.is_ended().then(|| column::ended(task.idempotency.is_some())),
-        ])?;
-        Ok(())
-    }
-
     fn task_gone(&mut self, id: TaskId) -> Result<(), Error> {
-        // It may have ended in this very batch.
-        self.catch_up()?;
+        // It may wait itself, and may not be written after its end.
+        self.write_out()?;
         let id = wide(id.0);
         let state = self.statements.task_gone.first(params![id], |row| Columns::of(row).task_state())?;
         if let Some(state) = state {
@@ -344,61 +253,8 @@ impl Batch<'_> {
         self.statements.events_gone.run(params![id])?;
         Ok(())
     }
-
-    /// Inserts the inputs, results and events of the writes so far. No rule reads them, so they need not be there
-    /// before the batch ends, and many rows at a time cost half as much.
-    pub(super) fn catch_up(&mut self) -> Result<(), Error> {
-        let (mut inputs, mut results, mut events) = (Vec::new(), Vec::new(), Vec::new());
-        for write in &self.written[self.caught_up..] {
-            match write {
-                Write::NewTask { task, input } => inputs.push((task.id, input)),
-                Write::Task { task, result } => results.extend(result.as_ref().map(|result| (task.id, result))),
-                Write::Event(event) => events.push(event),
-                Write::Node(_)
-                | Write::NodeGone(_)
-                | Write::Agent { .. }
-                | Write::Message(_)
-                | Write::MessageGone { .. }
-                | Write::Timer { .. }
-                | Write::TimerBuried { .. }
-                | Write::TimerGone { .. }
-                | Write::Reply(_)
-                | Write::ReplyGone(_)
-                | Write::TaskGone(_) => {}
-            }
-        }
-        let Statements { new_input, new_inputs, new_result, new_results, new_event, new_events, .. } = &self.statements;
-        insert(new_input, new_inputs, &inputs, payload)?;
-        insert(new_result, new_results, &results, payload)?;
-        insert(new_event, new_events, &events, event)?;
-        self.caught_up = self.written.len();
-        Ok(())
-    }
 }
 
-fn insert<R>(one: &Statement<'_>, many: &Statement<'_>, rows: &[R], values: Values<R>) -> Result<(), Error> {
-    let (full, rest) = rows.as_chunks::<ROWS>();
-    full.iter().try_for_each(|rows| many.run_rows(rows, values))?;
-    rest.iter().try_for_each(|row| one.run_rows(std::slice::from_ref(row), values))
-}
-
-fn payload((task, payload): &(TaskId, &Bytes), cells: &mut Cells<'_, '_>) -> rusqlite::Result<()> {
-    cells.put(wide(task.0))?;
-    cells.put(payload.as_ref())
-}
-
-fn event(event: &&TaskEvent, cells: &mut Cells<'_, '_>) -> rusqlite::Result<()> {
-    let EventColumns { kind, node, reason, note } = EventColumns::of(&event.kind);
-    cells.put(wide(event.task.0))?;
-    cells.put(number(event.n))?;
-    cells.put(time(event.at))?;
-    cells.put(event.attempt)?;
-    cells.put(kind)?;
-    cells.put(node)?;
-    cells.put(reason)?;
-    cells.put(note)
-}
-
-fn key(id: &AgentId) -> (&str, &str, &str) {
+pub(super) fn key(id: &AgentId) -> (&str, &str, &str) {
     (id.namespace.as_str(), id.name.as_str(), id.key_str())
 }
