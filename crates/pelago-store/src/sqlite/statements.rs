@@ -129,7 +129,8 @@ statements! {
         WHERE namespace = ?1 AND name = ?2 AND key = ?3";
     agent_handed_over = "UPDATE agents SET version = ?4, last_turn = ?5, chain = ?6, epoch = ?7, phase = ?8,
         holder_node = ?9, holder_incarnation = ?10 WHERE namespace = ?1 AND name = ?2 AND key = ?3";
-    agent_state = "INSERT OR REPLACE INTO agent_states (namespace, name, key, state) VALUES (?1, ?2, ?3, ?4)";
+    agent_state = "INSERT OR REPLACE INTO agent_states (namespace, name, key, state) VALUES (?, ?, ?, ?)";
+    agent_states = "INSERT OR REPLACE INTO agent_states (namespace, name, key, state) VALUES ", sixteen!("(?, ?, ?, ?)");
 
     message = "SELECT ", message_columns!(), " FROM messages
         WHERE namespace = ?1 AND name = ?2 AND key = ?3 AND sender = ?4 AND generation = ?5 AND seq = ?6";

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use pelago_core::{
-    id::TaskId,
+    id::{AgentId, TaskId},
     record::{Agent, Task, TaskEvent},
 };
 use rusqlite::params;
@@ -21,22 +21,20 @@ use super::{
 impl Statements<'_> {
     /// Writes rows that waited.
     pub(super) fn write_out(&self, due: &Due) -> Result<(), Error> {
-        due.agents.iter().try_for_each(|row| self.write_agent(row))?;
+        self.write_agents(&due.agents)?;
         self.write_tasks(&due.tasks)
     }
 
-    fn write_agent(&self, row: &UnwrittenAgent) -> Result<(), Error> {
-        let agent = &row.agent;
-        match row.differs {
-            Differs::Whole => self.new_agent(agent)?,
-            Differs::InIndexed => self.agent_handed_over(agent)?,
-            Differs::InOthers => self.agent_commit(agent)?,
+    fn write_agents(&self, rows: &[UnwrittenAgent]) -> Result<(), Error> {
+        for UnwrittenAgent { agent, differs, .. } in rows {
+            match differs {
+                Differs::Whole => self.new_agent(agent)?,
+                Differs::InIndexed => self.agent_handed_over(agent)?,
+                Differs::InOthers => self.agent_commit(agent)?,
+            }
         }
-        if let Some(state) = &row.state {
-            let (namespace, name, key) = key(&agent.id);
-            self.agent_state.run(params![namespace, name, key, state.as_ref()])?;
-        }
-        Ok(())
+        let states: Vec<_> = rows.iter().filter_map(|row| Some((&row.agent.id, row.state.as_ref()?))).collect();
+        insert(&self.agent_state, &self.agent_states, &states, state)
     }
 
     fn new_agent(&self, agent: &Agent) -> Result<(), Error> {
@@ -130,6 +128,14 @@ fn insert<R>(one: &Statement<'_>, many: &Statement<'_>, rows: &[R], values: Valu
     let (full, rest) = rows.as_chunks::<ROWS>();
     full.iter().try_for_each(|rows| many.run_rows(rows, values))?;
     rest.iter().try_for_each(|row| one.run_rows(std::slice::from_ref(row), values))
+}
+
+fn state((agent, state): &(&AgentId, &Bytes), cells: &mut Cells<'_, '_>) -> rusqlite::Result<()> {
+    let (namespace, name, key) = key(agent);
+    cells.put(namespace)?;
+    cells.put(name)?;
+    cells.put(key)?;
+    cells.put(state.as_ref())
 }
 
 fn task(task: &&Task, cells: &mut Cells<'_, '_>) -> rusqlite::Result<()> {
