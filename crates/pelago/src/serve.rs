@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write as _},
     net::TcpListener as StdListener,
+    num::NonZeroUsize,
     path::PathBuf,
     process::ExitCode,
     time::Duration,
@@ -177,10 +178,21 @@ pub fn serve(args: &ServeArgs, kinds: Vec<Kind>) -> Result<ExitCode, Error> {
     let config = Config::load(Sources::of_process(args.config.clone(), args.flags())?)?;
     let kinds = declare(&config, kinds)?;
     logging::start(&config.logging);
-    let runtime = runtime::Builder::new_multi_thread().thread_name("pelago-data").enable_all().build()?;
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(workers())
+        .thread_name("pelago-data")
+        .enable_all()
+        .build()?;
     let ended = runtime.block_on(live(args, config, kinds));
     runtime.shutdown_background();
     ended
+}
+
+/// How many threads drive links and agents: one core is left to consensus, the log and applying, which have threads of
+/// their own. Agents that compute do not hold these up.
+fn workers() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    cores.saturating_sub(1).max(1)
 }
 
 /// How one life of the node ended.

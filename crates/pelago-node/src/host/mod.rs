@@ -4,6 +4,7 @@
 //! memory that runs turns and can say what its state is.
 
 mod native;
+mod pace;
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 

@@ -33,7 +33,7 @@ use pelago_core::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Behaviour, Kind, Living};
+use super::{Behaviour, Kind, Living, pace::Pace};
 
 /// A behaviour with its state. The type's fields are the state: they are stored as JSON when a turn commits, and come
 /// back on whichever node holds the agent next.
@@ -55,19 +55,19 @@ pub trait Agent: Serialize + DeserializeOwned + Default + Send + 'static {
 /// An agent with one activation per key in the mesh; its state is durable.
 #[must_use]
 pub fn keyed<A: Agent>(name: &str) -> Kind {
-    Kind::new(name, Placement::Keyed, Arc::new(Native::<A>(PhantomData)))
+    Kind::new(name, Placement::Keyed, Native::<A>::behaviour())
 }
 
 /// Copies of an agent without state of its own, several turns at a time on every node: for work that only reads.
 #[must_use]
 pub fn pool<A: Agent>(name: &str) -> Kind {
-    Kind::new(name, Placement::Pool, Arc::new(Native::<A>(PhantomData)))
+    Kind::new(name, Placement::Pool, Native::<A>::behaviour())
 }
 
 /// One agent on each node, which lives and dies with it; its state is in memory only.
 #[must_use]
 pub fn resident<A: Agent>(name: &str) -> Kind {
-    Kind::new(name, Placement::Resident, Arc::new(Native::<A>(PhantomData)))
+    Kind::new(name, Placement::Resident, Native::<A>::behaviour())
 }
 
 /// Why a turn failed: any error turns into one with `?`.
@@ -286,32 +286,45 @@ impl Turn {
     }
 }
 
-struct Native<A>(PhantomData<fn() -> A>);
+struct Native<A> {
+    pace: Arc<Pace>,
+    agent: PhantomData<fn() -> A>,
+}
 
-struct InMemory<A>(A);
+struct InMemory<A> {
+    agent: A,
+    pace: Arc<Pace>,
+}
+
+impl<A: Agent> Native<A> {
+    fn behaviour() -> Arc<dyn Behaviour> {
+        Arc::new(Self { pace: Arc::new(Pace::new()), agent: PhantomData })
+    }
+}
 
 impl<A: Agent> Behaviour for Native<A> {
     fn hydrate(&self, state: Option<&[u8]>) -> Result<Box<dyn Living>, Fault> {
         let agent = match state {
-            Some(bytes) => serde_json::from_slice(bytes)?,
+            Some(bytes) => self.pace.run(|| serde_json::from_slice(bytes))?,
             None => A::default(),
         };
-        Ok(Box::new(InMemory::<A>(agent)))
+        Ok(Box::new(InMemory { agent, pace: Arc::clone(&self.pace) }))
     }
 }
 
 impl<A: Agent> Living for InMemory<A> {
     fn run<'a>(&'a mut self, payload: Bytes, turn: &'a mut Turn) -> BoxFuture<'a, Result<Bytes, Fault>> {
-        Box::pin(async move {
+        let Self { agent, pace } = self;
+        Box::pin(pace.run_all(async move {
             let text: &[u8] = if payload.is_empty() { b"null" } else { &payload };
             let input = serde_json::from_slice(text)
                 .map_err(|error| Fault::hopeless(format!("the input does not fit the agent: {error}")))?;
-            let output = self.0.handle(input, turn).await?;
+            let output = agent.handle(input, turn).await?;
             Ok(Bytes::from(serde_json::to_vec(&output)?))
-        })
+        }))
     }
 
     fn state(&self) -> Result<Bytes, Fault> {
-        Ok(Bytes::from(serde_json::to_vec(&self.0)?))
+        Ok(Bytes::from(self.pace.run(|| serde_json::to_vec(&self.agent))?))
     }
 }

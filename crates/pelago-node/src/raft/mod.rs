@@ -350,7 +350,10 @@ impl Consensus {
 
     /// Who leads, for whoever wants to forward something.
     pub(crate) fn leader_name(&self) -> Option<Name> {
-        Name::new(&self.standing().leader?).ok()
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leader = metrics.membership_config.membership().get_node(&metrics.current_leader?)?;
+        Name::new(&leader.0).ok()
     }
 
     /// Up to where the log was committed when this was called: whoever reads rows that were applied so far sees all
