@@ -8,7 +8,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, OnceLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use pelago_core::{
@@ -49,6 +49,9 @@ const LEADER_MAX: Duration = Duration::from_secs(30);
 const FAILED_MAX: Duration = Duration::from_secs(1);
 /// How long a node that stops tries to tell the mesh.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
+
+/// How often a node that stops looks whether others still need its vote.
+const VOTE_LOOK: Duration = Duration::from_millis(100);
 
 /// How a node is made.
 #[derive(Debug, Clone)]
@@ -414,11 +417,25 @@ impl Node {
             tracing::info!("no other voter took the lead in time: they elect one");
         }
         self.take_leave().await;
+        self.vote_for_others().await;
         self.links.close(Goodbye::Stopping).await;
         self.receivers.0.shut();
         self.receivers.1.shut();
         self.loops.stop().await;
         self.consensus.stop().await;
+    }
+
+    /// Stays as a voter, for as long as its own turns might have taken, while others work on tasks whose results would find
+    /// no majority without it: they may be stopping too.
+    async fn vote_for_others(&self) {
+        let enough = Instant::now() + self.drain_max;
+        let mut told = false;
+        while Instant::now() < enough && self.handle.is_vote_needed().await {
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!("other nodes end their tasks, for which they need this one's vote");
+            }
+            tokio::time::sleep(VOTE_LOOK).await;
+        }
     }
 
     /// Says that this run is over. A leader may have given it a task after it had put its agents away, and a new one

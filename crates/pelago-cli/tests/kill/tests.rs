@@ -145,6 +145,31 @@ async fn tasks_of_a_node_that_is_back_before_it_was_missed_are_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_runs_when_all_nodes_are_stopped_ends_first() {
+    let mut mesh = Mesh::start(3).await;
+    let client = mesh.nodes[0].client();
+    let input = serde_json::value::to_raw_value(&3_000).expect("JSON");
+    let task = NewTask { agent: "sleeper".into(), input: Some(&input), ..NewTask::default() };
+    let task = client.enqueue(&task, None).await.expect("the task is taken").id;
+    let deadline = Instant::now() + PATIENCE;
+    while client.task(task, None).await.expect("it is known").state != TaskState::Running {
+        assert!(Instant::now() < deadline, "nobody takes it");
+    }
+    // Those that have nothing to do would take the majority with them.
+    mesh.nodes.iter().for_each(|node| node.signal(Signal::TERM));
+    for node in &mut mesh.nodes {
+        while node.ended().is_none() {
+            assert!(Instant::now() < deadline, "it does not stop");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(node.ended(), Some(0));
+    }
+    mesh.start_again(&[0, 1, 2]);
+    let ended = mesh.nodes[0].client().task(task, None).await.expect("it is known");
+    assert_eq!((ended.state, ended.attempt), (TaskState::Done, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn timers_of_a_killed_node_fire_exactly_once() {
     const REMINDERS: usize = 12;
     const NOTES: usize = 3;

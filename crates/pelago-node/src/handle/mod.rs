@@ -17,7 +17,7 @@ use bytes::Bytes;
 use pelago_core::{
     id::{Holder, MeshId, Name, NodeId},
     link::Role,
-    record::{self, Op, Outcome, TaskState},
+    record::{self, NodeState, Op, Outcome, TaskState},
     time::LogTime,
 };
 use pelago_net::Links;
@@ -218,6 +218,22 @@ impl Handle {
     pub(crate) fn has_others(&self) -> bool {
         let parts = self.parts();
         parts.view.get().live().any(|node| node.id != parts.holder.node)
+    }
+
+    /// Whether tasks run on other nodes, and there is a majority for their results only with this one's vote.
+    pub(crate) async fn is_vote_needed(&self) -> bool {
+        let parts = self.parts();
+        let voters = parts.consensus.standing().voters;
+        let reader = Arc::clone(&parts.reader);
+        let read = move || reader.view(|view| Ok((view.nodes()?, view.running_tasks()?)));
+        // Unread, nobody is kept waiting for it.
+        let Ok(Ok((nodes, running))) = tokio::task::spawn_blocking(read).await else { return false };
+        let is_voter = |name: &Name| voters.iter().any(|voter| voter == name.as_str());
+        let is_other = |node: &&record::Node| node.state == NodeState::Up && node.id != parts.holder.node;
+        let others: Vec<&record::Node> = nodes.iter().filter(is_other).collect();
+        let works = others.iter().any(|node| running.iter().any(|task| task.holder == Some(node.holder())));
+        let votes = others.iter().filter(|node| is_voter(&node.name)).count();
+        works && is_voter(&parts.name) && votes <= voters.len() / 2
     }
 
     /// Whether this node leads the mesh.

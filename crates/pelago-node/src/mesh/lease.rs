@@ -141,7 +141,10 @@ impl Loop {
                 self.held.lasts_until(lease.deadline());
             }
             Verdict::Over => {
-                tracing::warn!(run = %self.holder, "the mesh has given this run up");
+                // One that stops said so itself.
+                if !self.held.0.draining.load(Ordering::Acquire) {
+                    tracing::warn!(run = %self.holder, "the mesh has given this run up");
+                }
                 self.held.ends(End::Expired);
             }
             Verdict::Displaced { by } => {
