@@ -82,7 +82,8 @@ pub(crate) fn ended_badly(task: &Task) -> Option<Problem> {
         Some(reason) => format!("{what}: {reason}"),
         None => what,
     };
-    let hint = format!("its events tell more: pelago task events {}", task.id);
+    let hint =
+        format!("its events tell more: pelago task events {}; if its input is at fault, give a new task", task.id);
     let problem = problem("PLG-3004", 500, "the task did not end well", detail, &hint);
     Some(problem.with_next(format!("pelago task retry {}", task.id)))
 }

@@ -83,7 +83,7 @@ async fn no_resource(request: Request) -> Failure {
     } else if path.len() > 1 && path.ends_with('/') {
         "paths do not end with `/`"
     } else {
-        "the API begins with /api/v1: tasks, agents, messages, nodes, status"
+        "the API begins with /api/v1: tasks, agents, messages/dead, nodes, status"
     };
     Problem::new(Code::UnknownPath, format!("there is no {}", failure::excerpt(path)), hint).into()
 }
