@@ -21,6 +21,8 @@ use tokio::{
     process::ChildStdout,
 };
 
+use crate::exit::Exit;
+
 /// How long a node may take to be ready.
 const READY_MAX: Duration = Duration::from_secs(60);
 /// How many lines of its log are shown when it failed.
@@ -48,6 +50,8 @@ pub(crate) struct Ready {
 pub(crate) enum Error {
     #[error("cannot be started: {0}")]
     System(#[from] io::Error),
+    #[error("ended before it was ready, since the mesh has removed it")]
+    Removed,
     #[error("ended before it was ready ({0})")]
     Ended(String),
     #[error("was not ready within {} s", READY_MAX.as_secs())]
@@ -86,7 +90,9 @@ impl Child {
             Err(_late) => return Err(Error::Late),
         };
         if line.is_empty() {
-            return Err(Error::Ended(how(self.process.wait()?)));
+            let status = self.process.wait()?;
+            let is_removed = status.code() == Some(Exit::NotFound.code().into());
+            return Err(if is_removed { Error::Removed } else { Error::Ended(how(status)) });
         }
         serde_json::from_str(&line).map_err(|_unclear| Error::Unclear(line.trim_end().to_owned()))
     }

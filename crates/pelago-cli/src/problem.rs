@@ -132,6 +132,12 @@ pub(crate) fn node_ended(detail: String, has_data: bool) -> Problem {
     problem("PLG-3007", 500, "the node has ended", detail, hint)
 }
 
+/// The mesh has removed the node. Whoever started it tells by the exit code.
+pub(crate) fn node_removed(detail: String) -> Problem {
+    let hint = "the mesh goes on without it";
+    problem("PLG-3012", 404, "the node was removed from the mesh", detail, hint).with_next("pelago node ls")
+}
+
 /// Any other; each number stands in one place.
 pub(crate) fn problem(code: &'static str, status: u16, title: &'static str, detail: String, hint: &str) -> Problem {
     Problem {

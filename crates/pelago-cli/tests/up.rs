@@ -133,6 +133,32 @@ fn a_node_that_was_lost_is_started_again_by_the_command_that_is_told() {
 }
 
 #[test]
+fn a_node_that_was_removed_is_left_out_and_the_others_come_up() {
+    let home = Home::new();
+    let up = home.up(&["4", "--port", "0", "--mesh-port", "0"]);
+    assert_eq!(up.ask(0, &["agent", "ask", "counter:a", "1"]), "1\n");
+    up.kill_node(3);
+    let until = Instant::now() + PATIENCE;
+    let remove = ["node", "remove", "node-4", "--url", up.url(0)];
+    while !pelago(&remove).output().expect("the program runs").status.success() {
+        assert!(Instant::now() < until, "it is not removed");
+    }
+    assert_eq!(up.end_by(Signal::TERM), Some(0), "{}", home.logs());
+
+    let mut up = home.start(pelago(&["up"]));
+    let told = up.until_said("node-4");
+    assert!(told.contains("was removed from the mesh") && told.contains(".pelago/node-4 can be deleted"), "{told}");
+    up.until_said("Ctrl-C stops the nodes");
+    assert!(home.path().join(".pelago/node-4/node").exists(), "whoever runs it deletes it");
+    assert_eq!(up.end_by(Signal::TERM), Some(0), "{}", home.logs());
+
+    let up = home.up(&[]);
+    assert_eq!(up.names(), ["node-1", "node-2", "node-3"]);
+    assert_eq!(up.ask(2, &["agent", "ask", "counter:a", "1"]), "2\n");
+    assert_eq!(up.end_by(Signal::TERM), Some(0), "{}", home.logs());
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn no_node_outlives_an_up_that_is_killed() {
     let home = Home::new();

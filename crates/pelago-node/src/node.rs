@@ -202,6 +202,7 @@ impl Node {
         view_writer.replace(nodes);
         // Not before: a node that joined meanwhile would be refused as one that was removed.
         view_writer.seen(index);
+        mesh::part_with_unwanted(&links, &view);
         let waiters = Arc::new(TaskWaiters::default());
         let (homes, lease) = (Homes::new(holder, view.clone()), Held::default());
         let services = Arc::new(OnceLock::new());

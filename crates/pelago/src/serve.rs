@@ -147,6 +147,13 @@ impl Error {
         matches!(self, Self::Config(_) | Self::NoKind { .. })
     }
 
+    /// Whether the mesh has removed the node, so that its data directory is of no more use.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        use pelago_node::Error::Removed;
+        matches!(self, Self::Start { cause: Removed { .. }, .. } | Self::Node(Removed { .. }))
+    }
+
     /// Whether the node holds what was acknowledged before it failed.
     #[must_use]
     pub fn has_data(&self) -> bool {

@@ -49,8 +49,12 @@ fn raise_file_limit() {
 }
 
 fn of_node(error: &pelago::Error) -> Problem {
-    match error.is_usage() {
-        true => problem::not_to_be_had(error.to_string()),
-        false => problem::node_ended(error.to_string(), error.has_data()),
+    let detail = error.to_string();
+    if error.is_usage() {
+        problem::not_to_be_had(detail)
+    } else if error.is_removed() {
+        problem::node_removed(detail)
+    } else {
+        problem::node_ended(detail, error.has_data())
     }
 }

@@ -180,6 +180,14 @@ pub(crate) async fn unwanted(refused: &mut watch::Receiver<Option<Ended>>) -> Un
     }
 }
 
+/// Ends the links that are up with nodes to which there is an objection by now: when all nodes of a mesh start at once,
+/// links come before the log that says who was removed. Such a node dials again, and is told why it is refused.
+pub(crate) fn part_with_unwanted(links: &Links, view: &view::Reader) {
+    let all = links.all();
+    let unwanted = all.iter().filter(|link| view.objection(&link.terms().other).is_some());
+    unwanted.for_each(|link| link.close(Goodbye::Replaced));
+}
+
 /// Whether the last that another node had to say was that another process runs as this node, or it was that process.
 pub(crate) fn is_doubled_by_another(refused: &watch::Receiver<Option<Ended>>) -> bool {
     matches!(&*refused.borrow(), Some(Ended::RefusedThere(Refusal::Running | Refusal::NameTaken { .. })))

@@ -80,6 +80,11 @@ pub(crate) async fn run(args: UpArgs, output: Output) -> Result<Exit, Error> {
         started = start(&mut nodes, &places, output) => started.map(|()| true)?,
     };
     if is_up {
+        let (places, removed): (Vec<_>, Vec<_>) = places.into_iter().partition(|place| nodes.is_running(&place.name));
+        for Place { name, .. } in removed {
+            let data = folder.data(&name);
+            output.note(&format!("{name} was removed from the mesh: its folder {} can be deleted", data.display()));
+        }
         // What did not start is not kept: it would fail again.
         folder.remember(&places)?;
         tell(&folder, &nodes, output)?;
@@ -120,7 +125,7 @@ pub(crate) fn urls() -> Vec<String> {
 
 async fn start(nodes: &mut Nodes<'_>, places: &[Place], output: Output) -> Result<(), Error> {
     nodes.start(places).await?;
-    if let Err(standing) = settle::until_one_can_be_lost(&nodes.client(), places.len()).await {
+    if let Err(standing) = settle::until_one_can_be_lost(&nodes.client(), nodes.running().len()).await {
         output.note(&format!("the mesh is not as it should be yet: {standing}"));
     }
     Ok(())

@@ -73,24 +73,25 @@ impl<'f> Nodes<'f> {
         Self { folder, size: 0, running: Vec::new() }
     }
 
-    /// Starts a node at each of `places`, and waits until all are ready.
+    /// Starts a node at each of `places`, and waits until all are ready. Those that the mesh has removed are left out.
     pub(super) async fn start(&mut self, places: &[Place]) -> Result<(), Error> {
-        self.size = places.len();
         // The first founds the mesh, and the others need it for that. Later all start at once: the nodes of a mesh are
         // ready when most of them are there.
         let is_new = !places.iter().any(|place| self.folder.has_mesh(&place.name));
         let (founder, others) = places.split_at(usize::from(is_new));
         for place in founder {
             let founder = self.start_one(place, places, true).await?;
-            self.running.push(founder);
+            self.running.extend(founder);
         }
         let starting = others.iter().map(|place| self.start_one(place, places, false));
         let started = try_join_all(starting).await?;
-        self.running.extend(started);
-        Ok(())
+        self.running.extend(started.into_iter().flatten());
+        self.size = self.running.len();
+        if self.size == 0 { Err(problem::all_removed(self.folder.path())) } else { Ok(()) }
     }
 
-    async fn start_one(&self, place: &Place, all: &[Place], found: bool) -> Result<Node, Error> {
+    /// None if the mesh has removed the node.
+    async fn start_one(&self, place: &Place, all: &[Place], found: bool) -> Result<Option<Node>, Error> {
         let (data, log) = (self.folder.data(&place.name), self.folder.log(&place.name));
         let failed =
             |error: child::Error| problem::not_started(&format!("{} {error}", place.name), &child::last_words(&log));
@@ -103,7 +104,10 @@ impl<'f> Nodes<'f> {
             };
         };
         let mut child = Child::start(&log, settings).map_err(failed)?;
-        let ready = child.ready().await.map_err(failed)?;
+        let ready = match child.ready().await {
+            Err(child::Error::Removed) => return Ok(None),
+            ready => ready.map_err(failed)?,
+        };
         let shown = Shown {
             name: place.name.clone(),
             http: format!("http://{}", ready.http),
@@ -113,11 +117,15 @@ impl<'f> Nodes<'f> {
             log: log.display().to_string(),
             command: alone(place, &std::path::absolute(&data).unwrap_or(data), all),
         };
-        Ok(Node { child, shown })
+        Ok(Some(Node { child, shown }))
     }
 
     pub(super) fn running(&self) -> &[Node] {
         &self.running
+    }
+
+    pub(super) fn is_running(&self, name: &str) -> bool {
+        self.running.iter().any(|node| node.shown.name == name)
     }
 
     /// A client of whichever of them answers.

@@ -42,7 +42,9 @@ pub(super) fn choose(
     let last_mesh: Vec<u16> = last_time.iter().map(|place| place.mesh).collect();
     let http = choice.ports(&wanted(&last_http, count, wishes.http, HTTP))?;
     let mesh = choice.ports(&wanted(&last_mesh, count, wishes.mesh, MESH))?;
-    let names = (0..count).map(|n| last_time.get(n).map_or_else(|| format!("node-{}", n + 1), |p| p.name.clone()));
+    let is_new = |name: &String| last_time.iter().all(|place| place.name != *name);
+    let new_names = (1..).map(|n| format!("node-{n}")).filter(is_new);
+    let names = last_time.iter().map(|place| place.name.clone()).chain(new_names).take(count);
     let ports = http.into_iter().zip(mesh);
     let places = names.zip(ports).map(|(name, (http, mesh))| Place { name, http, mesh }).collect();
     Ok((places, choice.shifted))

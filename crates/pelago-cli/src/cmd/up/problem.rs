@@ -44,6 +44,12 @@ pub(super) fn not_started(what: &str, log: &str) -> Error {
     problem("PLG-3022", 500, "the mesh did not start", said(what, log), "no node was left running").into()
 }
 
+/// No node is left of the mesh.
+pub(super) fn all_removed(folder: &Path) -> Error {
+    let detail = format!("all nodes in {} were removed from their mesh", folder.display());
+    problem("PLG-3022", 500, "the mesh did not start", detail, "take another folder for a new mesh: --dir DIR").into()
+}
+
 /// A node ended by itself; others go on.
 pub(super) fn node_lost(what: &str, log: &Path, again: &str) -> Problem {
     let hint = format!("the others go on; {} says why. Started alone, it is not stopped with them", log.display());
