@@ -119,16 +119,29 @@ fn a_node_that_was_lost_is_started_again_by_the_command_that_is_told() {
     let told: Value = serde_json::from_str(&up.until_said("PLG-3023")).expect("a problem is a document");
     let again = told["try"].as_str().expect("it says what to run");
     assert_eq!(again, up.nodes()[1]["command"].as_str().expect("it was told before"));
-    let arguments = again.strip_prefix("pelago ").expect("it is ours").replace('\'', "");
-    let arguments: Vec<&str> = arguments.split(' ').collect();
-    let alone = pelago(&arguments).current_dir("/").stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let alone = Alone(alone.expect("the program runs"));
+    let alone = Alone::start(again);
     let until = Instant::now() + PATIENCE;
     while up.ask(0, &["status"]).contains("PROBLEM") || !up.ask(0, &["status"]).contains("3 up") {
         assert!(Instant::now() < until, "{}", up.ask(0, &["status"]));
         thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(up.ask(1, &["agent", "ask", "counter:a", "1"]), "1\n", "where it was");
+    drop(alone);
+}
+
+#[test]
+fn a_node_that_runs_already_is_named_before_its_ports_are_given_away() {
+    let home = Home::new();
+    let up = home.up(&["1", "--port", "0", "--mesh-port", "0"]);
+    let (alone, url) = (up.nodes()[0]["command"].as_str().expect("it is told").to_owned(), up.url(0).to_owned());
+    assert_eq!(up.end_by(Signal::TERM), Some(0), "{}", home.logs());
+    let alone = Alone::start(&alone);
+    home.until_shown(&["agent", "ask", "counter:a", "1", "--key", "k", "--url", &url], "1\n");
+
+    let refused = home.command(&[]).output().expect("the program runs");
+    let problem = problem(&refused);
+    assert_eq!((refused.status.code(), &problem["code"]), (Some(5), &json!("PLG-3025")), "{problem}");
+    assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains("node-1 runs already")), "{problem}");
     drop(alone);
 }
 
@@ -197,6 +210,16 @@ struct Home(TempDir);
 
 /// A process that is killed when this is dropped.
 struct Alone(Child);
+
+impl Alone {
+    /// Runs a command that was told.
+    fn start(told: &str) -> Self {
+        let arguments = told.strip_prefix("pelago ").expect("it is ours").replace('\'', "");
+        let arguments: Vec<&str> = arguments.split(' ').collect();
+        let alone = pelago(&arguments).current_dir("/").stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        Self(alone.expect("the program runs"))
+    }
+}
 
 impl Drop for Alone {
     fn drop(&mut self) {

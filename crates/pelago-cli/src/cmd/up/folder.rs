@@ -96,6 +96,12 @@ impl Folder {
         self.path.join(format!("{name}.log"))
     }
 
+    /// Whether a process runs a node, that is to say holds the lock of its data directory.
+    pub(super) fn is_running(&self, name: &str) -> bool {
+        let lock = File::open(self.data(name).join("lock"));
+        lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
     /// Whether a node has been of a mesh before.
     pub(super) fn has_mesh(&self, name: &str) -> bool {
         self.data(name).join("node").exists()

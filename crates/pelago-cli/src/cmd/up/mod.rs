@@ -71,6 +71,10 @@ pub(crate) async fn run(args: UpArgs, output: Output) -> Result<Exit, Error> {
     // Before the first child, so that the end of none is missed.
     let mut child_ended = signal(SignalKind::child()).map_err(unable)?;
     let folder = Folder::open(&args.dir)?;
+    // Before ports are chosen: those of a node that runs are in use, and it shall keep them.
+    if let Some(Place { name, .. }) = folder.remembered().iter().find(|place| folder.is_running(&place.name)) {
+        return Err(problem::runs_already(name, &folder.data(name)));
+    }
     let places = choose(&args, folder.remembered(), output)?;
     let mut nodes = Nodes::new(&folder);
     let is_up = tokio::select! {

@@ -6,6 +6,9 @@ use pelago_api::problem::Problem;
 
 use crate::{output::Error, problem::problem};
 
+/// True of every `pelago up` that fails: it ends the nodes that it started.
+const NONE_LEFT: &str = "no node that this command started was left running";
+
 /// The folder has more nodes than were asked for.
 pub(super) fn too_few(wanted: usize, names: &[&str]) -> Error {
     let detail = format!("the folder has {} nodes, not {wanted}: {}", names.len(), names.join(", "));
@@ -20,6 +23,13 @@ pub(super) fn in_use(folder: &Path) -> Error {
     problem("PLG-3021", 409, "the folder is in use", detail, hint).with_next("pelago status").into()
 }
 
+/// A node was started otherwise, as by the command that [`node_lost`] tells.
+pub(super) fn runs_already(name: &str, data: &Path) -> Error {
+    let detail = format!("{name} runs already, started by another command: {} is in use", data.display());
+    let hint = "stop it first, by Ctrl-C where it was started; `pelago up` starts it with the others";
+    problem("PLG-3025", 409, "a node runs already", detail, hint).with_next("pelago up").into()
+}
+
 /// The folder does not say which nodes it has.
 pub(super) fn unreadable(file: &Path, cause: &serde_json::Error) -> Error {
     let detail = format!("{} cannot be read: {cause}", file.display());
@@ -29,8 +39,7 @@ pub(super) fn unreadable(file: &Path, cause: &serde_json::Error) -> Error {
 
 /// The system refused something.
 pub(super) fn system(what: &str, cause: &io::Error) -> Error {
-    let hint = "no node was left running";
-    problem("PLG-3022", 500, "the mesh did not start", format!("failed to {what}: {cause}"), hint).into()
+    problem("PLG-3022", 500, "the mesh did not start", format!("failed to {what}: {cause}"), NONE_LEFT).into()
 }
 
 /// No port is left to listen on.
@@ -41,7 +50,7 @@ pub(super) fn no_port(from: u16) -> Error {
 
 /// A node did not start. `log` is the last it said.
 pub(super) fn not_started(what: &str, log: &str) -> Error {
-    problem("PLG-3022", 500, "the mesh did not start", said(what, log), "no node was left running").into()
+    problem("PLG-3022", 500, "the mesh did not start", said(what, log), NONE_LEFT).into()
 }
 
 /// No node is left of the mesh.
