@@ -72,15 +72,22 @@ fn a_folder_in_use_is_refused_and_unharmed() {
 }
 
 #[test]
-fn a_port_in_use_gives_way_with_a_notice() {
+fn a_port_in_use_gives_way_with_a_notice_unless_it_was_named() {
     let home = Home::new();
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let port = taken.local_addr().expect("it is bound").port().to_string();
-    let mut up = home.start(pelago(&["up", "1", "--port", &port, "--mesh-port", "0"]));
+    let up = home.up(&["1", "--port", "0", "--mesh-port", "0"]);
+    let address = up.url(0).strip_prefix("http://").expect("it is an URL").to_owned();
+    assert_eq!(up.end_by(Signal::TERM), Some(0), "{}", home.logs());
+    let _taken = TcpListener::bind(&address).expect("nobody listens there any more");
+    let port = address.rsplit(':').next().expect("it ends with the port");
+
+    let refused = home.command(&["--port", port]).output().expect("the program runs");
+    assert_eq!((refused.status.code(), &problem(&refused)["code"]), (Some(5), &json!("PLG-3026")));
+
+    let mut up = home.start(pelago(&["up"]));
     let notice = up.until_said("is in use");
-    assert!(notice.contains(&port), "{notice}");
+    assert!(notice.contains(&format!("port {port} is in use, so node-1 listens on ")), "{notice}");
     let said = up.until_said("next: pelago status --url http://127.0.0.1:");
-    assert!(!said.contains(&format!(":{port}")), "{said}");
+    assert!(!said.contains(&address), "{said}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::{
 };
 use folder::{Folder, Place};
 use nodes::{Lost, Nodes, Shown};
-use ports::{NonePast, Shifted, Wishes};
+use ports::{Shifted, Unavailable, Wishes};
 
 pub(crate) const EXAMPLES: &str = "\
 Examples:
@@ -114,10 +114,13 @@ fn choose(args: &UpArgs, last_time: &[Place], output: Output) -> Result<Vec<Plac
         return Err(problem::too_few(count, &names));
     }
     let wishes = Wishes { http: args.port, mesh: args.mesh_port };
-    let (places, shifted) =
-        ports::choose(last_time, count, wishes, ports::is_free).map_err(|NonePast(port)| problem::no_port(port))?;
-    for Shifted { wanted, taken } in shifted {
-        output.note(&format!("port {wanted} is in use; {taken} is taken for it"));
+    let unavailable = |why| match why {
+        Unavailable::Wished(port) => problem::port_in_use(port),
+        Unavailable::Past(port) => problem::no_port(port),
+    };
+    let (places, shifted) = ports::choose(last_time, count, wishes, ports::is_free).map_err(unavailable)?;
+    for Shifted { node, wanted, taken } in shifted {
+        output.note(&format!("port {wanted} is in use, so {} listens on {taken}", places[node].name));
     }
     Ok(places)
 }

@@ -22,21 +22,33 @@ pub(super) struct Wishes {
 /// A port that somebody else listens on, and the one that was taken for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shifted {
+    /// Which node it is for, counted from 0.
+    pub(super) node: usize,
     pub(super) wanted: u16,
     pub(super) taken: u16,
 }
 
-/// No port from this one on is free.
+/// Why there are no ports.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct NonePast(pub(super) u16);
+pub(super) enum Unavailable {
+    /// The port that was wished for is in use.
+    Wished(u16),
+    /// No port from this one on is free.
+    Past(u16),
+}
 
-/// Chooses ports for `count` nodes, those of `last_time` first. `is_free` tells whether nobody listens on a port.
+/// Chooses ports for `count` nodes, those of `last_time` first. `is_free` tells whether nobody listens on a port. One
+/// that was wished for does not give way.
 pub(super) fn choose(
     last_time: &[Place],
     count: usize,
     wishes: Wishes,
     is_free: impl Fn(u16) -> bool,
-) -> Result<(Vec<Place>, Vec<Shifted>), NonePast> {
+) -> Result<(Vec<Place>, Vec<Shifted>), Unavailable> {
+    let wished = [wishes.http, wishes.mesh].into_iter().flatten();
+    if let Some(port) = wished.filter(|port| *port != 0).find(|port| !is_free(*port)) {
+        return Err(Unavailable::Wished(port));
+    }
     let mut choice = Choice { taken: BTreeSet::new(), shifted: Vec::new(), is_free };
     let last_http: Vec<u16> = last_time.iter().map(|place| place.http).collect();
     let last_mesh: Vec<u16> = last_time.iter().map(|place| place.mesh).collect();
@@ -81,15 +93,15 @@ struct Choice<F> {
 }
 
 impl<F: Fn(u16) -> bool> Choice<F> {
-    fn ports(&mut self, wanted: &[u16]) -> Result<Vec<u16>, NonePast> {
+    fn ports(&mut self, wanted: &[u16]) -> Result<Vec<u16>, Unavailable> {
         let mut chosen = Vec::with_capacity(wanted.len());
-        for &port in wanted {
+        for (node, &port) in wanted.iter().enumerate() {
             let taken = match port {
-                0 => self.any().ok_or(NonePast(0))?,
-                port => self.next(port, wanted).ok_or(NonePast(port))?,
+                0 => self.any().ok_or(Unavailable::Past(0))?,
+                port => self.next(port, wanted).ok_or(Unavailable::Past(port))?,
             };
             if port != 0 && taken != port {
-                self.shifted.push(Shifted { wanted: port, taken });
+                self.shifted.push(Shifted { node, wanted: port, taken });
             }
             self.taken.insert(taken);
             chosen.push(taken);
@@ -119,7 +131,7 @@ mod tests {
         count: usize,
         wishes: Wishes,
         busy: &[u16],
-    ) -> Result<Vec<(u16, u16)>, NonePast> {
+    ) -> Result<Vec<(u16, u16)>, Unavailable> {
         let place = |(n, &(http, mesh)): (usize, &(u16, u16))| Place { name: format!("n{n}"), http, mesh };
         let last_time: Vec<Place> = last_time.iter().enumerate().map(place).collect();
         let (places, _) = choose(&last_time, count, wishes, |port| !busy.contains(&port))?;
@@ -142,8 +154,16 @@ mod tests {
             choose(&[place], 3, Wishes::default(), |port| ![8080, 8083].contains(&port)).expect("there are others");
         let http: Vec<u16> = places.iter().map(|place| place.http).collect();
         assert_eq!(http, [8084, 8081, 8082], "8081 and 8082 are for the others");
-        assert_eq!(shifted, [Shifted { wanted: 8080, taken: 8084 }]);
-        assert_eq!(ports(&[(65535, 1)], 1, Wishes::default(), &[65535]), Err(NonePast(65535)));
+        assert_eq!(shifted, [Shifted { node: 0, wanted: 8080, taken: 8084 }]);
+        assert_eq!(ports(&[(65535, 1)], 1, Wishes::default(), &[65535]), Err(Unavailable::Past(65535)));
+    }
+
+    #[test]
+    fn a_port_that_was_wished_for_gives_no_way() {
+        let wishes = Wishes { http: Some(7000), mesh: Some(7100) };
+        assert_eq!(ports(&[], 2, wishes, &[7000]), Err(Unavailable::Wished(7000)));
+        assert_eq!(ports(&[], 2, wishes, &[7100]), Err(Unavailable::Wished(7100)));
+        assert_eq!(ports(&[], 2, wishes, &[7001]), Ok(vec![(7000, 7100), (7002, 7101)]), "only the first was named");
     }
 
     #[test]

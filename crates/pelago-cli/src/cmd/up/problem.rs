@@ -42,6 +42,12 @@ pub(super) fn system(what: &str, cause: &io::Error) -> Error {
     problem("PLG-3022", 500, "the mesh did not start", format!("failed to {what}: {cause}"), NONE_LEFT).into()
 }
 
+/// The user named a port that is not to be had.
+pub(super) fn port_in_use(port: u16) -> Error {
+    let detail = format!("port {port} is in use");
+    problem("PLG-3026", 409, "the port is in use", detail, "choose another one, or 0 for any free one").into()
+}
+
 /// No port is left to listen on.
 pub(super) fn no_port(from: u16) -> Error {
     let detail = format!("every port from {from} on is in use");
