@@ -10,7 +10,7 @@ use std::{
     io,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
-    process::{self, Command, Stdio},
+    process::{self, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -113,8 +113,8 @@ impl Child {
     }
 
     /// How it ended, if it has.
-    pub(crate) fn has_ended(&mut self) -> Option<String> {
-        self.process.try_wait().ok().flatten().map(how)
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.process.try_wait().ok().flatten()
     }
 
     /// The last lines of its log.
@@ -135,11 +135,17 @@ fn end(process: &mut process::Child) {
     let _reaped = process.wait();
 }
 
-fn how(status: process::ExitStatus) -> String {
+/// How a process ended, in words.
+pub(crate) fn how(status: ExitStatus) -> String {
     match status.signal() {
         Some(signal) => format!("signal {signal}"),
         None => status.to_string(),
     }
+}
+
+/// Whether a process was ended by a signal, and had no time to log why. One that gives itself up has: it aborts.
+pub(crate) fn is_killed(status: ExitStatus) -> bool {
+    status.signal().is_some_and(|signal| signal != Signal::ABORT.as_raw())
 }
 
 /// The last lines of a log.

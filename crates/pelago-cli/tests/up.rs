@@ -108,7 +108,8 @@ fn a_node_that_dies_is_told_of_and_the_others_go_on_until_the_last() {
     assert_eq!(up.ask(0, &["agent", "ask", "counter:a", "1"]), "1\n");
     up.kill_node(0);
     let told: Value = serde_json::from_str(&up.until_said("PLG-3023")).expect("a problem is a document");
-    assert!(told["detail"].as_str().is_some_and(|detail| detail.contains("node-1")), "{told}");
+    assert_eq!(told["detail"], "node-1 was ended by signal 9");
+    assert!(told["hint"].as_str().is_some_and(|hint| !hint.contains("says why")), "its log cannot: {told}");
     let urls = (0..3).map(|node| up.url(node)).collect::<Vec<_>>().join(",");
     home.until_shown(&["agent", "ask", "counter:a", "1", "--key", "k", "--url", &urls], "2\n");
     up.kill_node(1);

@@ -134,7 +134,7 @@ impl Nodes {
     /// Tells why one ended, if one has and nobody killed it.
     pub(super) fn ended_by_itself(&mut self) -> Option<Error> {
         self.nodes.iter_mut().find_map(|node| {
-            let how = node.child.has_ended()?;
+            let how = child::how(node.child.has_ended()?);
             let what = format!("{} ended by itself ({how})", node.name);
             Some(problem::node_ended(&what, &node.child.last_words()))
         })

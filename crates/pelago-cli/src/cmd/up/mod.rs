@@ -178,10 +178,10 @@ async fn watch_over(
             [others @ .., last] if nodes.running().is_empty() => (Some(last), others),
             all => (None, all),
         };
-        for Lost { what, log, again } in others {
-            output.problem(&problem::node_lost(what, log, again));
+        for lost in others {
+            output.problem(&problem::node_lost(lost));
         }
-        if let Some(Lost { what, log, again: _ }) = last {
+        if let Some(Lost { what, log, .. }) = last {
             return Err(problem::all_lost(what, &child::last_words(log)));
         }
         tokio::select! {

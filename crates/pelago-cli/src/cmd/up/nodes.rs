@@ -58,10 +58,12 @@ pub(super) struct Shown {
     pub(super) command: String,
 }
 
-/// A node that ended by itself.
+/// A node that ended, and was not told to by this process.
 pub(super) struct Lost {
     /// Which, and how.
     pub(super) what: String,
+    /// Whether its log cannot say why.
+    pub(super) is_killed: bool,
     pub(super) log: std::path::PathBuf,
     /// The command that starts it again.
     pub(super) again: String,
@@ -137,10 +139,13 @@ impl<'f> Nodes<'f> {
     pub(super) fn lost(&mut self) -> Vec<Lost> {
         let mut lost = Vec::new();
         self.running.retain_mut(|node| {
-            let Some(how) = node.child.has_ended() else { return true };
-            let what = format!("{} ended by itself ({how})", node.shown.name);
-            let (log, again) = (self.folder.log(&node.shown.name), node.shown.command.clone());
-            lost.push(Lost { what, log, again });
+            let Some(status) = node.child.has_ended() else { return true };
+            let (name, how, is_killed) = (&node.shown.name, child::how(status), child::is_killed(status));
+            let what = match is_killed {
+                true => format!("{name} was ended by {how}"),
+                false => format!("{name} ended by itself ({how})"),
+            };
+            lost.push(Lost { what, is_killed, log: self.folder.log(name), again: node.shown.command.clone() });
             false
         });
         lost

@@ -4,6 +4,7 @@ use std::{io, path::Path};
 
 use pelago_api::problem::Problem;
 
+use super::nodes::Lost;
 use crate::{output::Error, problem::problem};
 
 /// True of every `pelago up` that fails: it ends the nodes that it started.
@@ -65,13 +66,17 @@ pub(super) fn all_removed(folder: &Path) -> Error {
     problem("PLG-3022", 500, "the mesh did not start", detail, "take another folder for a new mesh: --dir DIR").into()
 }
 
-/// A node ended by itself; others go on.
-pub(super) fn node_lost(what: &str, log: &Path, again: &str) -> Problem {
-    let hint = format!("the others go on; {} says why. Started alone, it is not stopped with them", log.display());
-    problem("PLG-3023", 500, "a node ended by itself", what.to_owned(), &hint).with_next(again)
+/// A node ended; others go on.
+pub(super) fn node_lost(lost: &Lost) -> Problem {
+    let why = match lost.is_killed {
+        true => String::new(),
+        false => format!("; {} says why", lost.log.display()),
+    };
+    let hint = format!("the others go on{why}. Started alone, it is not stopped with them");
+    problem("PLG-3023", 500, "a node has ended", lost.what.clone(), &hint).with_next(&lost.again)
 }
 
-/// All nodes ended by themselves. `log` is the last that was said.
+/// All nodes have ended. `log` is the last that was said.
 pub(super) fn all_lost(what: &str, log: &str) -> Error {
     let detail = said(&format!("{what}, and it was the last node"), log);
     problem("PLG-3024", 500, "all nodes have ended", detail, "what they hold is kept").with_next("pelago up").into()
