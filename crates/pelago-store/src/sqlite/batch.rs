@@ -45,11 +45,12 @@ pub(super) struct Kept {
     pub(super) queued: RefCell<Recent<TaskId, Task>>,
     /// The agents that were read or written last.
     pub(super) agents: RefCell<Recent<AgentId, Agent>>,
+    /// The rows that the database does not have yet.
     pub(super) unwritten: RefCell<Unwritten>,
 }
 
-/// Rows as they are by now, those used last. When the younger half is full, the older one goes; what is used
-/// again is young again.
+/// Rows as they are by now, those used last. When the younger half is full, the older one goes; what is used again is
+/// young again.
 #[derive(Debug)]
 pub(super) struct Recent<K, V> {
     younger: HashMap<K, V>,
@@ -127,6 +128,12 @@ impl<'c> Batch<'c> {
         }
         self.seen.get_mut().clear();
         Ok(outcome)
+    }
+
+    /// Writes all rows that wait to be written.
+    pub(super) fn write_out(&self) -> Result<(), Error> {
+        let all = self.kept.unwritten.borrow_mut().take_all();
+        self.statements.write_out(&all)
     }
 
     /// Gives back what is kept and all that was written.

@@ -21,12 +21,6 @@ impl Batch<'_> {
         }
         task
     }
-
-    /// Writes all rows that wait to be written.
-    pub(super) fn write_out(&self) -> Result<(), Error> {
-        let all = self.kept.unwritten.borrow_mut().take_all();
-        self.statements.write_out(&all)
-    }
 }
 
 impl Rows for Batch<'_> {

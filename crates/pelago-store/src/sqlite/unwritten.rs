@@ -17,7 +17,7 @@ use super::statements::ROWS;
 /// How many agents may wait. Few, so that writing them all keeps nobody waiting; an agent that is busy enough to gain by it
 /// has its next turn before so many others.
 const AGENTS_MAX: usize = 64;
-/// How many tasks may wait: more than are under way on a busy mesh.
+/// How many tasks may wait. One that is under way for longer than it takes so many others to begin is written twice.
 const TASKS_MAX: usize = 512;
 /// How many tasks that have ended wait for each other. Nothing more will happen to them.
 const ENDED_MAX: usize = ROWS;
@@ -29,6 +29,7 @@ const BYTES_MAX: usize = 4 << 20;
 pub(super) struct Unwritten {
     agents: HashMap<AgentId, UnwrittenAgent>,
     tasks: HashMap<TaskId, UnwrittenTask>,
+    /// Those of the tasks that have an idempotency key.
     keyed: HashMap<IdempotencyKey, TaskId>,
     /// The agents in the order of their first change.
     agents_order: VecDeque<AgentId>,
@@ -92,8 +93,7 @@ impl Unwritten {
         }
     }
 
-    /// Whether the database may have that task. Ids begin with the time, so it never has one that is new: only a look at
-    /// it would be dear.
+    /// Whether the database may have that task. Ids begin with the time, so it need hardly ever be asked for a new one.
     pub(super) fn may_be_stored(&self, id: TaskId) -> bool {
         id <= self.greatest
     }
