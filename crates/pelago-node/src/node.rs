@@ -49,7 +49,6 @@ const LEADER_MAX: Duration = Duration::from_secs(30);
 const FAILED_MAX: Duration = Duration::from_secs(1);
 /// How long a node that stops tries to tell the mesh.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
-
 /// How often a node that stops looks whether others still need its vote.
 const VOTE_LOOK: Duration = Duration::from_millis(100);
 
@@ -429,12 +428,12 @@ impl Node {
     /// Stays as a voter, for as long as its own turns might have taken, while others work on tasks whose results would find
     /// no majority without it: they may be stopping too.
     async fn vote_for_others(&self) {
+        if !self.handle.is_vote_needed().await {
+            return;
+        }
+        tracing::info!("other nodes end their tasks, for which they need this one's vote");
         let enough = Instant::now() + self.drain_max;
-        let mut told = false;
         while Instant::now() < enough && self.handle.is_vote_needed().await {
-            if !std::mem::replace(&mut told, true) {
-                tracing::info!("other nodes end their tasks, for which they need this one's vote");
-            }
             tokio::time::sleep(VOTE_LOOK).await;
         }
     }

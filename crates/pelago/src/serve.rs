@@ -196,7 +196,7 @@ pub fn serve(args: &ServeArgs, kinds: Vec<Kind>) -> Result<ExitCode, Error> {
 }
 
 /// How many threads drive links and agents: one core is left to consensus, the log and applying, which have threads of
-/// their own. Agents that compute do not hold these up.
+/// their own. Agents that compute give way to the others.
 fn workers() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     cores.saturating_sub(1).max(1)

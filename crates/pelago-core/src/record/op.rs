@@ -6,8 +6,10 @@ use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 
-use super::Outcome;
-use super::row::{IdempotencyKey, MessageId, Offer, Placement};
+use super::{
+    Outcome,
+    row::{IdempotencyKey, MessageId, Offer, Placement},
+};
 use crate::{
     id::{
         AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Name, NodeId, TaskId, TimerName,
