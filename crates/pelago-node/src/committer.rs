@@ -37,6 +37,9 @@ pub(crate) trait Here: Propose {
     /// Whether this node leads, as far as it knows.
     fn leads(&self) -> bool;
 
+    /// Proposes a batch with ops of other nodes, which read there what was written.
+    fn propose_with_others(&self, batch: &[Op]) -> impl Future<Output = Result<Vec<Outcome>, ProposeError>> + Send;
+
     /// Hears whether ops wait for the batch in flight: an entry will follow it at once.
     fn expect_more(&self, more: bool);
 }
@@ -154,7 +157,7 @@ impl<H: Here, M: Propose> Committer<H, M> {
             }
             let n = own.ops.len();
             own.ops.append(&mut others.ops);
-            match here.propose(&own.ops).await {
+            match here.propose_with_others(&own.ops).await {
                 // The others look for the leader themselves.
                 Err(error @ (ProposeError::NotLeader | ProposeError::Unknown)) => {
                     own.ops.truncate(n);
@@ -352,6 +355,10 @@ mod tests {
             self.leads
         }
 
+        async fn propose_with_others(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
+            self.propose(batch).await
+        }
+
         fn expect_more(&self, _more: bool) {}
     }
 
@@ -425,6 +432,10 @@ mod tests {
             self.0
         }
 
+        async fn propose_with_others(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
+            self.propose(batch).await
+        }
+
         fn expect_more(&self, _more: bool) {}
     }
 
@@ -495,6 +506,10 @@ mod tests {
     impl Here for Loses {
         fn leads(&self) -> bool {
             true
+        }
+
+        async fn propose_with_others(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
+            self.propose(batch).await
         }
 
         fn expect_more(&self, _more: bool) {}

@@ -79,10 +79,21 @@ impl Op {
         }
     }
 
-    /// Whether its proposer may go on without reading what it wrote, if this is its outcome: a turn that changed nothing
-    /// but its agent's state, which whoever holds the agent knows. Who was refused has to read.
+    /// Whether its proposer may go on without reading what it wrote, if this is its outcome. Who was refused has to read.
     #[must_use]
     pub fn needs_no_reading(&self, outcome: &Outcome) -> bool {
+        outcome.is_success() && self.changes_only_its_agent()
+    }
+
+    /// Whether no node begins anything with it: a task that nobody is to do yet, or is not to do any more.
+    #[must_use]
+    pub fn begins_nothing(&self) -> bool {
+        matches!(self, Self::Enqueue(Enqueue { assign: None, .. }) | Self::Cancel(_))
+    }
+
+    /// Whether it is a turn that changes nothing but its agent's state, which whoever holds the agent knows.
+    #[must_use]
+    pub fn changes_only_its_agent(&self) -> bool {
         let Self::Turn(turn) = self else { return false };
         let Turn {
             agent: _,
@@ -102,7 +113,7 @@ impl Op {
         } = turn;
         let takes_nothing = consumed.is_empty() && buried.is_empty() && timers.is_empty();
         let tells_nobody = replies.is_empty() && finishes.is_empty() && sends.is_empty() && enqueues.is_empty();
-        outcome.is_success() && takes_nothing && tells_nobody
+        takes_nothing && tells_nobody
     }
 }
 

@@ -7,6 +7,7 @@ use std::{
     fmt::Debug,
     io,
     ops::{Bound, RangeBounds},
+    sync::{Arc, atomic::Ordering},
 };
 
 use bytes::Bytes;
@@ -18,7 +19,10 @@ use pelago_store::log::{self, Log, Purged, Read, Reader};
 use pelago_wire::raft as wire;
 use tokio::sync::oneshot;
 
-use super::types::{self, Entry, LogId, Types, Vote};
+use super::{
+    network::Urgency,
+    types::{self, Entry, LogId, Payload, Types, Vote},
+};
 
 /// The most payload that is sent to another node at a time, so that a request fits into a frame with what is around it.
 const SENT_BYTES_MAX: usize = 768 << 10;
@@ -26,15 +30,16 @@ const SENT_BYTES_MAX: usize = 768 << 10;
 pub(super) struct Storage {
     log: Log,
     reader: LogReader,
+    urgency: Arc<Urgency>,
 }
 
 #[derive(Clone)]
 pub(super) struct LogReader(Reader);
 
 impl Storage {
-    pub(super) fn new(log: Log) -> Self {
+    pub(super) fn new(log: Log, urgency: Arc<Urgency>) -> Self {
         let reader = LogReader(log.reader());
-        Self { log, reader }
+        Self { log, reader, urgency }
     }
 
     /// Cuts what contradicts the database, which had come to `applied`. A crash between a database's taking its place
@@ -98,9 +103,14 @@ impl RaftLogStorage<Types> for Storage {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries.into_iter();
-        let entries = entries.map(|entry| log::Entry { index: entry.log_id.index, payload: types::entry(&entry) });
-        let entries: Vec<_> = entries.collect();
+        let keep = |entry: Entry| {
+            let index = entry.log_id.index;
+            if !matches!(&entry.payload, Payload::Normal(proposal) if proposal.is_quiet) {
+                self.urgency.awaited.store(index, Ordering::Relaxed);
+            }
+            log::Entry { index, payload: types::entry(&entry) }
+        };
+        let entries: Vec<_> = entries.into_iter().map(keep).collect();
         self.room().await?;
         let on_flushed = move |result: Result<(), log::Error>| callback.io_completed(result.map_err(io::Error::other));
         self.log.append(entries, Box::new(on_flushed)).map_err(io::Error::other)

@@ -195,7 +195,7 @@ impl Machine {
         match entry.payload {
             Payload::Blank => {}
             Payload::Normal(proposal) => {
-                let (stamp, decoded) = record::decode_entry(proposal.0).map_err(io::Error::other)?;
+                let (stamp, decoded) = record::decode_entry(proposal.ops).map_err(io::Error::other)?;
                 (time, ops) = (Some(stamp), decoded);
             }
             Payload::Membership(of) => {

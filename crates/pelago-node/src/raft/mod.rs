@@ -24,7 +24,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -55,6 +55,7 @@ use crate::{
     committer::Here,
 };
 use machine::{Database, Machine};
+use network::Urgency;
 use types::{Member, Proposal, Types};
 
 /// The Raft id of a mesh's founder. Others have the id that the mesh gave their node, and keep it whether they vote or
@@ -133,8 +134,7 @@ pub(crate) struct Consensus {
     wall: fn() -> LogTime,
     links: Links,
     flushes: Arc<pelago_store::log::Counters>,
-    /// Whether the entry in flight will be followed at once; see [`network`].
-    expects_more: Arc<AtomicBool>,
+    urgency: Arc<Urgency>,
 }
 
 /// How far this node has applied the log.
@@ -267,15 +267,12 @@ impl Consensus {
         let database = Database::new(path, mesh, Arc::clone(&reader));
         let machine = Machine::new(rows, database.clone(), feed, Arc::clone(&progress)).map_err(Error::Raft)?;
         let name = directory.identity().node.to_string();
-        let expects_more = Arc::new(AtomicBool::new(false));
-        let network = network::Network {
-            links: links.clone(),
-            reader: Arc::clone(&reader),
-            expects_more: Arc::clone(&expects_more),
-        };
+        let urgency = Arc::new(Urgency::default());
+        let network =
+            network::Network { links: links.clone(), reader: Arc::clone(&reader), urgency: Arc::clone(&urgency) };
+        let mut log = log::Storage::new(log, Arc::clone(&urgency));
         let starting = runtime.handle().spawn(async move {
             let config = Arc::new(timing.config().validate().map_err(io::Error::other)?);
-            let mut log = log::Storage::new(log);
             if let Some(applied) = machine.last_applied() {
                 log.agree(applied).await?;
             }
@@ -293,7 +290,7 @@ impl Consensus {
         });
         let raft = starting.await.map_err(|error| Error::Raft(io::Error::other(error)))?.map_err(Error::Raft)?;
         let (runtime, clock) = (Mutex::new(Some(runtime)), Mutex::new(None));
-        Ok(Self { raft, runtime, reader, progress, clock, wall, links, flushes, expects_more })
+        Ok(Self { raft, runtime, reader, progress, clock, wall, links, flushes, urgency })
     }
 
     /// Waits until somebody leads.
@@ -459,7 +456,8 @@ fn is_checkpoint_due(entries: u64, since: Duration, wal_bytes: u64) -> bool {
 impl Propose for Consensus {
     /// Only where this node leads.
     async fn propose(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
-        self.propose_at(self.stamp().await?, batch).await
+        let is_quiet = batch.iter().all(|op| op.changes_only_its_agent() || op.begins_nothing());
+        self.propose_at(self.stamp().await?, batch, is_quiet).await
     }
 }
 
@@ -468,13 +466,18 @@ impl Here for Consensus {
         self.leading_term().is_ok()
     }
 
+    async fn propose_with_others(&self, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
+        let is_quiet = batch.iter().all(Op::changes_only_its_agent);
+        self.propose_at(self.stamp().await?, batch, is_quiet).await
+    }
+
     fn expect_more(&self, more: bool) {
-        self.expects_more.store(more, Ordering::Relaxed);
+        self.urgency.expects_more.store(more, Ordering::Relaxed);
     }
 }
 
 impl Consensus {
-    async fn propose_at(&self, time: LogTime, batch: &[Op]) -> Result<Vec<Outcome>, ProposeError> {
+    async fn propose_at(&self, time: LogTime, batch: &[Op], is_quiet: bool) -> Result<Vec<Outcome>, ProposeError> {
         let bytes = record::encode_entry(time, batch);
         // An entry that cannot be read stops every voter, at every start: it must not get into the log.
         record::decode_entry(bytes.clone()).map_err(|error| ProposeError::Malformed { why: error.to_string() })?;
@@ -482,7 +485,7 @@ impl Consensus {
             let why = format!("an entry of {} bytes, more than {ENTRY_BYTES_MAX}", bytes.len());
             return Err(ProposeError::Malformed { why });
         }
-        let writing = self.raft.client_write(Proposal(bytes));
+        let writing = self.raft.client_write(Proposal { ops: bytes, is_quiet });
         let mut outcomes = Vec::new();
         let written = tokio::time::timeout(ANSWER_MAX, writing).await.ok();
         self.changed(written.map(|done| done.map(|response| outcomes = response.data)))?;

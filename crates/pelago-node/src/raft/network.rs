@@ -3,15 +3,16 @@
 //! A request goes over the link of consensus with the node whose name stands in the membership, whoever dialled it. An
 //! append is bounded in bytes where its entries are read; see `log`. A dump goes as `dump` says.
 //!
-//! That something was committed is told by the next append: at once by an empty one, or, while ops wait for the batch in
-//! flight, with the entry that they become. Under load that halves the appends.
+//! That something was committed is told by the next append: at once by an empty one, if somebody on another node may wait
+//! for it. Else, or while ops wait for the batch in flight, an entry may tell it that comes within a moment. That halves
+//! the appends.
 
 use std::{
     future::Future,
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -49,18 +50,33 @@ const FLUSH_MAX: Duration = Duration::from_millis(1_000);
 /// How long a commit may wait to be told with an entry. About as long as a batch that is applied slowly.
 const TELL_MAX: Duration = Duration::from_millis(3);
 
+/// How urgent it is to tell of commits.
+#[derive(Debug, Default)]
+pub(super) struct Urgency {
+    /// An entry will follow the one in flight at once.
+    pub(super) expects_more: AtomicBool,
+    /// The last entry for whose commit somebody on another node may wait.
+    pub(super) awaited: AtomicU64,
+}
+
+impl Urgency {
+    /// Whether commits after entry `told` may be told with a later one.
+    fn can_wait(&self, told: u64) -> bool {
+        self.expects_more.load(Ordering::Relaxed) || self.awaited.load(Ordering::Relaxed) <= told
+    }
+}
+
 pub(super) struct Network {
     pub(super) links: Links,
     pub(super) reader: Arc<Reader>,
-    /// Whether an entry will follow the one in flight at once.
-    pub(super) expects_more: Arc<AtomicBool>,
+    pub(super) urgency: Arc<Urgency>,
 }
 
 /// One voter or learner.
 pub(super) struct Client {
     links: Links,
     reader: Arc<Reader>,
-    expects_more: Arc<AtomicBool>,
+    urgency: Arc<Urgency>,
     /// `None` if the membership holds no valid name: nobody is there then.
     node: Option<Name>,
 }
@@ -69,11 +85,11 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Client;
 
     async fn new_client(&mut self, _target: u64, member: &Member) -> Client {
-        let Self { links, reader, expects_more } = self;
+        let Self { links, reader, urgency } = self;
         Client {
             links: links.clone(),
             reader: Arc::clone(reader),
-            expects_more: Arc::clone(expects_more),
+            urgency: Arc::clone(urgency),
             node: Name::new(&member.0).ok(),
         }
     }
@@ -104,22 +120,27 @@ impl Client {
     }
 }
 
-/// The next append of a stream. One without entries leaves its place to the next, which says all that it does, if that
-/// is on its way.
-async fn next_append<S>(
-    (mut requests, expects_more): (S, Arc<AtomicBool>),
-) -> Option<(AppendEntriesRequest<Types>, (S, Arc<AtomicBool>))>
-where
-    S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
-{
-    let mut request = requests.next().await?;
-    if request.entries.is_empty()
-        && expects_more.load(Ordering::Relaxed)
-        && let Ok(Some(next)) = tokio::time::timeout(TELL_MAX, requests.next()).await
-    {
-        request = next;
+/// Appends on their way to a node.
+struct Appends<S> {
+    requests: S,
+    urgency: Arc<Urgency>,
+    /// The last entry of which it was told that it is committed.
+    told: u64,
+}
+
+impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Appends<S> {
+    /// The next one. One without entries leaves its place to the next, which says all that it does, if it can wait.
+    async fn next(mut self) -> Option<(AppendEntriesRequest<Types>, Self)> {
+        let mut request = self.requests.next().await?;
+        if request.entries.is_empty()
+            && self.urgency.can_wait(self.told)
+            && let Ok(Some(next)) = tokio::time::timeout(TELL_MAX, self.requests.next()).await
+        {
+            request = next;
+        }
+        self.told = request.leader_commit.map_or(self.told, |committed| committed.index);
+        Some((request, self))
     }
-    Some((request, (requests, expects_more)))
 }
 
 /// The other end answered with something else than an answer.
@@ -150,8 +171,8 @@ impl RaftNetworkV2<Types> for Client {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
-        let requests = stream::unfold((requests.fuse(), Arc::clone(&self.expects_more)), next_append);
-        stream_append_sequential(self, Box::pin(requests), option)
+        let appends = Appends { requests: requests.fuse(), urgency: Arc::clone(&self.urgency), told: 0 };
+        stream_append_sequential(self, Box::pin(stream::unfold(appends, Appends::next)), option)
     }
 
     async fn vote(
@@ -205,32 +226,49 @@ mod tests {
         *,
     };
 
-    fn append(entries: usize) -> AppendEntriesRequest<Types> {
+    /// An append of so many entries that tells of the commit of entry `committed`.
+    fn append(entries: usize, committed: u64) -> AppendEntriesRequest<Types> {
         let vote = Vote::new(1, 1);
-        let entry = |index| Entry::new_blank(LogId::new(vote.leader_id.to_committed(), index));
-        let entries = (0..entries as u64).map(entry).collect();
-        AppendEntriesRequest { vote, prev_log_id: None, entries, leader_commit: None }
+        let id = |index| LogId::new(vote.leader_id.to_committed(), index);
+        let entries = (0..entries as u64).map(|index| Entry::new_blank(id(index))).collect();
+        AppendEntriesRequest { vote, prev_log_id: None, entries, leader_commit: Some(id(committed)) }
     }
 
-    /// How many entries each append carries of a stream that carries so many.
-    async fn sent(expects_more: bool, entries: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    /// How many entries each append carries of a stream of those, and the commit that each tells of.
+    async fn sent(urgency: Urgency, appends: impl IntoIterator<Item = (usize, u64)>) -> Vec<(usize, u64)> {
         // As openraft's, it must not be asked again once it has ended.
-        let requests = stream::unfold(entries.into_iter(), async |mut rest| Some((append(rest.next()?), rest)));
-        let requests = Box::pin(requests);
-        let appends = stream::unfold((requests.fuse(), Arc::new(AtomicBool::new(expects_more))), next_append);
-        appends.map(|append| append.entries.len()).collect().await
+        let requests = stream::unfold(appends.into_iter(), async |mut rest| {
+            let (entries, committed) = rest.next()?;
+            Some((append(entries, committed), rest))
+        });
+        let appends = Appends { requests: Box::pin(requests).fuse(), urgency: Arc::new(urgency), told: 0 };
+        let told = |append: AppendEntriesRequest<Types>| {
+            (append.entries.len(), append.leader_commit.map_or(0, |committed| committed.index))
+        };
+        stream::unfold(appends, Appends::next).map(told).collect().await
     }
+
+    const APPENDS: [(usize, u64); 6] = [(1, 4), (0, 5), (2, 5), (0, 7), (1, 7), (0, 8)];
 
     #[tokio::test]
     async fn an_append_without_entries_leaves_its_place_to_one_that_is_expected() {
-        assert_eq!(sent(true, [1, 0, 2, 0]).await, [1, 2, 0]);
-        assert_eq!(sent(false, [1, 0, 2, 0]).await, [1, 0, 2, 0]);
+        let urgency = Urgency { expects_more: true.into(), awaited: 8.into() };
+        assert_eq!(sent(urgency, APPENDS).await, [(1, 4), (2, 5), (1, 7), (0, 8)]);
+        let urgency = Urgency { expects_more: false.into(), awaited: 8.into() };
+        assert_eq!(sent(urgency, APPENDS).await, APPENDS);
+    }
+
+    #[tokio::test]
+    async fn a_commit_for_which_nobody_waits_is_told_with_the_next_entry() {
+        let urgency = Urgency { expects_more: false.into(), awaited: 5.into() };
+        assert_eq!(sent(urgency, APPENDS).await, [(1, 4), (0, 5), (2, 5), (1, 7), (0, 8)]);
     }
 
     #[tokio::test]
     async fn an_append_without_entries_is_sent_when_no_other_comes() {
-        let requests = stream::iter([append(0)]).chain(stream::pending());
-        let next = next_append((requests, Arc::new(AtomicBool::new(true)))).await;
+        let requests = stream::iter([append(0, 1)]).chain(stream::pending());
+        let urgency = Arc::new(Urgency { expects_more: true.into(), ..Urgency::default() });
+        let next = Appends { requests, urgency, told: 0 }.next().await;
         assert!(next.is_some_and(|(append, _)| append.entries.is_empty()));
     }
 }

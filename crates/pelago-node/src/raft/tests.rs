@@ -82,7 +82,7 @@ async fn the_time_of_the_log_never_goes_back() {
     let home = TempDir::new().expect("a temporary directory can be made");
     let (consensus, _directory) = start(&home).await;
     let later = clock::wall().plus_millis(60_000);
-    consensus.propose_at(later, &[]).await.expect("the log answers");
+    consensus.propose_at(later, &[], false).await.expect("the log answers");
     nothing(&consensus, 1).await;
     assert!(consensus.progress.time() >= later);
     assert!(consensus.stamp().await.expect("this node leads") >= later, "its clock starts after the log's time");
@@ -126,7 +126,7 @@ fn embedded() -> impl Subject {
     let reader = Reader::clone(consensus.reader());
     OverSqlite::new(reader, move |_index, time, ops: Vec<Op>| {
         assert!(home.path().exists(), "the directory lives as long as the store");
-        runtime.block_on(consensus.propose_at(time, &ops)).expect("the log answers")
+        runtime.block_on(consensus.propose_at(time, &ops, false)).expect("the log answers")
     })
 }
 

@@ -27,11 +27,15 @@ pub(super) type StoredMembership = openraft::type_config::alias::StoredMembershi
 
 /// An encoded batch of ops with its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Proposal(pub(crate) Bytes);
+pub(crate) struct Proposal {
+    pub(crate) ops: Bytes,
+    /// Whether nobody on another node waits for its commit. Only where it was proposed: the log does not keep it.
+    pub(crate) is_quiet: bool,
+}
 
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes of ops", self.0.len())
+        write!(f, "{} bytes of ops", self.ops.len())
     }
 }
 
@@ -96,7 +100,7 @@ pub(super) fn read_entry(index: u64, bytes: Bytes) -> std::io::Result<Entry> {
 pub(super) fn wire_entry(entry: &Entry) -> wire::Entry {
     let payload = match &entry.payload {
         Payload::Blank => None,
-        Payload::Normal(proposal) => Some(wire::entry::Payload::Ops(proposal.0.clone())),
+        Payload::Normal(proposal) => Some(wire::entry::Payload::Ops(proposal.ops.clone())),
         Payload::Membership(of) => Some(wire::entry::Payload::Membership(membership(of))),
     };
     wire::Entry { term: entry.log_id.leader_id.term, payload }
@@ -106,7 +110,7 @@ pub(super) fn read_wire_entry(index: u64, entry: wire::Entry) -> std::io::Result
     let wire::Entry { term, payload } = entry;
     let payload = match payload {
         None => Payload::Blank,
-        Some(wire::entry::Payload::Ops(ops)) => Payload::Normal(Proposal(ops)),
+        Some(wire::entry::Payload::Ops(ops)) => Payload::Normal(Proposal { ops, is_quiet: false }),
         Some(wire::entry::Payload::Membership(of)) => Payload::Membership(read_membership(of)?),
     };
     Ok(Entry { log_id: LogId::new_term_index(term, index), payload })

@@ -41,7 +41,7 @@ async fn a_log_that_contradicts_the_database_is_cut_at_the_start() {
     let log = open_log(home.path());
     let entries = (0..=5).map(|index| log::Entry { index, payload: types::entry(&blank(1, index)) }).collect();
     log.append(entries, Box::new(|flushed| flushed.expect("the disk takes it"))).expect("there is room");
-    let mut storage = Storage::new(log);
+    let mut storage = Storage::new(log, Arc::default());
     let last = async |storage: &mut Storage| storage.get_log_state().await.expect("it can be read").last_log_id;
     for (term, index) in [(1, 3), (2, 9)] {
         storage.agree(LogId::new_term_index(term, index)).await.expect("it can be cut");
@@ -98,7 +98,7 @@ impl StoreBuilder<Types, Storage, Machine, TempDir> for Files {
         let machine = Machine::new(rows, Database::new(path, MESH, reader), feed, Arc::new(Progress::default()));
         let segments = home.path().join("log");
         std::fs::create_dir(&segments).expect("it can be made");
-        let storage = Storage::new(open_log(&segments));
+        let storage = Storage::new(open_log(&segments), Arc::default());
         Ok((home, storage, machine.expect("a thread")))
     }
 }
