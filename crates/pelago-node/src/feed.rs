@@ -91,7 +91,7 @@ impl Feed {
             Write::Node(node) => {
                 match node.state {
                     NodeState::Up => rows.push(Row::NodeUp(node.holder(), node.offers.clone())),
-                    NodeState::Expired => rows.push(Row::NodeGone(node.holder())),
+                    NodeState::Expired | NodeState::Left => rows.push(Row::NodeGone(node.holder())),
                 }
                 self.view.put(node);
             }

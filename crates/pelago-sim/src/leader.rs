@@ -247,7 +247,7 @@ impl Leader {
 
     /// Now and then has a node removed that was given up.
     pub(crate) fn remove(&mut self, rows: &MapRows, dice: &mut Dice) {
-        for node in rows.nodes.values().filter(|node| node.state == NodeState::Expired) {
+        for node in rows.nodes.values().filter(|node| node.state != NodeState::Up) {
             if dice.chance(30) {
                 self.queue.push_back((None, Op::Remove(Remove { node: node.id })));
             }

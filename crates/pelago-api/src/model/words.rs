@@ -63,7 +63,7 @@ words! {
 
 words! {
     /// Whether a node takes part.
-    node_state: NodeState { Up = "up", Expired = "expired" }
+    node_state: NodeState { Up = "up", Expired = "expired", Left = "left" }
 }
 
 #[cfg(test)]

@@ -23,8 +23,8 @@ const ENTRIES_BEHIND_MAX: u64 = 1_000;
 pub(super) async fn run(client: &Client, output: Output) -> Result<Exit, Error> {
     let status = client.status().await?;
     output.document(&status, text)?;
-    if let Some(lost) = status.nodes.iter().find(|node| node.state == NodeState::Expired) {
-        output.note(&format!("next: start {0} again, or if it is gone for good: pelago node remove {0}", lost.name));
+    if let Some(away) = status.nodes.iter().find(|node| node.state != NodeState::Up) {
+        output.note(&format!("next: start {0} again, or if it is gone for good: pelago node remove {0}", away.name));
     }
     if tasks(&status, TaskState::Dead) > 0 {
         output.note("next: pelago task ls --state dead, and for each: pelago task retry ID, or pelago task cancel ID");
@@ -72,6 +72,7 @@ fn problems(status: &Status) -> Vec<String> {
                 "node {} has expired: the run that began {} does not answer, and its work went to others",
                 node.name, node.registered
             )),
+            NodeState::Left => problems.push(format!("node {} was stopped, and its work went to others", node.name)),
         }
     }
     if status.quorum && status.can_lose == 0 && status.voters.len() > 2 {
@@ -103,6 +104,7 @@ fn nodes(status: &Status) -> String {
 /// How many may go before nothing can be written.
 pub(super) fn can_lose(status: &Status) -> String {
     match status.can_lose {
+        _ if !status.quorum => "nothing can be written now".to_owned(),
         0 if status.nodes.len() == 1 => "while it is away, nothing can be written".to_owned(),
         0 => "if a voter is lost, nothing can be written".to_owned(),
         1 => "any one of them may be lost, and the mesh goes on".to_owned(),
@@ -216,6 +218,18 @@ log     90 of 90 entries applied here
                 "1 message failed too often and is tried no more",
             ]
         );
+    }
+
+    #[test]
+    fn a_node_that_was_stopped_is_not_one_that_does_not_answer() {
+        let stopped = status(|status| status["nodes"][1]["state"] = "left".into());
+        assert_eq!(problems(&stopped), ["node n2 was stopped, and its work went to others"]);
+    }
+
+    #[test]
+    fn without_a_majority_nobody_is_told_what_may_still_be_lost() {
+        let status = status(|status| (status["quorum"], status["can_lose"]) = (false.into(), 0.into()));
+        assert_eq!(can_lose(&status), "nothing can be written now");
     }
 
     #[test]

@@ -60,8 +60,8 @@ pub(super) fn expire<R: Rows>(now: Stamp, op: &Expire, rows: &R, writes: &mut Ve
     let Holder { node, incarnation } = op.holder;
     let freed = match rows.node(node)? {
         Some(row) if row.is_live(incarnation) => {
-            writes.push(Write::Node(Node { state: NodeState::Expired, ..row }));
-            let over = if op.left { Over::Left } else { Over::Lost };
+            let (state, over) = if op.left { (NodeState::Left, Over::Left) } else { (NodeState::Expired, Over::Lost) };
+            writes.push(Write::Node(Node { state, ..row }));
             task::free_all(now, incarnation, over, rows, writes)?
         }
         // A later run, or one given up before: there is nothing left to expire.

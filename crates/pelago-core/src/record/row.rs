@@ -44,8 +44,10 @@ pub struct Offer {
 pub enum NodeState {
     /// Takes work.
     Up,
-    /// Its present run was given up; the node may register again.
+    /// Its last run was given up, since it was not heard; the node may register again.
     Expired,
+    /// Its last run ended in order; the node may register again.
+    Left,
 }
 
 /// A node that was admitted to the mesh.

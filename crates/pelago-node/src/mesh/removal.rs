@@ -72,7 +72,7 @@ impl Removal {
     async fn here(&self, node: NodeId) -> Result<Applied, ProposeError> {
         self.consensus.catch_up().await?;
         let row = self.row(node).await?;
-        let lost = row.filter(|row| row.state == NodeState::Expired);
+        let lost = row.filter(|row| row.state != NodeState::Up);
         let dismissed = match &lost {
             Some(row) => self.consensus.dismiss(&row.name, &candidates(&self.view)).await?,
             None => None,

@@ -65,6 +65,7 @@ fn an_expiry_holds_until_the_node_registers_again<S: Subject>(world: &mut World<
     let holder = world.join("n1");
     assert_eq!(world.expire(holder), []);
     assert_eq!(world.expire(holder), [], "sent twice it is answered alike");
+    assert_eq!(world.subject.node(holder.node).map(|row| row.state), Some(NodeState::Expired));
     assert_eq!(world.refused(claim(&agent("cart"), 0, holder)), Refusal::HolderGone(holder));
     let again = world.join("n1");
     assert_eq!(world.claim(&agent("cart"), 0, again), Epoch(1));
@@ -127,6 +128,7 @@ fn a_node_that_leaves_costs_no_attempt<S: Subject>(world: &mut World<S>) {
     let (elsewhere, _) = world.running(other);
     assert_eq!(world.leave(leaving), [id]);
     assert_eq!(world.leave(leaving), [], "sent twice, it does no more");
+    assert_eq!(world.subject.node(leaving.node).map(|row| row.state), Some(NodeState::Left));
     assert_eq!((world.story(id).as_str(), world.task(id).attempt), ("queued running retried", 0));
     assert_eq!(world.task(id).run_at, world.now(), "at once: the task is not to blame");
     assert_eq!(world.state(elsewhere), TaskState::Running);

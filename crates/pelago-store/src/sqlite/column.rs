@@ -30,6 +30,7 @@ pub(super) fn node_state(state: NodeState) -> &'static str {
     match state {
         NodeState::Up => "up",
         NodeState::Expired => "expired",
+        NodeState::Left => "left",
     }
 }
 
@@ -189,7 +190,7 @@ impl<'r, 's> Columns<'r, 's> {
     }
 
     pub(super) fn node_state(&mut self) -> Read<NodeState> {
-        self.one_of(&[NodeState::Up, NodeState::Expired], node_state)
+        self.one_of(&[NodeState::Up, NodeState::Expired, NodeState::Left], node_state)
     }
 
     pub(super) fn phase(&mut self) -> Read<Phase> {
