@@ -99,7 +99,15 @@ impl NodeServices {
         if times.into_iter().flatten().any(|time| time > TASK_TIME_MAX) {
             return Err(Error::BadOption("a task waits or works for at most ten years".into()));
         }
-        let body = BodyHash::of(&to.agent, &input);
+        let options = [
+            node.map(|node| node.0),
+            request.priority.map(u64::from),
+            Some(millis(request.delay)).filter(|delay| *delay > 0),
+            request.attempts_max.map(u64::from),
+            request.attempt_max.map(millis),
+            request.backoff.map(millis),
+        ];
+        let body = BodyHash::of(&to.agent, &input).with_options(&options);
         let namespace = to.agent.namespace.clone();
         let idempotency = request.idempotency_key.map(|key| IdempotencyKey { namespace, key });
         Ok(NewTask {

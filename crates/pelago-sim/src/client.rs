@@ -387,7 +387,7 @@ fn tell(agent: AgentId, number: u64, cx: &mut Context<'_>) -> Wanted {
 fn send(to: AgentId, request: Request, cx: &mut Context<'_>) -> Wanted {
     let body = MessageBody { payload: request.payload(), to };
     let number = request.number().expect("what is sent has a number");
-    let hash = BodyHash::of(&body.to, &body.payload);
+    let hash = BodyHash::of_message(&body.to, &body.payload);
     let idempotency = cx.dice.chance(600).then(|| (key(number), hash));
     if idempotency.is_none() {
         cx.invariants.oracle.may_repeat(number);

@@ -69,6 +69,8 @@ async fn the_same_key_is_the_same_task_unless_the_body_differs() {
     let quoted = "Content-Type: application/json\r\nIdempotency-Key: \"order-1\"\r\n";
     let other = world.request("POST", "/api/v1/tasks", quoted, r#"{"agent": "counter:b", "input": 4}"#).await;
     other.problem(409, "PLG-2019");
+    let urgent = r#"{"agent": "counter:b", "input": 3, "priority": 0}"#;
+    world.request("POST", "/api/v1/tasks", head, urgent).await.problem(409, "PLG-2019");
 
     world.client.task(id.parse().expect("an id"), LONG).await.expect("the task is there");
     let agent = world.client.agent("counter:b").await.expect("it had a turn");
@@ -94,6 +96,8 @@ async fn an_ask_gets_its_reply_and_a_repeated_one_the_same() {
         panic!("another question under the same key passed")
     };
     assert_eq!((problem.status, problem.code.as_ref()), (409, "PLG-2019"));
+    let sent = client.send("counter:c", "2", Some("ask-1")).await;
+    assert!(matches!(sent, Err(Error::Problem(problem)) if problem.code == "PLG-2019"), "a message is no question");
     world.end().await;
 }
 

@@ -71,7 +71,7 @@ pub(crate) struct BenchArgs {
 pub(super) enum What {
     /// A task for the pool agent `echo`: enqueued, and its result waited for
     Task,
-    /// A durable turn of one keyed agent after the other: `counter:KEY` is asked
+    /// A durable turn of one keyed agent after the other: `counter:KEY` is asked. The agents stay, with their count
     Turn,
     /// A durable write that nobody acts on: a task that is due in an hour is enqueued, then cancelled, and so on. Each
     /// of the two counts as an answer, once a quorum has flushed it. None stays queued, not even after Ctrl-C, but

@@ -291,15 +291,45 @@ pub struct Remember {
 pub struct BodyHash(pub [u8; 16]);
 
 impl BodyHash {
-    /// Hashes the agent's address and the body.
+    /// Hashes the address and the body of a question or a task.
     #[must_use]
     pub fn of(agent: &AgentId, body: &[u8]) -> Self {
+        Self::hash(blake3::Hasher::new(), agent, body)
+    }
+
+    /// The same of a message: who asks under the key of a message gets no reply of it.
+    #[must_use]
+    pub fn of_message(to: &AgentId, payload: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new();
+        hasher.update(b"message");
+        Self::hash(hasher, to, payload)
+    }
+
+    fn hash(mut hasher: blake3::Hasher, agent: &AgentId, body: &[u8]) -> Self {
         for part in [agent.namespace.as_str().as_bytes(), agent.name.as_str().as_bytes(), agent.key_str().as_bytes()] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
         hasher.update(body);
+        Self::first_of(&hasher)
+    }
+
+    /// The same request with options, each at its place. Without any it is the request as it was.
+    #[must_use]
+    pub fn with_options(self, options: &[Option<u64>]) -> Self {
+        if options.iter().all(Option::is_none) {
+            return self;
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.0);
+        for option in options {
+            hasher.update(&[u8::from(option.is_some())]);
+            hasher.update(&option.unwrap_or_default().to_le_bytes());
+        }
+        Self::first_of(&hasher)
+    }
+
+    fn first_of(hasher: &blake3::Hasher) -> Self {
         let mut hash = [0; 16];
         hash.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         Self(hash)

@@ -61,7 +61,7 @@ impl Handle {
         }
         services::fits("the message", &payload)?;
         let namespace = address.agent.namespace.clone();
-        let request = BodyHash::of(&address.agent, &payload);
+        let request = BodyHash::of_message(&address.agent, &payload);
         let idempotency = idempotency_key.map(|key| (IdempotencyKey { namespace, key }, request));
         let body = MessageBody { to: address.agent, payload };
         let op = Op::Send(record::Send { id: ids::random(), idempotency, body });

@@ -34,7 +34,7 @@ pub(crate) struct RunArgs {
     input: InputArgs,
     #[command(flatten)]
     wait: AndWait,
-    /// The same key with the same agent and input is the same task
+    /// The same key with the same agent, input and options is the same task
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     /// From 0, the most urgent, to 9; 4 is the usual
