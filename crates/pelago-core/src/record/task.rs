@@ -16,7 +16,7 @@ use super::{
     REASON_BYTES_MAX, RETURNED_PAUSE_MS, Refusal, Retry, Sender, Stamp, Sweep, TimeOut, Verdict,
     agent::{self, Step},
     node,
-    row::{EventKind, Rows, Task, TaskEvent, TaskState, Write},
+    row::{EventKind, Placement, Rows, Task, TaskEvent, TaskState, Write},
 };
 use crate::id::{FencingToken, Holder, Incarnation, TaskId, Version};
 
@@ -144,8 +144,9 @@ pub(super) fn assign<R: Rows>(now: Stamp, op: &Assign, rows: &R, writes: &mut Ve
     Ok(Outcome::Assigned { token, attempt })
 }
 
+/// A keyed agent has one place. A pin says only where it begins if no node has it.
 fn may_run_on(task: &Task, holder: Holder) -> bool {
-    task.node.is_none_or(|pinned| pinned == holder.node)
+    task.placement == Placement::Keyed || task.node.is_none_or(|pinned| pinned == holder.node)
 }
 
 /// Begins an attempt. It counts from here, so that a task that kills its node uses its attempts up.

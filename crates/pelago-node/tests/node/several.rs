@@ -58,6 +58,18 @@ async fn an_address_with_a_node_means_the_agent_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_for_an_agent_is_done_where_the_agent_is_though_it_is_pinned_elsewhere() {
+    let (_homes, nodes) = three().await;
+    let on = |node: &Node| format!("{}/counter:a", node.handle().name());
+    assert_eq!(ask(nodes[0].handle(), &on(&nodes[1]), "4").await, Ok("4".into()));
+    let done = task(nodes[0].handle(), &on(&nodes[2]), "5").await;
+    assert_eq!((done.task.attempt, done.result.as_deref()), (1, Some(&b"9"[..])), "{done:?}");
+    let holder = nodes[0].handle().agent("counter:a").await.expect("it had a turn").node;
+    assert_eq!(holder.as_ref(), Some(nodes[1].handle().name()));
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn agents_of_a_node_that_leaves_count_on_elsewhere() {
     let (_homes, mut nodes) = three().await;
     for key in 0..12 {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use pelago_core::{
     id::{FencingToken, Holder, TaskId},
     record::{
-        Assign, Cancel, EVENTS_PER_TASK_MAX, Finish, NewTask, Op, Outcome, Progress, Refusal, Retry, Sweep, TaskState,
-        TimeOut, Verdict,
+        Assign, Cancel, EVENTS_PER_TASK_MAX, Finish, NewTask, Op, Outcome, Placement, Progress, Refusal, Retry, Sweep,
+        TaskState, TimeOut, Verdict,
     },
     time::LogTime,
 };
@@ -22,6 +22,7 @@ cases! {
     the_same_key_and_body_is_the_same_task,
     a_delayed_task_waits_for_its_time,
     a_pinned_task_runs_only_on_its_node,
+    a_pinned_task_of_a_keyed_agent_runs_where_the_agent_is,
     an_assignment_sent_twice_is_one_attempt,
     only_a_live_node_takes_a_task,
     a_result_sent_twice_is_one_result,
@@ -141,6 +142,13 @@ fn a_pinned_task_runs_only_on_its_node<S: Subject>(world: &mut World<S>) {
     let id = world.enqueue(task);
     assert!(matches!(world.refused(Op::Assign(Assign { task: id, holder: other })), Refusal::WrongState { .. }));
     world.assign(id, home);
+}
+
+fn a_pinned_task_of_a_keyed_agent_runs_where_the_agent_is<S: Subject>(world: &mut World<S>) {
+    let (home, other) = (world.join("n1"), world.join("n2"));
+    let task = NewTask { node: Some(home.node), placement: Placement::Keyed, ..world.new_task("pinned") };
+    let id = world.enqueue(task);
+    world.assign(id, other);
 }
 
 fn an_assignment_sent_twice_is_one_attempt<S: Subject>(world: &mut World<S>) {
