@@ -40,9 +40,9 @@ impl<'a> Query<'a> {
         (!value.is_empty()).then_some(value.as_ref())
     }
 
-    /// Whether a parameter is given at all, other than as `false`.
+    /// Whether a parameter is given at all, other than as `false` or `0`.
     pub(super) fn flag(&self, name: &str) -> bool {
-        self.0.iter().any(|(given, value)| given == name && value != "false")
+        self.0.iter().any(|(given, value)| given == name && !["false", "0"].contains(&value.as_ref()))
     }
 
     pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, Failure> {

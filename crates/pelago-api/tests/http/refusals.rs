@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use pelago_api::client::{Client, Error};
+use pelago_api::{
+    client::{Client, Error},
+    model::NewTask,
+};
 
 use crate::world::World;
 
@@ -66,6 +69,23 @@ async fn a_bad_query_is_told_what_is_wrong_with_it() {
     }
     for target in ["/api/v1/tasks?cursor=zzz", "/api/v1/agents?cursor=%20"] {
         world.get(target, "Host: localhost\r\n").await.problem(400, "PLG-2010");
+    }
+    let next = async |list: &str| {
+        let part = world.get(list, "Host: localhost\r\n").await.json();
+        part["next"].as_str().unwrap_or_else(|| panic!("{list} has another part")).to_owned()
+    };
+    for n in 0..2 {
+        world.client.ask(&format!("counter:{n}"), "1", None, None).await.expect("it replies");
+        let task = NewTask { agent: "echo".into(), ..NewTask::default() };
+        world.client.enqueue(&task, None).await.expect("the agent is declared");
+    }
+    let (tasks, agents) = (next("/api/v1/tasks?limit=1").await, next("/api/v1/agents?limit=1").await);
+    for target in [
+        format!("/api/v1/agents?cursor={tasks}"),
+        format!("/api/v1/tasks?cursor={agents}"),
+        format!("/api/v1/agents?name=gate&cursor={agents}"),
+    ] {
+        world.get(&target, "Host: localhost\r\n").await.problem(400, "PLG-2010");
     }
     world.end().await;
 }

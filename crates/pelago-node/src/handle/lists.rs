@@ -4,7 +4,7 @@ use pelago_core::{
     id::Name,
     record::{self, Placement},
 };
-use pelago_store::sqlite;
+use pelago_store::sqlite::{self, View};
 
 use super::{AgentDetail, AgentFilter, BuriedFilter, Error, Handle, Page, TaskFilter};
 
@@ -20,7 +20,7 @@ impl Handle {
         let TaskFilter { state, agent, ids, cursor, limit } = filter;
         let (after, rows) = (parse_cursor(cursor)?, page_rows(limit));
         let filter = sqlite::TaskFilter { namespace: Name::default_namespace(), state, agent, ids };
-        let page = self.read(move |view| view.tasks(&filter, after.as_ref(), rows)).await?;
+        let page = self.page(move |view| view.tasks(&filter, after.as_ref(), rows)).await?;
         Ok(Page { items: page.rows, next: page.next.map(|cursor| cursor.to_string()) })
     }
 
@@ -33,7 +33,7 @@ impl Handle {
         let (after, rows) = (parse_cursor(cursor)?, page_rows(limit));
         let name = name.map_or(sqlite::NameFilter::Any, sqlite::NameFilter::Is);
         let filter = sqlite::AgentFilter { namespace: Name::default_namespace(), name, held_by: None };
-        let page = self.read(move |view| view.agents(&filter, after.as_ref(), rows)).await?;
+        let page = self.page(move |view| view.agents(&filter, after.as_ref(), rows)).await?;
         let items = page.rows.into_iter().map(|agent| self.detail(agent, None, Vec::new())).collect();
         Ok(Page { items, next: page.next.map(|cursor| cursor.to_string()) })
     }
@@ -63,12 +63,20 @@ impl Handle {
         let (after, rows) = (parse_cursor(cursor)?, page_rows(limit));
         let find = |to: String| self.parts().services.find(&Name::default_namespace(), &to);
         let to = to.map(find).transpose()?.map(|(address, _)| address.agent);
-        let read = self.read(move |view| match view.buried(to.as_ref(), after.as_ref(), rows) {
+        let page = self.page(move |view| view.buried(to.as_ref(), after.as_ref(), rows)).await?;
+        Ok(Page { items: page.rows, next: page.next.map(|cursor| cursor.to_string()) })
+    }
+
+    /// Reads a page of a list, whose cursor may be of another one.
+    async fn page<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&View<'_>) -> Result<sqlite::Page<T>, sqlite::Error> + Send + 'static,
+    ) -> Result<sqlite::Page<T>, Error> {
+        let read = self.read(move |view| match query(view) {
             Err(sqlite::Error::Cursor(_)) => Ok(None),
             page => page.map(Some),
         });
-        let page = read.await?.ok_or(Error::BadCursor)?;
-        Ok(Page { items: page.rows, next: page.next.map(|cursor| cursor.to_string()) })
+        read.await?.ok_or(Error::BadCursor)
     }
 }
 

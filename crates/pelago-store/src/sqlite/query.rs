@@ -133,6 +133,9 @@ impl View<'_> {
         let mut key = String::new();
         if let Some(after) = after {
             let [after_name, after_key] = after.texts()?;
+            if after_name < from || *after_name > *upto {
+                return Err(after.refused());
+            }
             // The least text above a key: keys have no control characters.
             (from, key) = (after_name, format!("{after_key}\u{1}"));
         }
