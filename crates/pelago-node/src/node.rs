@@ -226,6 +226,7 @@ impl Node {
             view: view.clone(),
             committer: committing.clone(),
             consensus: Arc::clone(&consensus),
+            lease: lease.clone(),
             router,
             policy: config.policy,
         });

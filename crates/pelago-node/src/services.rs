@@ -14,7 +14,7 @@ use crate::{
     handle::Error,
     host::{Fault, PRIORITY_MAX, Services, TaskRequest},
     ids,
-    mesh::Router,
+    mesh::{Held, Router},
     raft::Consensus,
     view,
 };
@@ -23,12 +23,15 @@ use crate::{
 const TASK_TIME_MAX: Duration = Duration::from_hours(10 * 365 * 24);
 /// The priority of a task that names none. 0 is the most urgent.
 const PRIORITY: u8 = 4;
+/// How long a question outlasts the node's lease: a new leader may be found meanwhile.
+const LAPSED_MAX: Duration = Duration::from_secs(1);
 
 /// The shared part. Agents hold it and it reaches back to them, hence the weak reference.
 pub(crate) struct NodeServices {
     pub(crate) view: view::Reader,
     pub(crate) committer: committer::Handle,
     pub(crate) consensus: Arc<Consensus>,
+    pub(crate) lease: Held,
     pub(crate) router: Router,
     pub(crate) policy: RetryPolicy,
 }
@@ -79,8 +82,13 @@ impl NodeServices {
         let deadline = tokio::time::Instant::now() + wait;
         let turn = self.router.ask(&to, placement, payload, remember, deadline);
         let waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-        let reply = tokio::time::timeout_at(deadline, turn).await.map_err(|_| Error::Timeout { waited_ms })?;
-        reply.map_err(Error::from)
+        tokio::select! {
+            biased;
+            reply = turn => reply.map_err(Error::from),
+            () = tokio::time::sleep_until(deadline) => Err(Error::Timeout { waited_ms }),
+            // Without a majority no turn can be committed, whoever runs it.
+            () = self.lease.missing(LAPSED_MAX) => Err(Error::NoQuorum),
+        }
     }
 
     /// A task as it will be enqueued.

@@ -13,12 +13,13 @@ use super::{
     app::App,
     query::Query,
 };
-use crate::model::{Health, Liveness, Readiness, Status};
+use crate::model::{Health, Liveness, Readiness};
 
 /// GET: how the node is; 503 unless it is well.
 pub(super) async fn health(State(app): State<Arc<App>>) -> Answer {
-    let status = Status::from(app.handle.status().await?);
-    let health = Health::of(&status, app.is_ready());
+    let status = app.handle.status().await?;
+    let heard = status.heard.into();
+    let health = Health::of(&status.into(), heard, app.is_ready());
     Ok(answer::with_status(ok_if(health.is_healthy()), &health))
 }
 

@@ -204,6 +204,7 @@ impl From<handle::Status> for Status {
             last_index,
             applied_index,
             log_time,
+            heard: _,
             agents_active,
             tasks,
             messages_waiting,
@@ -263,7 +264,7 @@ pub struct Health {
 pub struct HealthMesh {
     /// Nodes that it has a link with.
     pub connected_peers: u64,
-    /// The last sign of life from the mesh: the time of the last entry applied here.
+    /// The last sign of life from the mesh: now, if a majority answers, else the time of the last entry applied here.
     pub last_heartbeat: Timestamp,
 }
 
@@ -280,9 +281,9 @@ impl Health {
     /// The status of a node that needs no attention.
     pub const HEALTHY: &'static str = "healthy";
 
-    /// The short form of `status`.
+    /// The short form of `status`, on a node that last heard of a majority then.
     #[must_use]
-    pub fn of(status: &Status, ready: bool) -> Self {
+    pub fn of(status: &Status, heard: Timestamp, ready: bool) -> Self {
         let word = match (status.draining, ready && status.quorum) {
             (true, _) => "draining",
             (false, true) => Self::HEALTHY,
@@ -294,7 +295,7 @@ impl Health {
             status: word.to_owned(),
             node_id: status.node.clone(),
             version: status.version.clone(),
-            mesh: HealthMesh { connected_peers: others.count() as u64, last_heartbeat: status.log_time },
+            mesh: HealthMesh { connected_peers: others.count() as u64, last_heartbeat: heard },
             agents: HealthAgents {
                 active: status.agents_active,
                 queued: status.tasks.get(queued).copied().unwrap_or(0),

@@ -17,8 +17,7 @@ impl From<Error> for Problem {
                 problem(Code::WrongKey, "keyed agents are reached as `name:key`, all others as `name`")
             }
             Error::UnknownNode(_) => {
-                problem(Code::UnknownNode, "an address is pinned to a node that takes part, or to none")
-                    .with_next("pelago node ls")
+                problem(Code::UnknownNode, "no node of the mesh has this name").with_next("pelago node ls")
             }
             Error::NodeUp(_) => {
                 let hint =
@@ -51,8 +50,9 @@ impl From<Error> for Problem {
                 "the request may still take effect; repeat it with the same idempotency key, or wait longer",
             ),
             Error::NoQuorum => {
-                problem(Code::NoQuorum, "the write may or may not take effect; repeat it with the same idempotency key")
-                    .with_next("pelago status")
+                let hint = "a write may or may not take effect: repeat it with the same idempotency key; to read what \
+                            this node knows, ask with ?stale=true";
+                problem(Code::NoQuorum, hint).with_next("pelago status")
             }
             Error::InDoubt => problem(
                 Code::InDoubt,

@@ -152,6 +152,8 @@ pub struct Status {
     pub applied_index: u64,
     /// Time of that entry.
     pub log_time: LogTime,
+    /// When a majority was last heard of: now, if it answers.
+    pub heard: LogTime,
     /// Keyed agents in memory here.
     pub agents_active: u64,
     /// Tasks by state.

@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -39,6 +40,9 @@ use crate::{
     view,
     waiters::TaskWaiters,
 };
+
+/// How long a majority may take to answer whoever asks how the mesh stands.
+const HEARD_MAX: Duration = Duration::from_secs(1);
 
 /// What a node does for others. Cheap to clone.
 ///
@@ -118,8 +122,15 @@ impl Handle {
         !self.is_stopping() && self.has_quorum()
     }
 
+    /// Whether there was a majority a moment ago: a lease outlasts it by a few seconds.
     fn has_quorum(&self) -> bool {
         self.parts().lease.is_valid() && self.parts().consensus.leader_name().is_some()
+    }
+
+    /// Whether a majority answers now.
+    async fn is_heard(&self) -> bool {
+        let heard = tokio::time::timeout(HEARD_MAX, self.parts().forward.catch_up());
+        self.has_quorum() && matches!(heard.await, Ok(Ok(())))
     }
 
     /// Whether the node takes no more work.
@@ -134,11 +145,12 @@ impl Handle {
         self.parts().view.get().declared()
     }
 
-    /// How the mesh and this node stand, as this node knows.
+    /// How the mesh and this node stand, as this node knows; whether there is a majority, it asks.
     ///
     /// # Errors
     /// [`Error::Store`] when the rows cannot be read.
     pub async fn status(&self) -> Result<Status, Error> {
+        let quorum = self.is_heard().await;
         let (totals, nodes) = self.stale().read(|view| Ok((view.totals()?, view.nodes()?))).await?;
         let parts = self.parts();
         let standing = parts.consensus.standing();
@@ -154,17 +166,18 @@ impl Handle {
             node: parts.name.clone(),
             holder: parts.holder,
             // Who led before is not who leads.
-            leader: standing.leader.as_deref().filter(|_| self.has_quorum()).and_then(|name| Name::new(name).ok()),
+            leader: standing.leader.as_deref().filter(|_| quorum).and_then(|name| Name::new(name).ok()),
             term: standing.term,
             leader_changes: parts.metrics.leader_changes.get(),
-            quorum: self.has_quorum(),
+            quorum,
             nodes,
             can_lose: u32::try_from(there.saturating_sub(majority)).unwrap_or(u32::MAX),
             voters,
             linked,
             last_index: standing.last_index,
             applied_index: parts.consensus.progress().index(),
-            log_time: parts.consensus.log_time(),
+            log_time: parts.consensus.progress().time(),
+            heard: if quorum { parts.consensus.log_time() } else { parts.consensus.progress().time() },
             agents_active: u64::try_from(parts.metrics.agents_active.get()).unwrap_or(0),
             tasks: BTreeMap::from([
                 (TaskState::Queued.name(), totals.tasks_queued),
