@@ -177,20 +177,19 @@ impl Node {
         let anywhere = Arc::new(forward.clone());
         let (committer, committing) = Committer::new(Arc::clone(&consensus), anywhere, Arc::clone(&metrics));
         loops.start("committer", committer.run());
-        let registering = beginning::register(&consensus, &committing, registration);
+        let registering = beginning::register(&consensus, &committing, registration, &links);
         let holder = tokio::select! {
             holder = beginning::while_discarding(&mut told, registering) => match holder {
-                Err(Error::NoLeader) if mesh::is_doubled_by_another(&refused) => {
-                    let name = &directory.identity().node;
-                    let at = view.get().named(name).map(view::place).unwrap_or_default();
-                    return Err(Error::of(Unwanted::Displaced { at }, directory.path()));
-                }
                 Err(Error::Refused(Refusal::NodeRemoved(_))) => {
                     return Err(Error::of(Unwanted::Removed, directory.path()));
                 }
                 holder => holder?,
             },
             reason = consensus.failed() => return Err(Error::ConsensusStopped(reason)),
+            () = mesh::doubled(refused.clone(), LEADER_MAX) => {
+                let at = view.get().named(&name).map(view::place).unwrap_or_default();
+                return Err(Error::of(Unwanted::Displaced { at }, directory.path()));
+            }
             why = mesh::unwanted(&mut refused) => return Err(Error::of(why, directory.path())),
         };
         directory.begin(holder.node)?;

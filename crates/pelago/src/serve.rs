@@ -11,11 +11,12 @@ use std::{
 
 use clap::{Args, Parser, ValueEnum};
 use pelago_core::{agent, id::Name, record::RetryPolicy, task};
-use pelago_node::{Handle, Kind, Node, disk};
+use pelago_node::{Handle, Kind, Node, disk, metrics::Metrics};
 use tokio::{
     net::TcpListener,
     runtime,
     signal::unix::{Signal, SignalKind, signal},
+    task::JoinError,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +27,8 @@ use crate::{
 
 /// How long requests under way may take to be answered after the agents have been put away.
 const ANSWERS_MAX: Duration = Duration::from_secs(2);
+/// How long a node may take to start before it says so to whoever asks.
+const READY_SOON: Duration = Duration::from_secs(3);
 /// The exit code of wrong usage, configuration included.
 const USAGE: u8 = 2;
 /// The exit code after a second signal.
@@ -222,13 +225,19 @@ async fn live(args: &ServeArgs, config: Config, kinds: Vec<Kind>) -> Result<Exit
     // Where a directory says whose it is.
     let had_data = config.store.dir.join("node").exists();
     loop {
+        let is_over = CancellationToken::new();
+        let starting = is_over.clone().drop_guard();
+        let metrics = node_config.metrics.clone();
+        let mut told = tokio::spawn(tell_that_it_starts(another(listener.as_ref())?, metrics, is_over));
         let node = tokio::select! {
             node = Node::start(node_config.clone(), kinds.clone()) => {
                 node.map_err(|cause| Error::Start { cause, had_data: had_data || announced })?
             }
             // Nothing was begun that has to be ended.
             () = signals.next() => return Ok(ExitCode::SUCCESS),
+            ended = &mut told => return Err(deaf(ended)),
         };
+        drop(starting);
         // Where others know it from its first life.
         node_config.mesh_listen = node.mesh_address();
         if !std::mem::replace(&mut announced, true) {
@@ -267,7 +276,7 @@ async fn live_once(signals: &mut Signals, mut node: Node, listener: Option<&StdL
         () = signals.next() => None,
         error = node.failed() => Some(error),
         // A node that nobody can ask is of no use, and would look as if it ran.
-        ended = &mut api => return Err(Error::Deaf(ended.map_err(io::Error::other).and_then(|ended| ended).err())),
+        ended = &mut api => return Err(deaf(ended)),
     };
     let end = match failed {
         None => End::Told(ExitCode::SUCCESS),
@@ -287,6 +296,28 @@ async fn live_once(signals: &mut Signals, mut node: Node, listener: Option<&StdL
         () = stopping => Ok(end),
         () = signals.next() => Ok(End::Told(ExitCode::from(INTERRUPTED))),
     }
+}
+
+fn deaf(ended: Result<io::Result<()>, JoinError>) -> Error {
+    Error::Deaf(ended.map_err(io::Error::other).and_then(|ended| ended).err())
+}
+
+/// Answers whoever asks over HTTP before there is a node to ask, until `stop` is cancelled. Not at once: for a node that
+/// is ready soon they wait, and notice nothing.
+async fn tell_that_it_starts(
+    listener: Option<StdListener>,
+    metrics: Metrics,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let Some(listener) = listener else {
+        stop.cancelled().await;
+        return Ok(());
+    };
+    if stop.run_until_cancelled(tokio::time::sleep(READY_SOON)).await.is_none() {
+        return Ok(());
+    }
+    let listener = TcpListener::from_std(listener)?;
+    pelago_api::http::serve_starting(listener, metrics, pelago_api::http::Limits::default(), stop).await
 }
 
 /// Answers whoever asks over HTTP, until `stop` is cancelled.

@@ -427,22 +427,25 @@ impl Client {
         let (before, after) = bases.split_at(first);
         let order = (first..).zip(after).chain((0..).zip(before));
         let mut failed: Option<Error> = None;
+        let mut starting: Option<Answer> = None;
         for (at, base) in order {
             match self.exchange_with(base, request).await {
+                Ok(answer) if answer.is_of_one_that_starts() => starting = Some(answer),
                 Ok(answer) => {
                     answering.store(at, Ordering::Relaxed);
                     return Ok(answer);
                 }
                 Err(error) => {
                     let may_go_on = error.did_nothing() || request.is_repeatable();
-                    failed = Some(error.after(failed));
+                    let error = error.after(failed.take());
                     if !may_go_on {
-                        break;
+                        return Err(error);
                     }
+                    failed = Some(error);
                 }
             }
         }
-        Err(failed.expect("there is at least one node"))
+        starting.ok_or_else(|| failed.expect("there is at least one node"))
     }
 
     async fn exchange_with(&self, base: &str, request: &Request) -> Result<Answer> {
@@ -459,6 +462,14 @@ struct Answer {
     url: String,
     status: StatusCode,
     body: Bytes,
+}
+
+impl Answer {
+    /// Whether the node has done nothing, since it has not met its mesh.
+    fn is_of_one_that_starts(&self) -> bool {
+        let problem = || serde_json::from_slice::<Problem>(&self.body).ok();
+        self.status == StatusCode::SERVICE_UNAVAILABLE && problem().and_then(|it| it.code()) == Some(Code::Starting)
+    }
 }
 
 fn unanswered(base: &str, source: reqwest::Error) -> Error {

@@ -20,7 +20,7 @@ use axum::{
 };
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use pelago_node::{Handle, handle};
+use pelago_node::{Handle, handle, metrics::Metrics};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -32,7 +32,7 @@ use tokio_util::{
 };
 use tower_service::Service;
 
-use super::{app::App, failure::Failure, guard, router};
+use super::{app::App, failure::Failure, guard, router, starting};
 use crate::problem::Code;
 
 /// How many connections there may be, and how long one may keep its place.
@@ -80,7 +80,28 @@ const REFUSALS_MAX: u32 = 100;
 /// # Cancel safety
 /// Dropping the future closes the listener and cuts off all connections. Requests may still take effect.
 pub async fn serve(listener: TcpListener, handle: Handle, limits: Limits, stop: CancellationToken) -> io::Result<()> {
-    let api = Api::new(handle, stop);
+    let app = Arc::new(App::new(handle, stop.clone()));
+    let api = Api::new(router(Arc::clone(&app)), app.counters.clone(), stop);
+    answer(listener, api, limits).await
+}
+
+/// The same before there is a node: says that it starts. `metrics` are those that it will have.
+///
+/// # Errors
+/// Like [`serve`].
+///
+/// # Cancel safety
+/// Dropping the future closes the listener and cuts off all connections.
+pub async fn serve_starting(
+    listener: TcpListener,
+    metrics: Metrics,
+    limits: Limits,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    answer(listener, Api::new(starting::router(), metrics, stop), limits).await
+}
+
+async fn answer(listener: TcpListener, api: Api, limits: Limits) -> io::Result<()> {
     let closing = CancellationToken::new();
     let mut connections = JoinSet::new();
     let mut door = Door::new(listener, limits);
@@ -225,20 +246,21 @@ async fn converse<A>(
 /// The way from a request to its answer. Cheap to clone.
 #[derive(Clone)]
 struct Api {
-    app: Arc<App>,
     router: Router,
+    counters: Metrics,
+    /// Cancelled when no new requests are taken.
+    stop: CancellationToken,
     under_way: TaskTracker,
 }
 
 impl Api {
-    fn new(handle: Handle, stop: CancellationToken) -> Self {
-        let app = Arc::new(App::new(handle, stop));
-        Self { router: router(Arc::clone(&app)), app, under_way: TaskTracker::new() }
+    fn new(router: Router, counters: Metrics, stop: CancellationToken) -> Self {
+        Self { router, counters, stop, under_way: TaskTracker::new() }
     }
 
     async fn answer(mut self, request: Request<Incoming>) -> Result<Response, Infallible> {
         let admission = guard::check(&request).and_then(|()| self.admit(request.uri().path()));
-        self.app.counters.http_requests.inc();
+        self.counters.http_requests.inc();
         match admission {
             Ok(_under_way) => self.router.call(request.map(Body::new)).await,
             // Whoever is not let in has no business on this connection.
@@ -251,7 +273,7 @@ impl Api {
         if is_probe(request.uri().path()) {
             return self.answer(request).await.map(last);
         }
-        self.app.counters.http_requests.inc();
+        self.counters.http_requests.inc();
         let refusal = guard::check(&request).err().unwrap_or_else(no_room);
         Ok(last(refusal.into_response()))
     }
@@ -260,12 +282,12 @@ impl Api {
     fn admit(&self, path: &str) -> Result<TaskTrackerToken, Failure> {
         // The place is taken before the check, so that `finished` never misses a request that passed it.
         let place = self.under_way.token();
-        if is_probe(path) || !self.app.stop.is_cancelled() { Ok(place) } else { Err(handle::Error::Stopping.into()) }
+        if is_probe(path) || !self.stop.is_cancelled() { Ok(place) } else { Err(handle::Error::Stopping.into()) }
     }
 
     /// Ready when the API is stopping and no request is under way.
     async fn finished(&self) {
-        self.app.stop.cancelled().await;
+        self.stop.cancelled().await;
         self.under_way.close();
         self.under_way.wait().await;
     }
@@ -281,7 +303,7 @@ fn no_room() -> Failure {
 }
 
 /// The last answer of its connection.
-fn last(mut response: Response) -> Response {
+pub(super) fn last(mut response: Response) -> Response {
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     response
 }

@@ -23,7 +23,7 @@
 //! `{address}` is one segment: a `/` within it (`node/name`, or a key with slashes) is written `%2F`. Times to wait are
 //! written `30s`, `500ms`, `2m`, `1h`, or as a number of seconds; the API waits a minute at most. Bodies have 1 MiB at
 //! most. Every refusal is a [`Problem`](crate::problem::Problem). Who comes when all connections are taken is answered
-//! as a probe, or with 503.
+//! as a probe, or with 503; who comes before the node has met its mesh, by `starting`.
 
 mod agents;
 mod answer;
@@ -36,6 +36,7 @@ mod listener;
 mod mesh;
 mod path;
 mod query;
+mod starting;
 mod tasks;
 
 use std::sync::Arc;
@@ -49,7 +50,7 @@ use axum::{
 use self::{app::App, failure::Failure};
 use crate::problem::{Code, Problem};
 
-pub use listener::{Limits, serve};
+pub use listener::{Limits, serve, serve_starting};
 
 fn router(app: Arc<App>) -> Router {
     Router::new()

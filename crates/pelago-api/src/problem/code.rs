@@ -124,6 +124,8 @@ codes! {
     NodeUp = 2034, 409, Never, "the node takes part";
     /// The node that was asked was lost before it answered. Repeated without a key, the request may count twice.
     InDoubt = 2035, 503, Never, "whether the request takes effect is not known";
+    /// The node has not met its mesh yet.
+    Starting = 2036, 503, Soon, "the node is starting";
 }
 
 /// Whether the same request may succeed later.
@@ -174,6 +176,20 @@ mod tests {
     fn every_code_has_an_error_status_and_a_title() {
         for code in Code::ALL {
             assert!((400..600).contains(&code.status()) && !code.title().is_empty(), "{code:?}");
+        }
+    }
+
+    #[test]
+    fn the_reference_of_the_http_api_lists_every_code_as_it_is() {
+        let reference = include_str!("../../../../docs/http.md");
+        for code in Code::ALL {
+            let again = match code.retry() {
+                Retry::Never => "no",
+                Retry::Maybe => "perhaps",
+                Retry::Soon => "in 1 s",
+            };
+            let row = format!("| {} | {} | {again} |", code.as_str(), code.status());
+            assert!(reference.contains(&row), "docs/http.md has no row that begins with {row:?}");
         }
     }
 }

@@ -6,5 +6,6 @@ mod elsewhere;
 mod guarded;
 mod life;
 mod refusals;
+mod starting;
 mod stopping;
 mod world;

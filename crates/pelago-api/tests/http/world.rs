@@ -117,15 +117,8 @@ impl World {
         self.node.close().await;
     }
 
-    /// Sends `request` as it is, on a connection of its own, and reads until the node closes it.
     pub(crate) async fn raw(&self, request: &str) -> Raw {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.expect("the listener is there");
-        stream.write_all(request.as_bytes()).await.expect("the request fits the buffers");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("the answer is text");
-        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a head has a status");
-        Raw { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
+        raw(self.port, request).await
     }
 
     /// GET with a head of its own.
@@ -157,6 +150,17 @@ impl World {
         };
         tokio::time::timeout(Duration::from_secs(20), waiting).await.expect("the requests arrive");
     }
+}
+
+/// Sends `request` as it is, on a connection of its own, and reads until the other end closes it.
+pub(crate) async fn raw(port: u16, request: &str) -> Raw {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.expect("the listener is there");
+    stream.write_all(request.as_bytes()).await.expect("the request fits the buffers");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("the answer is text");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a head has a status");
+    Raw { status, head: head.to_ascii_lowercase(), body: body.to_owned() }
 }
 
 /// An answer.

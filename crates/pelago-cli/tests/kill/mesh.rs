@@ -75,13 +75,22 @@ impl Mesh {
 
     /// Starts the processes of nodes again, at the addresses they had.
     pub(crate) fn start_again(&mut self, numbers: &[usize]) {
+        self.begin(numbers);
+        // None of them is ready before a majority is there.
+        self.ready(numbers);
+    }
+
+    /// The same, without waiting until they are ready.
+    pub(crate) fn begin(&mut self, numbers: &[usize]) {
         let addresses: Vec<_> = self.nodes.iter().map(|node| node.mesh).collect();
         for &number in numbers {
             let others = addresses.iter().enumerate().filter(|(other, _)| *other != number);
             let others: Vec<_> = others.map(|(_, address)| *address).collect();
             self.nodes[number].spawn(self.home.path(), &others);
         }
-        // None of them is ready before a majority is there.
+    }
+
+    pub(crate) fn ready(&mut self, numbers: &[usize]) {
         numbers.iter().for_each(|&number| self.nodes[number].ready());
     }
 

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use pelago_api::{client::Client, model::NewTask};
+use pelago_api::{
+    client::{Client, Error},
+    model::NewTask,
+};
 use pelago_core::{id::TaskId, record::TaskState};
 use rustix::process::Signal;
 
@@ -276,6 +279,44 @@ async fn a_node_whose_disk_is_gone_is_removed_and_replaced_under_its_name() {
     until_done(&tasks[victim], enqueue(&tasks, victim).await).await;
     let checked = writers.check(&mesh.nodes[victim].client()).await;
     say(&format!("{checked} acknowledged writes are there, read at the node that is new"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_a_majority_says_so_and_keeps_nobody_waiting() {
+    let mut mesh = Mesh::start(3).await;
+    ask_until_answered(&mesh.nodes[0].client(), "append:r", 1).await;
+    let survivor = mesh.leader().await;
+    mesh.kill((survivor + 1) % 3);
+    mesh.kill((survivor + 2) % 3);
+    let client = mesh.nodes[survivor].client();
+    let status = client.status().await.expect("it answers");
+    assert!(!status.quorum && status.leader.is_none(), "{status:?}");
+    // The API waits a minute for a reply, if it is asked to.
+    let asked = client.ask("append:r", "2", Some(Duration::from_secs(60)), None).await;
+    let Err(Error::Problem(problem)) = asked else { panic!("it was answered: {asked:?}") };
+    assert_eq!(problem.code, "PLG-2026", "{problem:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_waits_for_a_majority_says_so_and_goes_on_once_there_is_one() {
+    let mut mesh = Mesh::start(3).await;
+    ask_until_answered(&mesh.nodes[0].client(), "append:r", 1).await;
+    (0..3).for_each(|number| mesh.kill(number));
+    mesh.begin(&[0]);
+    let client = mesh.nodes[0].client();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match client.status().await {
+            Err(Error::Problem(problem)) if problem.code == "PLG-2036" => break,
+            other => assert!(Instant::now() < deadline, "it does not say that it starts: {other:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!client.is_ready().await.expect("it answers"));
+    mesh.begin(&[1, 2]);
+    mesh.ready(&[0, 1, 2]);
+    mesh.until_whole().await;
+    ask_until_answered(&client, "append:r", 2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

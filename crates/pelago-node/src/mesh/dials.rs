@@ -124,6 +124,8 @@ async fn tell(address: SocketAddr, mut state: watch::Receiver<State>, refused: w
             State::Up(link) => {
                 tracing::info!(%address, node = %link.terms().other.node_name, "a link is up");
                 told.clear();
+                // Those of an earlier run had still been there.
+                refused.send_if_modified(|last| last.take_if(|ended| is_of_another_process(ended)).is_some());
                 continue;
             }
             State::Unreachable(error) => error.to_string(),
@@ -188,9 +190,22 @@ pub(crate) fn part_with_unwanted(links: &Links, view: &view::Reader) {
     unwanted.for_each(|link| link.close(Goodbye::Replaced));
 }
 
-/// Whether the last that another node had to say was that another process runs as this node, or it was that process.
-pub(crate) fn is_doubled_by_another(refused: &watch::Receiver<Option<Ended>>) -> bool {
-    matches!(&*refused.borrow(), Some(Ended::RefusedThere(Refusal::Running | Refusal::NameTaken { .. })))
+/// Resolves once the last that another node had to say was that another process runs as this node, or it was that
+/// process. Not before `patience` is over: the links of an earlier run may still be there.
+///
+/// # Cancel safety
+/// Dropping the future loses nothing.
+pub(crate) async fn doubled(mut refused: watch::Receiver<Option<Ended>>, patience: Duration) {
+    tokio::time::sleep(patience).await;
+    if refused.wait_for(|last| last.as_ref().is_some_and(is_of_another_process)).await.is_err() {
+        // Nobody dials any more.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Whether another process has the links of this node, or its name.
+fn is_of_another_process(ended: &Ended) -> bool {
+    matches!(ended, Ended::RefusedThere(Refusal::Running | Refusal::NameTaken { .. }))
 }
 
 /// Whether it would be refused again: another mesh, a name that is taken, a node or run that is no more, or no node at

@@ -20,7 +20,7 @@ mod receive;
 mod removal;
 mod router;
 
-pub(crate) use dials::{Dials, Unwanted, is_doubled_by_another, part_with_unwanted, unwanted};
+pub(crate) use dials::{Dials, Unwanted, doubled, part_with_unwanted, unwanted};
 pub(crate) use forward::Forward;
 pub(crate) use grants::{Loop as Granting, channel as heartbeats};
 pub(crate) use homes::Homes;

@@ -1,6 +1,10 @@
 //! How a node begins, step by step: its name, its links, the mesh it belongs to, and how this run of it is registered.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
 use pelago_core::{
     id::{BootId, DirectoryId, Holder, Incarnation, MeshId, Name, NodeId},
@@ -12,10 +16,7 @@ use pelago_store::{
     ProposeError,
     directory::{Directory, Identity},
 };
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::sync::{mpsc, watch};
 
 use super::{Config, Error, LEADER_MAX};
 use crate::{
@@ -26,6 +27,8 @@ use crate::{
     raft::{self, Consensus},
 };
 
+/// How often a node that waits for a majority says so.
+const MAJORITY_TOLD: Duration = Duration::from_secs(5);
 /// How long a node that may found a mesh looks for one first.
 const MEET_MAX: Duration = Duration::from_secs(5);
 /// What a link takes in each lane before any of it is consumed, in bytes.
@@ -123,29 +126,52 @@ pub(super) fn registration(
     }
 }
 
-/// Registers this run of the node; returns once the rows here know it.
+/// Registers this run of the node; returns once the rows here know it. Waits for a majority as long as it takes: the
+/// nodes of a mesh may start minutes apart.
 pub(super) async fn register(
     consensus: &Consensus,
     committer: &committer::Handle,
     registration: Register,
+    links: &Links,
 ) -> Result<Holder, Error> {
+    let me = registration.name.clone();
     let op = Op::Register(registration);
-    let deadline = Instant::now() + LEADER_MAX;
+    let mut registering = std::pin::pin!(try_to_register(consensus, committer, &op));
     loop {
-        consensus.led(LEADER_MAX).await.map_err(|_| Error::NoLeader)?;
-        match committer.propose(op.clone()).await {
+        match tokio::time::timeout(MAJORITY_TOLD, registering.as_mut()).await {
+            Ok(registered) => return registered,
+            Err(_not_yet) => tell_who_is_missing(&me, consensus, links),
+        }
+    }
+}
+
+async fn try_to_register(consensus: &Consensus, committer: &committer::Handle, op: &Op) -> Result<Holder, Error> {
+    loop {
+        let registered = match consensus.led(LEADER_MAX).await {
+            Ok(()) => committer.propose(op.clone()).await,
+            Err(nobody_leads) => Err(nobody_leads),
+        };
+        match registered {
             Ok(Outcome::Registered { holder, .. }) => {
-                let is_known = consensus.applied(holder.incarnation.0, LEADER_MAX).await;
-                return if is_known { Ok(holder) } else { Err(Error::NoLeader) };
+                if consensus.applied(holder.incarnation.0, LEADER_MAX).await {
+                    return Ok(holder);
+                }
             }
             Ok(Outcome::Refused(refusal)) => return Err(Error::Refused(refusal)),
             Ok(outcome) => unreachable!("a registration is answered with {outcome:?}"),
             Err(ProposeError::Stopped) => return Err(Error::ConsensusStopped("while the node started".into())),
             // Whoever was elected has not committed its first entry yet. The boot id makes it one registration.
-            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_millis(20)).await,
-            Err(_) => return Err(Error::NoLeader),
+            Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
+}
+
+fn tell_who_is_missing(me: &Name, consensus: &Consensus, links: &Links) {
+    let linked = links.all().into_iter().map(|link| link.terms().other.node_name.clone());
+    let there: BTreeSet<Name> = linked.chain([me.clone()]).collect();
+    let mut voters = consensus.standing().voters;
+    voters.retain(|voter| there.iter().all(|name| name.as_str() != voter));
+    tracing::warn!(without_link = voters.join(", "), "this node waits for a majority of the voters");
 }
 
 /// Awaits `future` while entries of before are applied: what they say is read from the rows afterwards.

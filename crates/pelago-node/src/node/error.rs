@@ -6,7 +6,6 @@ use pelago_core::record::Refusal;
 use pelago_net::ListenError;
 use pelago_store::{directory, sqlite};
 
-use super::LEADER_MAX;
 use crate::{
     mesh::{self, Unwanted},
     raft,
@@ -36,9 +35,6 @@ pub enum Error {
     /// The control log.
     #[error("failed to take part in the control log")]
     Log(#[from] raft::Error),
-    /// Nobody leads.
-    #[error("no node leads the mesh after {} s", LEADER_MAX.as_secs())]
-    NoLeader,
     /// The mesh refused the node.
     #[error("the mesh refused this node")]
     Refused(#[source] Refusal),

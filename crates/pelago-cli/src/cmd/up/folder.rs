@@ -91,6 +91,11 @@ impl Folder {
         self.path.join(name)
     }
 
+    /// Where all nodes log, as a pattern.
+    pub(super) fn logs(&self) -> PathBuf {
+        self.log("*")
+    }
+
     /// Where a node logs.
     pub(super) fn log(&self, name: &str) -> PathBuf {
         self.path.join(format!("{name}.log"))

@@ -8,7 +8,11 @@ mod nodes;
 mod ports;
 mod problem;
 
-use std::path::{Path, PathBuf};
+use std::{
+    convert::Infallible,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use pelago_api::model::Document;
 use serde::Serialize;
@@ -35,6 +39,8 @@ Examples:
 const HERE: &str = ".pelago";
 /// How many nodes a new mesh has unless told: enough to lose one.
 const NODES: usize = 3;
+/// Nodes are ready sooner, as a rule.
+const SLOW: Duration = Duration::from_secs(5);
 /// More are no use on one machine.
 const NODES_MAX: i64 = 32;
 
@@ -82,6 +88,7 @@ pub(crate) async fn run(args: UpArgs, output: Output) -> Result<Exit, Error> {
         biased;
         () = signals.stop() => false,
         started = start(&mut nodes, &places, output) => started.map(|()| true)?,
+        never = tell_if_slow(&folder, output) => match never {},
     };
     if is_up {
         let (places, removed): (Vec<_>, Vec<_>) = places.into_iter().partition(|place| nodes.is_running(&place.name));
@@ -136,6 +143,13 @@ async fn start(nodes: &mut Nodes<'_>, places: &[Place], output: Output) -> Resul
         output.note(&format!("the mesh is not as it should be yet: {standing}"));
     }
     Ok(())
+}
+
+/// Says once that it takes long.
+async fn tell_if_slow(folder: &Folder, output: Output) -> Infallible {
+    tokio::time::sleep(SLOW).await;
+    output.note(&format!("the nodes are not ready yet; what they wait for is in {}", folder.logs().display()));
+    std::future::pending().await
 }
 
 fn tell(folder: &Folder, nodes: &Nodes<'_>, output: Output) -> Result<(), Error> {
