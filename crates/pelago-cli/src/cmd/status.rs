@@ -122,7 +122,7 @@ fn voters(status: &Status) -> String {
 
 fn agents(status: &Status) -> String {
     let Status { agents_active, turns, messages_waiting, .. } = status;
-    format!("{agents_active} active here, {turns} turns, {messages_waiting} messages waiting")
+    format!("{agents_active} active on this node; in the mesh {turns} turns ever, {messages_waiting} messages waiting")
 }
 
 /// All states, so that the line has the same form every time.
@@ -173,7 +173,7 @@ mesh    pelago (f00d)
 node    n1 answers, version 0.1.0
 nodes   3 up, n1 leads (term 4); any one of them may be lost, and the mesh goes on
 voters  n1, n2, n3
-agents  2 active here, 12 turns, 0 messages waiting
+agents  2 active on this node; in the mesh 12 turns ever, 0 messages waiting
 tasks   0 queued, 0 running, 7 done, 0 dead, 0 cancelled
 log     90 of 90 entries applied here
 ";

@@ -39,7 +39,8 @@ pub(super) fn many(count: u64, what: &str) -> String {
 impl fmt::Display for Victim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { node, tasks, sections, agents: _, attempts: _ } = self;
-        write!(f, "{node}, which holds {} and {}", many(*tasks, "running task"), many(*sections, "section"))
+        write!(f, "{node}, which holds {}", many(*tasks, "running task"))?;
+        if *sections > 0 { write!(f, " and {}", many(*sections, "section")) } else { Ok(()) }
     }
 }
 

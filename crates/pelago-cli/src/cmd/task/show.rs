@@ -47,7 +47,9 @@ pub(crate) struct EventsArgs {
 }
 
 pub(super) async fn run(args: &ShowArgs, client: &Client, output: Output) -> Result<Exit, Error> {
-    output.document(&client.task(args.id.find(client).await?, None).await?, text)?;
+    let task = client.task(args.id.find(client).await?, None).await?;
+    output.document(&task, text)?;
+    output.note(&format!("next: pelago task events {}      where each attempt ran, and what became of it", task.id));
     Ok(Exit::Done)
 }
 
