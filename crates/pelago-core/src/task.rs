@@ -4,7 +4,8 @@
 //! when a leader starts: whatever it believes, the store's rules decide whether an assignment counts.
 //!
 //! Placement: a `keyed` agent's task goes to the agent's holder, else to the node it is pinned to or its key hashes to;
-//! all others go to the node with the least load that offers the agent, or to the one they are pinned to. Within one agent name: priority, then time, then id.
+//! all others go to the node with the least load that offers the agent, or to the one they are pinned to. Within one
+//! agent name: priority, then time, then id.
 
 #[cfg(test)]
 mod tests;

@@ -23,6 +23,7 @@ use pelago_core::{
 };
 use pelago_net::Links;
 use pelago_store::sqlite::{self, Reader, View};
+use tokio::time::timeout;
 
 pub use documents::{
     AgentDetail, AgentFilter, AskOptions, BuriedFilter, Declared, Enqueued, Page, Status, TaskDetail, TaskFilter,
@@ -129,8 +130,7 @@ impl Handle {
 
     /// Whether a majority answers now.
     async fn is_heard(&self) -> bool {
-        let heard = tokio::time::timeout(HEARD_MAX, self.parts().forward.catch_up());
-        self.has_quorum() && matches!(heard.await, Ok(Ok(())))
+        self.has_quorum() && matches!(timeout(HEARD_MAX, self.parts().forward.catch_up()).await, Ok(Ok(())))
     }
 
     /// Whether the node takes no more work.
