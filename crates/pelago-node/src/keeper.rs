@@ -49,9 +49,10 @@ impl Keeper {
         let mut handed_over = false;
         for look in 1_u32.. {
             self.check_disk(&mut handed_over).await;
-            self.wake_inboxes().await;
-            if self.handle.leads() {
-                self.sweep(look.is_multiple_of(LOOKS_PER_SWEEP)).await;
+            let is_readable = self.wake_inboxes().await;
+            // If the database takes nothing more, the next entry ends this run of the node. It may be long in coming.
+            if self.handle.leads() || !is_readable {
+                self.sweep(!is_readable || look.is_multiple_of(LOOKS_PER_SWEEP)).await;
             }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -76,8 +77,8 @@ impl Keeper {
         *handed_over &= full;
     }
 
-    /// Tells agents of messages that came while nobody could tell them.
-    async fn wake_inboxes(&self) {
+    /// Tells agents of messages that came while nobody could tell them. Says whether the rows can be read.
+    async fn wake_inboxes(&self) -> bool {
         let reader = Arc::clone(&self.reader);
         let homes = self.homes.clone();
         let read = move || {
@@ -101,9 +102,13 @@ impl Keeper {
         };
         match tokio::task::spawn_blocking(read).await {
             Ok(Ok(here)) => here.iter().for_each(|agent| self.agents.look_into_inbox(agent)),
-            Ok(Err(error)) => tracing::warn!(%error, "the inboxes cannot be read"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the inboxes cannot be read");
+                return false;
+            }
             Err(_stopping) => {}
         }
+        true
     }
 
     /// Forgets tasks and replies whose time is over, and, also when that is not `due`, the oldest tasks if there are too
@@ -115,7 +120,6 @@ impl Keeper {
             Ok(Ok(surplus)) => surplus,
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the tasks that ended cannot be counted");
-                // If the database takes nothing more, the next entry ends this node.
                 [None; 2]
             }
             Err(_stopping) => return,
