@@ -115,6 +115,8 @@ pub struct Scheduler {
     seats: BTreeMap<Holder, Seat>,
     waiting: BTreeMap<TaskId, Waiting>,
     ready: BTreeMap<Name, BTreeSet<Rank>>,
+    /// Those that no node could do that is here, however much room it had.
+    forlorn: BTreeMap<Name, BTreeSet<Rank>>,
     delayed: BTreeSet<(LogTime, TaskId)>,
     placed: BTreeMap<TaskId, Placed>,
     limits: BTreeSet<(LogTime, TaskId)>,
@@ -142,6 +144,7 @@ impl Scheduler {
             seats: BTreeMap::new(),
             waiting: BTreeMap::new(),
             ready: BTreeMap::new(),
+            forlorn: BTreeMap::new(),
             delayed: BTreeSet::new(),
             placed: BTreeMap::new(),
             limits: BTreeSet::new(),
@@ -240,6 +243,8 @@ impl Scheduler {
             self.node_gone(holder, effects);
         }
         for name in names {
+            let forlorn = self.forlorn.remove(&name).unwrap_or_default();
+            self.ready.entry(name.clone()).or_default().extend(forlorn);
             self.place_ready(&name, effects);
         }
     }
@@ -300,8 +305,10 @@ impl Scheduler {
     fn remove_waiting(&mut self, task: TaskId) {
         if let Some(waiting) = self.waiting.remove(&task) {
             self.delayed.remove(&(waiting.run_at, task));
-            if let Some(ready) = self.ready.get_mut(&waiting.agent.name) {
-                ready.remove(&rank(&waiting));
+            for ranks in [&mut self.ready, &mut self.forlorn] {
+                if let Some(ranks) = ranks.get_mut(&waiting.agent.name) {
+                    ranks.remove(&rank(&waiting));
+                }
             }
         }
     }
@@ -337,6 +344,13 @@ impl Scheduler {
                     }
                     self.occupy(rank.2, name.clone(), holder);
                 }
+                // It must not be in the way of those behind it, for as long as its node is away.
+                None if !self.has_candidate(waiting) => {
+                    if let Some(ready) = self.ready.get_mut(name) {
+                        ready.remove(&rank);
+                    }
+                    self.forlorn.entry(name.clone()).or_default().insert(rank);
+                }
                 // Without room for one task of a pool there is none for the next.
                 None if waiting.placement != Placement::Keyed && waiting.node.is_none() => return,
                 None => {
@@ -354,21 +368,34 @@ impl Scheduler {
         self.placed.insert(task, Placed { name, holder, attempt: None });
     }
 
+    /// The nodes that may do a task that nobody is bound to do, whether or not they have room.
+    fn candidates(&self, waiting: &Waiting) -> impl Iterator<Item = (&Holder, &Seat)> {
+        let offers = |seat: &Seat| {
+            seat.offers.get(&waiting.agent.name).is_some_and(|offer| offer.placement == waiting.placement)
+        };
+        let allowed = |holder: &Holder| waiting.node.is_none_or(|pinned| pinned == holder.node);
+        self.seats.iter().filter(move |(holder, seat)| offers(seat) && allowed(holder))
+    }
+
+    /// The run that holds the agent, if it takes work.
+    fn held_by(&self, waiting: &Waiting) -> Option<Holder> {
+        waiting.held_by.filter(|holder| self.seats.contains_key(holder))
+    }
+
+    fn has_candidate(&self, waiting: &Waiting) -> bool {
+        self.held_by(waiting).is_some() || self.candidates(waiting).next().is_some()
+    }
+
     fn choose(&self, waiting: &Waiting) -> Option<Holder> {
         let name = &waiting.agent.name;
-        let offers = |(_, seat): &(&Holder, &Seat)| {
-            seat.offers.get(name).is_some_and(|offer| offer.placement == waiting.placement)
-        };
-        let allowed = |(holder, _): &(&Holder, &Seat)| waiting.node.is_none_or(|pinned| pinned == holder.node);
-        let mut candidates = self.seats.iter().filter(offers).filter(allowed);
+        let candidates = self.candidates(waiting);
         match waiting.placement {
             Placement::Keyed => {
-                let held_by = waiting.held_by.filter(|holder| self.seats.contains_key(holder));
+                let held_by = self.held_by(waiting);
                 let home = held_by.or_else(|| route::rendezvous(&waiting.agent, candidates.map(|(holder, _)| *holder)));
                 home.filter(|holder| self.seats[holder].has_room(name))
             }
             Placement::Pool | Placement::Resident => candidates
-                .by_ref()
                 .filter(|(_, seat)| seat.has_room(name))
                 .min_by_key(|(holder, seat)| (seat.load(name), **holder))
                 .map(|(holder, _)| *holder),

@@ -53,6 +53,21 @@ fn what_waited_for_a_node_that_is_gone_goes_elsewhere_at_once() {
 }
 
 #[test]
+fn tasks_for_a_node_that_is_away_are_in_nobodys_way_and_done_when_it_is_back() {
+    let mut mesh = Mesh::new();
+    mesh.tell(up(A, 1_000));
+    let away = |n| Waiting { node: Some(B.node), ..if n % 2 == 0 { pool(n) } else { keyed(n, "x") } };
+    let many = 2 * Config::default().look_ahead as u64;
+    for n in 1..=many {
+        assert_eq!(mesh.tell(Input::Queued(away(n))), []);
+    }
+    assert_eq!(mesh.scheduler.reserve(&pool(many + 1)), Some(A));
+    assert_eq!(mesh.tell(Input::Queued(keyed(many + 2, "y"))), [assign(many + 2, A)]);
+    mesh.tell(Input::Ended(TaskId(2)));
+    assert_eq!(mesh.tell(up(B, 1_000)).len() as u64, many - 1, "but for the one that was called off");
+}
+
+#[test]
 fn a_reservation_that_comes_to_nothing_gives_its_room_back() {
     let mut mesh = Mesh::new();
     mesh.tell(up(A, 1));
