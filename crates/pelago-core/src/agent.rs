@@ -330,8 +330,13 @@ impl Activation {
     }
 
     fn turn_failed(&mut self, now: Time, failure: Failure, effects: &mut Vec<Effect>) {
-        let Some((envelope, began)) = self.take_running(now) else { return };
-        match &envelope.work {
+        let Some((mut envelope, began)) = self.take_running(now) else { return };
+        match &mut envelope.work {
+            // It waits for a program that can read the state, and is never given up for it.
+            Work::Message { attempts, .. } if matches!(failure, Failure::Unreadable(_)) => {
+                *attempts = (*attempts + 1).min(self.config.message_attempts_max - 1);
+                effects.push(Effect::Again(envelope));
+            }
             Work::Message { .. } => self.retry_or_bury(began, envelope, failure.to_string(), effects),
             Work::Ask { .. } | Work::Task { .. } if self.gathered.is_empty() => {
                 answer(&envelope, Err(failure), effects);

@@ -112,6 +112,9 @@ pub enum Failure {
     /// The behaviour returned an error that no retry can mend.
     #[error("{0}")]
     Hopeless(String),
+    /// The behaviour cannot read the stored state: no fault of the delivery, and another program may do better.
+    #[error("the agent's stored state cannot be read: {0}")]
+    Unreadable(String),
     /// The mailbox is full. Try later.
     #[error("the agent's mailbox is full")]
     Busy,

@@ -171,6 +171,17 @@ fn a_failed_message_comes_again_later() {
 }
 
 #[test]
+fn a_message_is_never_given_up_because_the_stored_state_cannot_be_read() {
+    let mut agent = Agent::claimed(1, 0);
+    let last = with_attempts(message(1, 1), Config::default().message_attempts_max - 1);
+    for _ in 0..3 {
+        agent.handle(Input::Deliver(last.clone()));
+        let effects = agent.handle(Input::TurnEnded(Err(Failure::Unreadable("missing field".into()))));
+        assert_eq!(effects, [Effect::RollBack, Effect::Again(last.clone())]);
+    }
+}
+
+#[test]
 fn whoever_comes_while_the_agent_is_put_away_takes_it_again() {
     let mut agent = Agent::claimed(1, 0);
     let release = Op::Release(Release { agent: id(), epoch: Epoch(1), holder: ME });

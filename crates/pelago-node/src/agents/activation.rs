@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     clock,
-    host::{Effects, Fault, Kind, Living, Turn},
+    host::{Effects, Kind, Living, Turn},
 };
 
 /// How many messages are read from the inbox at a time.
@@ -100,7 +100,7 @@ struct Inbox {
 /// How a turn ended, with the memory it ran on.
 struct Ended {
     living: Option<Box<dyn Living>>,
-    result: Result<(Bytes, Turn), Fault>,
+    result: Result<(Bytes, Turn), Failure>,
 }
 
 enum Event {
@@ -240,7 +240,7 @@ impl Loop {
     fn turn_ended(&mut self, now: Time, ended: Ended) {
         self.memory.living = ended.living;
         let result = ended.result.and_then(|(reply, turn)| {
-            let state = self.memory.living.as_ref().map(|living| living.state()).transpose()?;
+            let state = self.memory.living.as_ref().map(|living| living.state()).transpose().map_err(failure)?;
             let changed = state.filter(|state| self.memory.state.as_ref() != Some(state));
             let Effects { sends, enqueues, timers } = turn.into_effects();
             Ok(Produced { state: changed, reply, sends, enqueues, timers })
@@ -255,7 +255,7 @@ impl Loop {
                 self.context.metrics.turns_failed.inc();
             }
         }
-        self.core.handle(now, Input::TurnEnded(result.map_err(failure)), &mut self.effects);
+        self.core.handle(now, Input::TurnEnded(result), &mut self.effects);
     }
 
     fn loaded(&mut self, now: Time, loaded: Row) {
@@ -309,7 +309,9 @@ impl Loop {
         let living = match self.memory.living.take() {
             Some(living) => Ok(living),
             None => self.kind.behaviour.hydrate(self.memory.state.as_deref()).map_err(|fault| {
-                Fault::hopeless(format!("the agent's stored state cannot be read: {}", fault.reason()))
+                let reason = fault.reason();
+                tracing::error!(agent = %self.agent, reason, "the agent's stored state does not fit this program");
+                Failure::Unreadable(reason.to_owned())
             }),
         };
         let mut turn = Turn::new(self.agent.clone(), work, self.context.services());
@@ -317,9 +319,9 @@ impl Loop {
             match living {
                 Ok(mut living) => {
                     let result = guarded(living.as_mut(), payload, &mut turn).await;
-                    Ended { living: Some(living), result: result.map(|reply| (reply, turn)) }
+                    Ended { living: Some(living), result: result.map(|reply| (reply, turn)).map_err(failure) }
                 }
-                Err(fault) => Ended { living: None, result: Err(fault) },
+                Err(unreadable) => Ended { living: None, result: Err(unreadable) },
             }
         }));
     }

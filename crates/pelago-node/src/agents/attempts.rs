@@ -160,9 +160,13 @@ impl Attempt {
             Err(Failure::Hopeless(reason)) => Verdict::Hopeless { reason },
             // If its turn was committed the attempt is over, and this is refused.
             Err(Failure::Unknown) => Verdict::Returned,
-            Err(failure @ (Failure::Failed(_) | Failure::Busy | Failure::TimedOut { .. } | Failure::Refused(_))) => {
-                Verdict::Failed { reason: failure.to_string(), retry_after_ms: self.retry_after_ms() }
-            }
+            Err(
+                failure @ (Failure::Failed(_)
+                | Failure::Unreadable(_)
+                | Failure::Busy
+                | Failure::TimedOut { .. }
+                | Failure::Refused(_)),
+            ) => Verdict::Failed { reason: failure.to_string(), retry_after_ms: self.retry_after_ms() },
         };
         Some((verdict, Effects::default()))
     }

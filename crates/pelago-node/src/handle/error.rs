@@ -133,6 +133,7 @@ impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Failed(reason) => Self::AgentFailed { reason, hopeless: false },
+            Failure::Unreadable(_) => Self::AgentFailed { reason: failure.to_string(), hopeless: false },
             Failure::Hopeless(reason) => Self::AgentFailed { reason, hopeless: true },
             Failure::Busy => Self::Busy(failure.to_string()),
             Failure::TimedOut { limit_ms } => {

@@ -97,6 +97,7 @@ pub(super) fn encode_asked(result: Result<Bytes, Failure>) -> Bytes {
     let answer = match result {
         Ok(reply) => asked::Answer::Reply(reply),
         Err(Failure::Failed(reason)) => asked::Answer::Failed(reason),
+        Err(failure @ Failure::Unreadable(_)) => asked::Answer::Failed(failure.to_string()),
         Err(Failure::Hopeless(reason)) => asked::Answer::Hopeless(reason),
         Err(Failure::Busy) => asked::Answer::Busy(Nothing {}),
         Err(Failure::TimedOut { limit_ms }) => asked::Answer::TimedOutMs(limit_ms),

@@ -121,7 +121,13 @@ impl Router {
             match &asked {
                 Ok(Ok(_)) => self.places.found(&question.agent, holder),
                 // It is there, whatever it made of the question.
-                Ok(Err(Failure::Failed(_) | Failure::Hopeless(_) | Failure::Busy | Failure::TimedOut { .. })) => {}
+                Ok(Err(
+                    Failure::Failed(_)
+                    | Failure::Hopeless(_)
+                    | Failure::Unreadable(_)
+                    | Failure::Busy
+                    | Failure::TimedOut { .. },
+                )) => {}
                 Ok(Err(_)) | Err(_) => self.places.missed(&question.agent),
             }
             asked?
@@ -131,6 +137,7 @@ impl Router {
             Failure::Stopped if holder != self.homes.me() => Missed::Elsewhere(None),
             Failure::Failed(_)
             | Failure::Hopeless(_)
+            | Failure::Unreadable(_)
             | Failure::Busy
             | Failure::TimedOut { .. }
             | Failure::Refused(_)

@@ -108,9 +108,11 @@ impl Process {
             }
             Failure::Hopeless(reason) => Verdict::Hopeless { reason },
             Failure::Busy | Failure::Elsewhere(_) | Failure::Stopped | Failure::Lapsed => Verdict::Returned,
-            failure @ (Failure::Failed(_) | Failure::TimedOut { .. } | Failure::Refused(_) | Failure::Unknown) => {
-                failed(failure.to_string(), cx.dice)
-            }
+            failure @ (Failure::Failed(_)
+            | Failure::Unreadable(_)
+            | Failure::TimedOut { .. }
+            | Failure::Refused(_)
+            | Failure::Unknown) => failed(failure.to_string(), cx.dice),
         };
         self.finish(task, token, verdict, cx);
     }
