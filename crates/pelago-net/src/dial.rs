@@ -114,6 +114,8 @@ impl Dial {
 
 async fn connect(address: SocketAddr, max: Duration) -> io::Result<TcpStream> {
     match timeout(max, TcpStream::connect(address)).await {
+        // Where nobody listens, the system may have chosen the very port that is dialled for this end: it met itself.
+        Ok(Ok(stream)) if stream.local_addr()? == address => Err(io::ErrorKind::ConnectionRefused.into()),
         Ok(connected) => connected,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }

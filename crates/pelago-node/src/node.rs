@@ -18,7 +18,7 @@ use pelago_core::{
     record::{Expire, Op, Refusal, RetryPolicy},
     task,
 };
-use pelago_net::{Links, Listener};
+use pelago_net::Links;
 use pelago_store::{ProposeError, directory::Directory};
 use tokio::sync::{mpsc, watch};
 
@@ -127,7 +127,8 @@ impl Node {
         if let Some(directory) = &opened {
             beginning::introduce(&links, directory.identity());
         }
-        let listener = Listener::bind(&links, config.mesh_listen).await?;
+        let last_port = opened.as_ref().and_then(|directory| directory.identity().mesh_port);
+        let listener = beginning::listen(&links, config.mesh_listen, last_port).await?;
         let mesh_address = listener.address();
         let (mut view_writer, view) = view::new();
         let mut loops = Loops::default();

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   node          mesh id, directory id, node name, ids in the control log and the mesh, if the log has begun, a run
-//!                 that ended unheard, format
+//!                 that ended unheard, the port for links, format
 //!   lock          held by the process that runs the node
 //!   log/          segments of the control log
 //!   state.db      the state machine's rows
@@ -48,6 +48,8 @@ pub struct Identity {
     pub log_begun: bool,
     /// The last run, if it ended itself and nobody could be told.
     pub left: Option<Incarnation>,
+    /// The port on which the last run took links: where the others look for it.
+    pub mesh_port: Option<u16>,
 }
 
 /// Why a data directory cannot be used. Nothing in it was changed.
@@ -154,12 +156,15 @@ impl Directory {
         self.rewrite()
     }
 
-    /// Writes down that a run has begun, and with the first one the log, and which node the directory is of.
+    /// Writes down that a run has begun that takes links on `mesh_port`, and with the first one the log, and which node the
+    /// directory is of.
     ///
     /// # Errors
     /// [`Error::Io`]. The directory is as before, or as after.
-    pub fn begin(&mut self, node_id: NodeId) -> Result<(), Error> {
-        let begun = Identity { node_id: Some(node_id), log_begun: true, left: None, ..self.identity.clone() };
+    pub fn begin(&mut self, node_id: NodeId, mesh_port: u16) -> Result<(), Error> {
+        let mut begun = self.identity.clone();
+        (begun.node_id, begun.log_begun, begun.left) = (Some(node_id), true, None);
+        begun.mesh_port = Some(mesh_port);
         if begun == self.identity {
             return Ok(());
         }
@@ -244,6 +249,7 @@ fn read(path: &Path, file: &Path, text: &str) -> Result<Identity, Error> {
         node_id: number("id")?.map(NodeId),
         log_begun: value("log").is_ok(),
         left: number("left")?.map(Incarnation),
+        mesh_port: number("port")?.and_then(|port| u16::try_from(port).ok()),
         mesh: value("mesh").map_err(bad)?.parse().map_err(invalid)?,
         directory: value("directory").map_err(bad)?.parse().map_err(invalid)?,
         node: value("node").map_err(bad)?.parse().map_err(invalid)?,
@@ -252,7 +258,7 @@ fn read(path: &Path, file: &Path, text: &str) -> Result<Identity, Error> {
 
 /// Writes beside, then renames, so that a half-written identity is never seen.
 fn write(path: &Path, file: &Path, identity: &Identity) -> io::Result<()> {
-    let Identity { mesh, directory, node, raft_id, node_id, log_begun, left } = identity;
+    let Identity { mesh, directory, node, raft_id, node_id, log_begun, left, mesh_port } = identity;
     let beside = file.with_extension("new");
     let mut out = File::create(&beside)?;
     write!(out, "format {FORMAT}\nmesh {mesh}\ndirectory {directory}\nnode {node}\n")?;
@@ -267,6 +273,9 @@ fn write(path: &Path, file: &Path, identity: &Identity) -> io::Result<()> {
     }
     if let Some(Incarnation(left)) = left {
         writeln!(out, "left {left}")?;
+    }
+    if let Some(port) = mesh_port {
+        writeln!(out, "port {port}")?;
     }
     out.sync_all()?;
     fs::rename(&beside, file)?;
@@ -286,6 +295,7 @@ mod tests {
             node_id: None,
             log_begun: false,
             left: None,
+            mesh_port: None,
         }
     }
 
@@ -298,13 +308,14 @@ mod tests {
         let mut open = Directory::open(&path, None).expect("opens").expect("exists");
         assert_eq!(open.identity(), &identity("n1"));
         open.admit(7).expect("written");
-        open.begin(NodeId(9)).expect("written");
+        open.begin(NodeId(9), 50_051).expect("written");
         open.leave(Incarnation(12)).expect("written");
         drop(open);
         let mut open = Directory::open(&path, None).expect("opens").expect("exists");
-        let begun = Identity { raft_id: Some(7), node_id: Some(NodeId(9)), log_begun: true, ..identity("n1") };
+        let (raft_id, node_id, mesh_port) = (Some(7), Some(NodeId(9)), Some(50_051));
+        let begun = Identity { raft_id, node_id, log_begun: true, mesh_port, ..identity("n1") };
         assert_eq!(open.identity(), &Identity { left: Some(Incarnation(12)), ..begun.clone() });
-        open.begin(NodeId(9)).expect("written");
+        open.begin(NodeId(9), 50_051).expect("written");
         drop(open);
         let open = Directory::open(&path, None).expect("opens").expect("exists");
         assert_eq!(open.identity(), &begun);

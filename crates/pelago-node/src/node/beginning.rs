@@ -11,7 +11,7 @@ use pelago_core::{
     link::{Ended, Hello, LANE_BYTES_MIN, PerLane, Role, Versions},
     record::{Offer, Op, Outcome, Register},
 };
-use pelago_net::Links;
+use pelago_net::{Links, ListenError, Listener};
 use pelago_store::{
     ProposeError,
     directory::{Directory, Identity},
@@ -27,8 +27,10 @@ use crate::{
     raft::{self, Consensus},
 };
 
-/// How often a node that waits for a majority says so.
+/// After how long a node that waits for a majority says so, and again after twice as long …
 const MAJORITY_TOLD: Duration = Duration::from_secs(5);
+/// … up to this.
+const MAJORITY_TOLD_MAX: Duration = Duration::from_mins(5);
 /// How long a node that may found a mesh looks for one first.
 const MEET_MAX: Duration = Duration::from_secs(5);
 /// What a link takes in each lane before any of it is consumed, in bytes.
@@ -73,6 +75,18 @@ pub(super) fn links(
     })
 }
 
+/// Listens for links. A port that the system may choose is the one of last time, if it is free: the others look for the
+/// node there.
+pub(super) async fn listen(links: &Links, at: SocketAddr, last: Option<u16>) -> Result<Listener, ListenError> {
+    if at.port() == 0
+        && let Some(port) = last
+        && let Ok(listener) = Listener::bind(links, SocketAddr::new(at.ip(), port)).await
+    {
+        return Ok(listener);
+    }
+    Listener::bind(links, at).await
+}
+
 /// From here on others know whose links these are, and refuse them if that node is no more. Before the first dial, or
 /// it would be a stranger's.
 pub(super) fn introduce(links: &Links, identity: &Identity) {
@@ -101,7 +115,8 @@ pub(super) async fn make_directory(
         }
     };
     let directory = DirectoryId(ids::random());
-    let identity = Identity { mesh, directory, node, raft_id, node_id: None, log_begun: false, left: None };
+    let identity =
+        Identity { mesh, directory, node, raft_id, node_id: None, log_begun: false, left: None, mesh_port: None };
     Ok(Directory::create(&config.directory, identity)?)
 }
 
@@ -137,11 +152,13 @@ pub(super) async fn register(
     let me = registration.name.clone();
     let op = Op::Register(registration);
     let mut registering = std::pin::pin!(try_to_register(consensus, committer, &op));
+    let mut pause = MAJORITY_TOLD;
     loop {
-        match tokio::time::timeout(MAJORITY_TOLD, registering.as_mut()).await {
+        match tokio::time::timeout(pause, registering.as_mut()).await {
             Ok(registered) => return registered,
             Err(_not_yet) => tell_who_is_missing(&me, consensus, links),
         }
+        pause = MAJORITY_TOLD_MAX.min(2 * pause);
     }
 }
 
@@ -171,7 +188,8 @@ fn tell_who_is_missing(me: &Name, consensus: &Consensus, links: &Links) {
     let there: BTreeSet<Name> = linked.chain([me.clone()]).collect();
     let mut voters = consensus.standing().voters;
     voters.retain(|voter| there.iter().all(|name| name.as_str() != voter));
-    tracing::warn!(without_link = voters.join(", "), "this node waits for a majority of the voters");
+    let without_link = voters.join(", ");
+    tracing::warn!(without_link, "this node waits until it hears from a majority of the voters, and who leads them");
 }
 
 /// Awaits `future` while entries of before are applied: what they say is read from the rows afterwards.

@@ -27,6 +27,17 @@ async fn a_counter_counts_on_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_may_take_any_port_is_found_where_it_was() {
+    let home = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = start(home.path()).await;
+    let address = node.mesh_address();
+    stop(node).await;
+    let node = start(home.path()).await;
+    assert_eq!(node.mesh_address(), address);
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_turn_that_fails_has_no_effect() {
     let home = tempfile::tempdir().expect("a temporary directory can be made");
     let node = start(home.path()).await;

@@ -484,6 +484,7 @@ fn identity(name: &Name) -> Identity {
         node_id: None,
         log_begun: false,
         left: None,
+        mesh_port: None,
     }
 }
 
