@@ -27,7 +27,6 @@ use crate::{
     agents::{Agents, Context},
     clock,
     committer::{self, Committer},
-    disk,
     feed::{self, Feed},
     handle::Handle,
     host::Kind,
@@ -47,6 +46,8 @@ use crate::{
 const LEADER_MAX: Duration = Duration::from_secs(30);
 /// How long consensus may take to say that it has failed, once a loop has ended.
 const FAILED_MAX: Duration = Duration::from_secs(1);
+/// How long a node that has registered waits for its first lease.
+const LEASE_MAX: Duration = Duration::from_secs(5);
 /// How long a node that stops tries to tell the mesh.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
 /// How often a node that stops looks whether others still need its vote.
@@ -111,6 +112,12 @@ impl Node {
     /// # Errors
     /// See [`Error`]. Nothing runs on.
     pub async fn start(config: Config, kinds: Vec<Kind>) -> Result<Self, Error> {
+        let path = config.directory.clone();
+        let started = Self::begin(config, kinds).await;
+        started.map_err(|error| error.or_disk_full(&path))
+    }
+
+    async fn begin(config: Config, kinds: Vec<Kind>) -> Result<Self, Error> {
         let opened = Directory::open(&config.directory, config.name.as_ref())?;
         let name = match &opened {
             Some(directory) => directory.identity().node.clone(),
@@ -193,7 +200,7 @@ impl Node {
             }
             why = mesh::unwanted(&mut refused) => return Err(Error::of(why, directory.path())),
         };
-        directory.begin(holder.node)?;
+        directory.begin(holder.node, mesh_address.port())?;
         links.introduce(|me| (me.node, me.incarnation) = (holder.node, holder.incarnation));
 
         let index = consensus.progress().index();
@@ -338,6 +345,8 @@ impl Node {
             disk_free_bytes_min: config.disk_free_bytes_min,
         };
         loops.start("keeper", keeper.run());
+        // Who waited for its mesh proposed its registration so long ago that the first heartbeat has to be answered.
+        let _late = tokio::time::timeout(LEASE_MAX, lease.granted()).await;
         Ok(Self {
             handle,
             mesh_address,
@@ -389,11 +398,11 @@ impl Node {
     }
 
     fn stopped_by(&self, reason: String) -> Error {
-        if !disk::is_exhausted(self.directory.path()) {
-            return Error::ConsensusStopped(reason);
+        let error = Error::ConsensusStopped(reason).or_disk_full(self.directory.path());
+        if matches!(error, Error::DiskFull { .. }) {
+            self.handle.set_disk_full(true);
         }
-        self.handle.set_disk_full(true);
-        Error::DiskFull { path: self.directory.path().to_owned(), reason }
+        error
     }
 
     /// First step of a graceful stop: takes no more work.
@@ -406,6 +415,8 @@ impl Node {
         self.handle.take_no_tasks().await;
         tokio::select! {
             () = self.agents.drain(self.drain_max) => {}
+            // Its agents and tasks belong to others, or come again.
+            _ = self.lease.over() => {}
             // Without a majority no turn can end.
             () = self.lease.missing(LEAVE_MAX) => tracing::warn!("no majority answers: running turns were given up"),
         }
@@ -417,7 +428,10 @@ impl Node {
         if self.handle.has_others() && self.handle.leads() && !self.consensus.hand_over().await {
             tracing::info!("no other voter took the lead in time: they elect one");
         }
-        self.take_leave().await;
+        // Who was given up has none to take.
+        if !self.lease.is_over() {
+            self.take_leave().await;
+        }
         self.vote_for_others().await;
         self.links.close(Goodbye::Stopping).await;
         self.receivers.0.shut();

@@ -4,7 +4,7 @@ use std::{
     io::{self, Write as _},
     net::TcpListener as StdListener,
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -230,12 +230,23 @@ async fn live(args: &ServeArgs, config: Config, kinds: Vec<Kind>) -> Result<Exit
         let metrics = node_config.metrics.clone();
         let mut told = tokio::spawn(tell_that_it_starts(another(listener.as_ref())?, metrics, is_over));
         let node = tokio::select! {
-            node = Node::start(node_config.clone(), kinds.clone()) => {
-                node.map_err(|cause| Error::Start { cause, had_data: had_data || announced })?
-            }
+            node = Node::start(node_config.clone(), kinds.clone()) => node,
             // Nothing was begun that has to be ended.
             () = signals.next() => return Ok(ExitCode::SUCCESS),
             ended = &mut told => return Err(deaf(ended)),
+        };
+        let had_data = had_data || announced;
+        let node = match node {
+            Ok(node) => node,
+            Err(pelago_node::Error::DiskFull { path, reason }) if had_data => {
+                tell_of_full_disk(&path, &reason, node_config.disk_free_bytes_min);
+                tokio::select! {
+                    () = disk::until_free(&path, node_config.disk_free_bytes_min) => continue,
+                    () = signals.next() => return Ok(ExitCode::SUCCESS),
+                    ended = &mut told => return Err(deaf(ended)),
+                }
+            }
+            Err(cause) => return Err(Error::Start { cause, had_data }),
         };
         drop(starting);
         // Where others know it from its first life.
@@ -248,12 +259,7 @@ async fn live(args: &ServeArgs, config: Config, kinds: Vec<Kind>) -> Result<Exit
             End::Told(code) => return Ok(code),
             End::Again(pelago_node::Error::DiskFull { path, reason }) => {
                 let bytes_min = node_config.disk_free_bytes_min;
-                tracing::error!(
-                    %reason,
-                    path = %path.display(),
-                    bytes_wanted = disk::bytes_wanted(bytes_min),
-                    "no space is left: this node takes no part until there is"
-                );
+                tell_of_full_disk(&path, &reason, bytes_min);
                 tokio::select! {
                     () = disk::until_free(&path, bytes_min) => {}
                     () = signals.next() => return Ok(ExitCode::SUCCESS),
@@ -296,6 +302,15 @@ async fn live_once(signals: &mut Signals, mut node: Node, listener: Option<&StdL
         () = stopping => Ok(end),
         () = signals.next() => Ok(End::Told(ExitCode::from(INTERRUPTED))),
     }
+}
+
+fn tell_of_full_disk(path: &Path, reason: &str, bytes_min: u64) {
+    tracing::error!(
+        reason,
+        path = %path.display(),
+        bytes_wanted = disk::bytes_wanted(bytes_min),
+        "no space is left: this node takes no part until there is"
+    );
 }
 
 fn deaf(ended: Result<io::Result<()>, JoinError>) -> Error {

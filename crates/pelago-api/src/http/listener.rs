@@ -81,7 +81,7 @@ const REFUSALS_MAX: u32 = 100;
 /// Dropping the future closes the listener and cuts off all connections. Requests may still take effect.
 pub async fn serve(listener: TcpListener, handle: Handle, limits: Limits, stop: CancellationToken) -> io::Result<()> {
     let app = Arc::new(App::new(handle, stop.clone()));
-    let api = Api::new(router(Arc::clone(&app)), app.counters.clone(), stop);
+    let api = Api::new(router(Arc::clone(&app)), app.counters.clone(), stop, Ending::Refuse);
     answer(listener, api, limits).await
 }
 
@@ -98,7 +98,7 @@ pub async fn serve_starting(
     limits: Limits,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    answer(listener, Api::new(starting::router(), metrics, stop), limits).await
+    answer(listener, Api::new(starting::router(), metrics, stop, Ending::Answer), limits).await
 }
 
 async fn answer(listener: TcpListener, api: Api, limits: Limits) -> io::Result<()> {
@@ -116,7 +116,9 @@ async fn answer(listener: TcpListener, api: Api, limits: Limits) -> io::Result<(
         connections.spawn(connection.converse(api.clone(), closing.clone()));
     }
     drop(door);
-    closing.cancel();
+    if api.ending == Ending::Refuse {
+        closing.cancel();
+    }
     while connections.join_next().await.is_some() {}
     Ok(())
 }
@@ -250,12 +252,22 @@ struct Api {
     counters: Metrics,
     /// Cancelled when no new requests are taken.
     stop: CancellationToken,
+    ending: Ending,
     under_way: TaskTracker,
 }
 
+/// What becomes of those who are connected when no new requests are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// They are refused, and connections without a request are closed.
+    Refuse,
+    /// They get their answer, which is the last of each connection anyway.
+    Answer,
+}
+
 impl Api {
-    fn new(router: Router, counters: Metrics, stop: CancellationToken) -> Self {
-        Self { router, counters, stop, under_way: TaskTracker::new() }
+    fn new(router: Router, counters: Metrics, stop: CancellationToken, ending: Ending) -> Self {
+        Self { router, counters, stop, ending, under_way: TaskTracker::new() }
     }
 
     async fn answer(mut self, request: Request<Incoming>) -> Result<Response, Infallible> {
@@ -282,7 +294,8 @@ impl Api {
     fn admit(&self, path: &str) -> Result<TaskTrackerToken, Failure> {
         // The place is taken before the check, so that `finished` never misses a request that passed it.
         let place = self.under_way.token();
-        if is_probe(path) || !self.stop.is_cancelled() { Ok(place) } else { Err(handle::Error::Stopping.into()) }
+        let is_let_in = self.ending == Ending::Answer || is_probe(path) || !self.stop.is_cancelled();
+        if is_let_in { Ok(place) } else { Err(handle::Error::Stopping.into()) }
     }
 
     /// Ready when the API is stopping and no request is under way.

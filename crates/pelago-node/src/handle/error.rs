@@ -73,7 +73,7 @@ pub enum Error {
         waited_ms: u64,
     },
     /// No majority answers: the write may or may not take effect.
-    #[error("the control log does not answer")]
+    #[error("no majority of the voters answers")]
     NoQuorum,
     /// The node that was asked was lost before it answered: the turn may or may not take effect.
     #[error("the node that was asked was lost before it answered")]

@@ -159,7 +159,10 @@ impl Handle {
         let links = parts.links.all();
         let links = links.iter().map(pelago_net::Handle::terms).filter(|terms| terms.other.role == Role::Main);
         let linked: BTreeSet<Name> = links.map(|terms| terms.other.node_name.clone()).collect();
-        let there = voters.iter().filter(|name| **name == parts.name || linked.contains(name)).count();
+        // One that has a link may have started a moment ago, and not know who leads.
+        let is_up = |name: &Name| nodes.iter().any(|node| node.name == *name && node.state == NodeState::Up);
+        let is_there = |name: &&Name| **name == parts.name || (linked.contains(*name) && is_up(name));
+        let there = voters.iter().filter(is_there).count();
         Ok(Status {
             mesh: parts.mesh,
             mesh_name: parts.mesh_name.clone(),

@@ -28,6 +28,9 @@ use crate::{clock, raft::Consensus};
 /// How long a heartbeat waits for its answer: the next ones are on their way meanwhile.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
+/// How often it is looked whether a run has its first lease.
+const GRANTED_LOOK: Duration = Duration::from_millis(5);
+
 /// How often it is looked whether a run has its lease.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -68,6 +71,21 @@ impl Held {
     /// Whether the run may begin anything.
     pub(crate) fn is_valid(&self) -> bool {
         clock::now().as_micros() < self.0.until_micros.load(Ordering::Acquire)
+    }
+
+    /// Resolves once the run has its lease.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub(crate) async fn granted(&self) {
+        while !self.is_valid() {
+            tokio::time::sleep(GRANTED_LOOK).await;
+        }
+    }
+
+    /// Whether the leader has given the run up.
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.over.borrow().is_some()
     }
 
     /// Resolves once the run has had no lease for `max`.
@@ -125,12 +143,26 @@ impl Loop {
         let mut lease = Lease::new(config, self.proposed);
         let mut asked: FuturesUnordered<BoxFuture<'_, (Beat, Verdict)>> = FuturesUnordered::new();
         let mut next = tokio::time::interval(config.heartbeat);
+        let mut was_valid = true;
         loop {
             tokio::select! {
                 Some((beat, verdict)) = asked.next() => self.answered(&mut lease, beat, verdict),
-                _ = next.tick() => asked.push(Box::pin(self.ask(lease.beat(clock::now())))),
+                _ = next.tick() => {
+                    self.tell(&mut was_valid);
+                    asked.push(Box::pin(self.ask(lease.beat(clock::now()))));
+                }
                 () = self.held.0.now.notified() => asked.push(Box::pin(self.ask(lease.beat(clock::now())))),
             }
+        }
+    }
+
+    /// Tells people when the node loses its lease, and when it has one again.
+    fn tell(&self, was_valid: &mut bool) {
+        let is_valid = self.held.is_valid();
+        match (std::mem::replace(was_valid, is_valid), is_valid) {
+            (true, false) => tracing::warn!("no majority of the voters answers: nothing is begun here until one does"),
+            (false, true) => tracing::info!("a majority of the voters answers again"),
+            (true, true) | (false, false) => {}
         }
     }
 

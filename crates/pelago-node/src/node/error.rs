@@ -7,6 +7,7 @@ use pelago_net::ListenError;
 use pelago_store::{directory, sqlite};
 
 use crate::{
+    disk,
     mesh::{self, Unwanted},
     raft,
 };
@@ -83,6 +84,18 @@ impl Error {
     #[must_use]
     pub fn is_only_this_run(&self) -> bool {
         matches!(self, Self::Expired | Self::DiskFull { .. })
+    }
+
+    /// The same, unless want of space under `directory` explains it better.
+    pub(super) fn or_disk_full(self, directory: &Path) -> Self {
+        let may_be_full = matches!(
+            self,
+            Self::ConsensusStopped(_) | Self::Log(_) | Self::Rows(_) | Self::Directory(directory::Error::Io { .. })
+        );
+        if !may_be_full || !disk::is_exhausted(directory) {
+            return self;
+        }
+        Self::DiskFull { path: directory.to_owned(), reason: self.to_string() }
     }
 
     /// What it means for this node that others do not want it.
