@@ -73,7 +73,10 @@ pub(super) async fn run(args: RunArgs, client: &Client, output: Output) -> Resul
         output.note("an earlier request had this key; this is its task");
     }
     match args.wait.limit() {
-        Some(limit) => wait::until_ended(enqueued.id, limit, client, output).await,
+        Some(limit) => {
+            output.note(&format!("task {} is durable, and goes on whether or not anybody waits", enqueued.id));
+            wait::until_ended(enqueued.id, limit, client, output).await
+        }
         None => tell(&enqueued, output),
     }
 }
