@@ -3,9 +3,9 @@
 //! A request goes over the link of consensus with the node whose name stands in the membership, whoever dialled it. An
 //! append is bounded in bytes where its entries are read; see `log`. A dump goes as `dump` says.
 //!
-//! That something was committed is told by the next append: at once by an empty one, if somebody on another node may wait
-//! for it. Else, or while ops wait for the batch in flight, an entry may tell it that comes within a moment. That halves
-//! the appends.
+//! That something was committed is told by the next append: at once by an empty one, if another node proposed it or may
+//! have something to begin with it. Else, or while ops wait for the batch in flight, an entry may tell it that comes
+//! within a moment. That halves the appends.
 
 use std::{
     future::Future,
@@ -55,7 +55,7 @@ const TELL_MAX: Duration = Duration::from_millis(3);
 pub(super) struct Urgency {
     /// An entry will follow the one in flight at once.
     pub(super) expects_more: AtomicBool,
-    /// The last entry for whose commit somebody on another node may wait.
+    /// The last entry of whose commit another node has to hear at once.
     pub(super) awaited: AtomicU64,
 }
 

@@ -29,7 +29,7 @@ pub(super) type StoredMembership = openraft::type_config::alias::StoredMembershi
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Proposal {
     pub(crate) ops: Bytes,
-    /// Whether nobody on another node waits for its commit. Only where it was proposed: the log does not keep it.
+    /// Whether no other node has to hear of its commit at once. Only where it was proposed: the log does not keep it.
     pub(crate) is_quiet: bool,
 }
 
