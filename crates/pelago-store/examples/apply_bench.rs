@@ -119,7 +119,7 @@ fn tasks(log: &mut Log) -> Result<Load, Box<dyn Error>> {
             return (0..ITEMS).map(|n| enqueue(&agent, id(index, n))).collect();
         }
         let mut ops: Vec<_> = (0..ITEMS).map(|n| done(id(index - 1, n), index - 1, n)).collect();
-        if index.is_multiple_of(16) {
+        if (index / 2).is_multiple_of(8) {
             let before = LogTime::from_millis(1_800_000_000_000 + index.saturating_sub(2 * TASKS_KEPT / ITEMS));
             ops.push(Op::Sweep(Sweep { ended_before: before, keyed_ended_before: before, rows_max: 4_096 }));
         }

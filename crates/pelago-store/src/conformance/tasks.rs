@@ -373,7 +373,7 @@ fn a_sweep_forgets_what_ended_before_its_time<S: Subject>(world: &mut World<S>) 
 }
 
 fn a_sweep_has_a_limit<S: Subject>(world: &mut World<S>) {
-    let ids: Vec<_> = (0..5)
+    let ids: Vec<_> = (0..40)
         .map(|_| {
             let id = world.queued();
             world.commit(cancel(id));
@@ -381,11 +381,12 @@ fn a_sweep_has_a_limit<S: Subject>(world: &mut World<S>) {
             id
         })
         .collect();
-    let sweep = Op::Sweep(Sweep { ended_before: world.now(), keyed_ended_before: world.now(), rows_max: 3 });
-    assert_eq!(world.one(sweep.clone()), Outcome::Swept { rows: 3 });
-    let kept: Vec<_> = ids.iter().map(|id| world.subject.task(*id).is_some()).collect();
-    assert_eq!(kept, [false, false, false, true, true], "the oldest first");
-    assert_eq!(world.one(sweep.clone()), Outcome::Swept { rows: 2 });
+    let sweep = Op::Sweep(Sweep { ended_before: world.now(), keyed_ended_before: world.now(), rows_max: 35 });
+    assert_eq!(world.one(sweep.clone()), Outcome::Swept { rows: 35 });
+    let (gone, kept) = ids.split_at(35);
+    assert!(gone.iter().all(|id| world.subject.task(*id).is_none() && world.subject.events(*id).is_empty()));
+    assert!(kept.iter().all(|id| world.subject.task(*id).is_some()), "the oldest first");
+    assert_eq!(world.one(sweep.clone()), Outcome::Swept { rows: 5 });
     assert_eq!(world.one(sweep), Outcome::Swept { rows: 0 });
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Batch<'c> {
     /// and a rule may ask for the same one more than once, while nothing of its item is written yet.
     pub(super) seen: RefCell<BTreeMap<TaskId, Task>>,
     pub(super) changes: Changes,
+    /// The tasks that the present item deletes.
+    pub(super) gone: Vec<TaskId>,
     /// All writes so far, in order.
     pub(super) written: Vec<Write>,
     /// A sender's text, kept for its allocation.
@@ -105,6 +107,7 @@ impl<'c> Batch<'c> {
             kept,
             seen: RefCell::default(),
             changes: Changes::default(),
+            gone: Vec::new(),
             written: Vec::new(),
             sender: RefCell::default(),
         }
@@ -126,6 +129,7 @@ impl<'c> Batch<'c> {
             self.write(&write)?;
             self.written.push(write);
         }
+        self.tasks_gone()?;
         self.seen.get_mut().clear();
         Ok(outcome)
     }

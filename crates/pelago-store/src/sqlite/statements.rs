@@ -176,17 +176,18 @@ statements! {
     task_moved_on = "UPDATE tasks SET state = ?2, run_at = ?3, attempt = ?4, token_index = ?5, token_item = ?6,
         holder_node = ?7, holder_incarnation = ?8, changed = ?9, events = ?10, notes = ?11, reason = ?12,
         ended = ?13 WHERE id = ?1";
-    task_gone = "DELETE FROM tasks WHERE id = ?1 RETURNING state";
+    task_states = "SELECT state FROM tasks WHERE id IN (", sixteen!("?"), ")";
+    tasks_gone = "DELETE FROM tasks WHERE id IN (", sixteen!("?"), ")";
     new_input = "INSERT INTO task_inputs (task, input) VALUES (?, ?)";
     new_inputs = "INSERT OR FAIL INTO task_inputs (task, input) VALUES ", sixteen!("(?, ?)");
-    input_gone = "DELETE FROM task_inputs WHERE task = ?1";
+    inputs_gone = "DELETE FROM task_inputs WHERE task IN (", sixteen!("?"), ")";
     new_result = "INSERT INTO task_results (task, result) VALUES (?, ?)";
     new_results = "INSERT OR FAIL INTO task_results (task, result) VALUES ", sixteen!("(?, ?)");
-    result_gone = "DELETE FROM task_results WHERE task = ?1";
+    results_gone = "DELETE FROM task_results WHERE task IN (", sixteen!("?"), ")";
     new_event = "INSERT INTO task_events (", event_columns!(), ") VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
     new_events = "INSERT OR FAIL INTO task_events (", event_columns!(), ") VALUES ",
         sixteen!("(?, ?, ?, ?, ?, ?, ?, ?)");
-    events_gone = "DELETE FROM task_events WHERE task = ?1";
+    events_gone = "DELETE FROM task_events WHERE task IN (", sixteen!("?"), ")";
 }
 
 #[cfg(test)]

@@ -1,16 +1,19 @@
 //! What the writes of a rule become.
 
+use std::iter;
+
 use bytes::Bytes;
 use pelago_core::{
-    id::{AgentId, NodeId, TaskId, TimerName},
+    id::{AgentId, NodeId, TimerName},
     record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Task, TaskState, Timer, Write},
 };
-use rusqlite::params;
+use rusqlite::{params, params_from_iter};
 
 use super::{
     batch::Batch,
     column::{self, Columns, number, time, wide},
     error::Error,
+    statements::ROWS,
     totals::Count,
     unwritten::Differs,
 };
@@ -46,7 +49,10 @@ impl Batch<'_> {
                 self.kept.unwritten.get_mut().add_event(event);
                 Ok(())
             }
-            Write::TaskGone(id) => self.task_gone(*id),
+            Write::TaskGone(id) => {
+                self.gone.push(*id);
+                Ok(())
+            }
         }
     }
 
@@ -240,17 +246,24 @@ impl Batch<'_> {
         }
     }
 
-    fn task_gone(&mut self, id: TaskId) -> Result<(), Error> {
-        // It may wait itself, and may not be written after its end.
-        self.write_out()?;
-        let id = wide(id.0);
-        let state = self.statements.task_gone.first(params![id], |row| Columns::of(row).task_state())?;
-        if let Some(state) = state {
-            self.changes.add(Count::tasks(state), -1);
+    /// Deletes the tasks that are to go.
+    pub(super) fn tasks_gone(&mut self) -> Result<(), Error> {
+        if self.gone.is_empty() {
+            return Ok(());
         }
-        self.statements.input_gone.run(params![id])?;
-        self.statements.result_gone.run(params![id])?;
-        self.statements.events_gone.run(params![id])?;
+        // They may wait themselves, and may not be written after their end.
+        self.write_out()?;
+        let gone = std::mem::take(&mut self.gone);
+        for ids in gone.chunks(ROWS) {
+            let all = || params_from_iter(ids.iter().chain(iter::repeat(&ids[0])).take(ROWS).map(|id| wide(id.0)));
+            for state in self.statements.task_states.all(all(), |row| Columns::of(row).task_state())? {
+                self.changes.add(Count::tasks(state), -1);
+            }
+            self.statements.tasks_gone.run(all())?;
+            self.statements.inputs_gone.run(all())?;
+            self.statements.results_gone.run(all())?;
+            self.statements.events_gone.run(all())?;
+        }
         Ok(())
     }
 }
