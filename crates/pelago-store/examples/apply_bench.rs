@@ -27,6 +27,11 @@ use pelago_core::{
 };
 use pelago_store::sqlite::{Entry, Machine, Reader, Writer};
 
+/// That of the binary.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ITEMS: u64 = 256;
 const AGENTS: u64 = 256;
 const PAYLOAD: &[u8] = &[7; 64];
