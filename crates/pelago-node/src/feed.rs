@@ -72,7 +72,7 @@ impl Feed {
         match write {
             Write::NewTask { task, input } => {
                 self.agents.task_changed(&task, Some(input));
-                rows.push(Row::Task(Box::new(task)));
+                rows.push(Row::Task(task));
             }
             Write::Task { task, result } => {
                 self.agents.task_changed(&task, None);
@@ -80,7 +80,7 @@ impl Feed {
                 if end.is_some() {
                     self.waiters.ended.wake(task.id, &end);
                 }
-                rows.push(Row::Task(Box::new(task)));
+                rows.push(Row::Task(task));
             }
             Write::Event(event) => self.waiters.told.wake(event.task, &()),
             Write::Message(message) => match &message.buried {

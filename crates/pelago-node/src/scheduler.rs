@@ -51,7 +51,7 @@ struct Request {
 
 /// What a scheduler has to know of what was committed.
 pub(crate) enum Row {
-    Task(Box<Task>),
+    Task(Arc<Task>),
     NodeUp(Holder, BTreeMap<Name, Offer>),
     NodeGone(Holder),
     NodeRemoved(NodeId),
@@ -81,7 +81,7 @@ enum Decided {
     /// An enqueue that did not make a task.
     NotEnqueued(TaskId),
     /// The row of a task whose assignment or time-out was refused, and the run that is over if that was why.
-    Refused(TaskId, Option<Box<Task>>, Option<Holder>),
+    Refused(TaskId, Option<Arc<Task>>, Option<Holder>),
     /// A task waits for a node that was removed.
     Forlorn(TaskId, NodeId),
     /// The row will tell.
@@ -193,7 +193,7 @@ impl Loop {
                     self.row(now, Row::NodeUp(node.holder(), node.offers));
                 }
                 for task in tasks {
-                    self.row(now, Row::Task(Box::new(task)));
+                    self.row(now, Row::Task(Arc::new(task)));
                 }
             }
             // It is tried again, if it still leads.
@@ -253,13 +253,13 @@ impl Loop {
         }
         let input = match row {
             Row::Task(task) if task.state == TaskState::Queued && self.needs_holder(task.placement, &task.agent) => {
-                let (held, waiting) = (self.holder_of(task.agent.clone()), row_to_waiting(*task));
+                let (held, waiting) = (self.holder_of(task.agent.clone()), row_to_waiting(&task));
                 return self.pending.push(Box::pin(async move {
                     let held_by = held.await;
                     Decided::Held(Box::new(Waiting { held_by, ..waiting }))
                 }));
             }
-            Row::Task(task) => to_input(*task),
+            Row::Task(task) => to_input(&task),
             Row::NodeUp(holder, offers) => Input::NodeUp { holder, offers },
             Row::NodeGone(holder) => Input::NodeGone(holder),
             Row::NodeRemoved(id) => {
@@ -385,12 +385,12 @@ impl Loop {
             };
             let read = tokio::task::spawn_blocking(move || reader.view(|view| view.task(id))).await;
             // A row that cannot be read is told when it changes next.
-            Decided::Refused(id, read.ok().and_then(Result::ok).flatten().map(|whole| Box::new(whole.task)), gone)
+            Decided::Refused(id, read.ok().and_then(Result::ok).flatten().map(|whole| Arc::new(whole.task)), gone)
         }));
     }
 }
 
-fn to_input(task: Task) -> Input {
+fn to_input(task: &Task) -> Input {
     match (task.state, task.holder, task.token) {
         (TaskState::Running, Some(holder), Some(token)) => {
             let until = task.changed.plus_millis(task.policy.attempt_ms_max).plus_millis(GRACE_MS);
@@ -401,9 +401,9 @@ fn to_input(task: Task) -> Input {
     }
 }
 
-fn row_to_waiting(task: Task) -> Waiting {
-    let Task { id, agent, placement, node, priority, run_at, .. } = task;
-    Waiting { task: id, agent, placement, node, priority, run_at, held_by: None }
+fn row_to_waiting(task: &Task) -> Waiting {
+    let Task { id, ref agent, placement, node, priority, run_at, .. } = *task;
+    Waiting { task: id, agent: agent.clone(), placement, node, priority, run_at, held_by: None }
 }
 
 fn to_waiting(task: &NewTask) -> Waiting {

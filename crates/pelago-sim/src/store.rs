@@ -4,7 +4,7 @@
 //!
 //! *Is not:* a second statement of any rule, nor durable: what a crash leaves is the simulator's to say.
 
-use std::{collections::BTreeMap, convert::Infallible};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use pelago_core::{
@@ -22,7 +22,7 @@ pub struct MapRows {
     /// The time of the log.
     pub time: LogTime,
     /// Nodes.
-    pub nodes: BTreeMap<NodeId, Node>,
+    pub nodes: BTreeMap<NodeId, Arc<Node>>,
     /// Keyed agents.
     pub agents: BTreeMap<AgentId, Agent>,
     /// Their states; none before an agent's first.
@@ -34,7 +34,7 @@ pub struct MapRows {
     /// Remembered replies.
     pub replies: BTreeMap<IdempotencyKey, Reply>,
     /// Tasks.
-    pub tasks: BTreeMap<TaskId, Task>,
+    pub tasks: BTreeMap<TaskId, Arc<Task>>,
     /// Inputs of tasks.
     pub inputs: BTreeMap<TaskId, Bytes>,
     /// Results of tasks that are done.
@@ -62,7 +62,7 @@ impl MapRows {
     pub fn apply_write(&mut self, write: Write) {
         match write {
             Write::Node(node) => {
-                self.nodes.insert(node.id, node);
+                self.nodes.insert(node.id, Arc::new(node));
             }
             Write::NodeGone(id) => {
                 self.nodes.remove(&id);
@@ -112,7 +112,7 @@ impl MapRows {
         }
     }
 
-    fn new_task(&mut self, task: Task, input: Bytes) {
+    fn new_task(&mut self, task: Arc<Task>, input: Bytes) {
         self.keyed.extend(task.idempotency.clone().map(|key| (key, task.id)));
         self.inputs.insert(task.id, input);
         let before = self.tasks.insert(task.id, task);
@@ -121,8 +121,8 @@ impl MapRows {
 
     fn task_gone(&mut self, id: TaskId) {
         let task = self.tasks.remove(&id);
-        if let Some(key) = task.and_then(|task| task.idempotency) {
-            self.keyed.remove(&key);
+        if let Some(key) = task.as_ref().and_then(|task| task.idempotency.as_ref()) {
+            self.keyed.remove(key);
         }
         self.inputs.remove(&id);
         self.results.remove(&id);
@@ -172,11 +172,11 @@ impl MapRows {
 impl Rows for MapRows {
     type Error = Infallible;
 
-    fn node(&self, id: NodeId) -> Result<Option<Node>, Infallible> {
+    fn node(&self, id: NodeId) -> Result<Option<Arc<Node>>, Infallible> {
         Ok(self.nodes.get(&id).cloned())
     }
 
-    fn node_named(&self, name: &Name) -> Result<Option<Node>, Infallible> {
+    fn node_named(&self, name: &Name) -> Result<Option<Arc<Node>>, Infallible> {
         Ok(self.nodes.values().find(|node| node.name == *name).cloned())
     }
 
@@ -215,16 +215,16 @@ impl Rows for MapRows {
         Ok(expired.into_iter().take(rows_max as usize).map(|reply| reply.key.clone()).collect())
     }
 
-    fn task(&self, id: TaskId) -> Result<Option<Task>, Infallible> {
+    fn task(&self, id: TaskId) -> Result<Option<Arc<Task>>, Infallible> {
         Ok(self.tasks.get(&id).cloned())
     }
 
-    fn task_keyed(&self, key: &IdempotencyKey) -> Result<Option<Task>, Infallible> {
+    fn task_keyed(&self, key: &IdempotencyKey) -> Result<Option<Arc<Task>>, Infallible> {
         Ok(self.keyed.get(key).and_then(|id| self.tasks.get(id)).cloned())
     }
 
-    fn tasks_held_by(&self, incarnation: Incarnation) -> Result<Vec<Task>, Infallible> {
-        let held = |task: &&Task| {
+    fn tasks_held_by(&self, incarnation: Incarnation) -> Result<Vec<Arc<Task>>, Infallible> {
+        let held = |task: &&Arc<Task>| {
             task.state == TaskState::Running && task.holder.is_some_and(|holder| holder.incarnation == incarnation)
         };
         Ok(self.tasks.values().filter(held).cloned().collect())
@@ -232,7 +232,7 @@ impl Rows for MapRows {
 
     fn tasks_ended(&self, before: LogTime, keyed: bool, rows_max: u32) -> Result<Vec<TaskId>, Infallible> {
         let ended =
-            |task: &&Task| task.state.is_ended() && task.changed < before && task.idempotency.is_some() == keyed;
+            |task: &&Arc<Task>| task.state.is_ended() && task.changed < before && task.idempotency.is_some() == keyed;
         let mut ended: Vec<_> = self.tasks.values().filter(ended).map(|task| (task.changed, task.id)).collect();
         ended.sort_unstable();
         Ok(ended.into_iter().take(rows_max as usize).map(|(_, id)| id).collect())

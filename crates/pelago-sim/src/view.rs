@@ -1,11 +1,11 @@
 //! What simulated nodes, the leader and the invariants read of the rows.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use pelago_core::{
     id::{AgentId, Holder, TaskId},
-    record::{Agent, Message, Node, Phase, Rows as _, Task, Timer},
+    record::{Agent, Message, Phase, Rows as _, Task, Timer},
     route,
     time::LogTime,
 };
@@ -22,7 +22,7 @@ pub(crate) struct Kept {
 /// An attempt at a task, as its node reads it.
 #[derive(Debug, Clone)]
 pub(crate) struct Attempt {
-    pub(crate) task: Task,
+    pub(crate) task: Arc<Task>,
     pub(crate) input: Bytes,
 }
 
@@ -41,7 +41,7 @@ impl MapRows {
 
     /// The runs that take part, in the order of their nodes.
     pub(crate) fn live(&self) -> impl Iterator<Item = Holder> {
-        self.nodes.values().filter(|node| node.is_live(node.incarnation)).map(Node::holder)
+        self.nodes.values().filter(|node| node.is_live(node.incarnation)).map(|node| node.holder())
     }
 
     /// An agent with its state.

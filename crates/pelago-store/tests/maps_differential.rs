@@ -8,7 +8,7 @@ use bytes::Bytes;
 use maps::Maps;
 use pelago_core::{
     id::MeshId,
-    record::{Outcome, Phase, TaskState},
+    record::{Node, Outcome, Phase, Task, TaskState},
     time::LogTime,
 };
 use pelago_sim::store::MapRows;
@@ -92,7 +92,7 @@ fn kind(outcome: &Outcome) -> String {
 
 fn same_rows(view: &View<'_>, maps: &MapRows, traffic: &Traffic) -> Result<(), Error> {
     assert_eq!(view.applied()?.time, maps.time);
-    assert_eq!(view.nodes()?, maps.nodes.values().cloned().collect::<Vec<_>>());
+    assert_eq!(view.nodes()?, maps.nodes.values().map(|node| Node::clone(node)).collect::<Vec<_>>());
     for id in Traffic::agents() {
         let whole = view.agent(&id)?;
         assert_eq!(whole.as_ref().map(|whole| &whole.agent), maps.agents.get(&id));
@@ -107,7 +107,7 @@ fn same_rows(view: &View<'_>, maps: &MapRows, traffic: &Traffic) -> Result<(), E
     }
     for id in traffic.tasks() {
         let whole = view.task(*id)?;
-        assert_eq!(whole.as_ref().map(|whole| &whole.task), maps.tasks.get(id));
+        assert_eq!(whole.as_ref().map(|whole| &whole.task), maps.tasks.get(id).map(AsRef::as_ref));
         assert_eq!(whole.as_ref().map(|whole| &whole.input), maps.inputs.get(id));
         assert_eq!(whole.and_then(|whole| whole.result).as_ref(), maps.results.get(id));
         let events: Vec<_> = maps.events.range((*id, 0)..=(*id, u64::MAX)).map(|(_, event)| event.clone()).collect();
@@ -122,7 +122,8 @@ fn same_rows(view: &View<'_>, maps: &MapRows, traffic: &Traffic) -> Result<(), E
 
 fn same_lists(view: &View<'_>, maps: &MapRows) -> Result<(), Error> {
     let namespace = pelago_core::id::Name::default_namespace();
-    let of_state = |state| maps.tasks.values().filter(move |task| task.state == state);
+    let tasks = || maps.tasks.values().map(AsRef::as_ref);
+    let of_state = |state| tasks().filter(move |task: &&Task| task.state == state);
 
     let mut queued: Vec<_> = of_state(TaskState::Queued).collect();
     queued.sort_by_key(|task| (task.priority, task.run_at, task.id));
@@ -138,11 +139,11 @@ fn same_lists(view: &View<'_>, maps: &MapRows) -> Result<(), Error> {
         for agent in [None, Some("cart")] {
             let agent = agent.map(|text| text.parse().expect("a name"));
             let filter = TaskFilter { namespace: namespace.clone(), state, agent: agent.clone(), ids: None };
-            let wanted = |task: &&pelago_core::record::Task| {
+            let wanted = |task: &&Task| {
                 state.is_none_or(|state| task.state == state)
                     && agent.as_ref().is_none_or(|name| task.agent.name == *name)
             };
-            let expected: Vec<_> = maps.tasks.values().rev().filter(wanted).cloned().collect();
+            let expected: Vec<_> = tasks().rev().filter(wanted).cloned().collect();
             assert_eq!(pages(|after| view.tasks(&filter, after, 7))?, expected);
         }
     }

@@ -61,7 +61,7 @@ pub(super) fn expire<R: Rows>(now: Stamp, op: &Expire, rows: &R, writes: &mut Ve
     let freed = match rows.node(node)? {
         Some(row) if row.is_live(incarnation) => {
             let (state, over) = if op.left { (NodeState::Left, Over::Left) } else { (NodeState::Expired, Over::Lost) };
-            writes.push(Write::Node(Node { state, ..row }));
+            writes.push(Write::Node(Node { state, ..Node::clone(&row) }));
             task::free_all(now, incarnation, over, rows, writes)?
         }
         // A later run, or one given up before: there is nothing left to expire.

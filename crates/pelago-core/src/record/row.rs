@@ -3,7 +3,7 @@
 //! Large values (an agent's state, a task's input and result) are not part of the structs: no rule looks at them, so
 //! deciding never reads them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 
@@ -365,14 +365,14 @@ pub enum Write {
     /// Inserts a task with its input.
     NewTask {
         /// The task.
-        task: Task,
+        task: Arc<Task>,
         /// Its input.
         input: Bytes,
     },
     /// Updates a task, and sets its result when it is done.
     Task {
         /// The task.
-        task: Task,
+        task: Arc<Task>,
         /// Its result.
         result: Option<Bytes>,
     },
@@ -418,7 +418,7 @@ impl Write {
     }
 
     /// The task that this write inserts.
-    pub(super) fn new_task(&self) -> Option<&Task> {
+    pub(super) fn new_task(&self) -> Option<&Arc<Task>> {
         if let Self::NewTask { task, .. } = self { Some(task) } else { None }
     }
 }
@@ -432,9 +432,9 @@ pub trait Rows {
     ///
     /// # Errors
     /// When the store cannot be read; so for all methods.
-    fn node(&self, id: NodeId) -> Result<Option<Node>, Self::Error>;
+    fn node(&self, id: NodeId) -> Result<Option<Arc<Node>>, Self::Error>;
     /// The node with this name.
-    fn node_named(&self, name: &Name) -> Result<Option<Node>, Self::Error>;
+    fn node_named(&self, name: &Name) -> Result<Option<Arc<Node>>, Self::Error>;
     /// An agent, without its state.
     fn agent(&self, id: &AgentId) -> Result<Option<Agent>, Self::Error>;
     /// One message of an inbox.
@@ -452,11 +452,11 @@ pub trait Rows {
     /// Up to `rows_max` keys of replies that expire before `before`, in the order of their expiry and key.
     fn replies_expired(&self, before: LogTime, rows_max: u32) -> Result<Vec<IdempotencyKey>, Self::Error>;
     /// A task.
-    fn task(&self, id: TaskId) -> Result<Option<Task>, Self::Error>;
+    fn task(&self, id: TaskId) -> Result<Option<Arc<Task>>, Self::Error>;
     /// The task enqueued under this key.
-    fn task_keyed(&self, key: &IdempotencyKey) -> Result<Option<Task>, Self::Error>;
+    fn task_keyed(&self, key: &IdempotencyKey) -> Result<Option<Arc<Task>>, Self::Error>;
     /// The tasks that this run of a node works on, in the order of their ids.
-    fn tasks_held_by(&self, incarnation: Incarnation) -> Result<Vec<Task>, Self::Error>;
+    fn tasks_held_by(&self, incarnation: Incarnation) -> Result<Vec<Arc<Task>>, Self::Error>;
     /// Up to `rows_max` tasks that ended before `before`, with or without an idempotency key, in the order of their
     /// last change and id.
     fn tasks_ended(&self, before: LogTime, keyed: bool, rows_max: u32) -> Result<Vec<TaskId>, Self::Error>;

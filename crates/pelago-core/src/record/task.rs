@@ -9,6 +9,8 @@
 //!     └──── retry: from dead or cancelled
 //! ```
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{
@@ -44,7 +46,7 @@ pub(super) fn enqueue<R: Rows>(
     {
         token = Some(begin(now, &mut task, holder, &mut events));
     }
-    writes.push(Write::NewTask { task, input: op.task.input.clone() });
+    writes.push(Write::NewTask { task: Arc::new(task), input: op.task.input.clone() });
     writes.append(&mut events);
     Ok(Outcome::Enqueued { token })
 }
@@ -67,7 +69,7 @@ pub(super) fn enqueue_all<R: Rows>(
             Ok(mut task) => {
                 let mut events = Vec::new();
                 event(now, &mut task, EventKind::Queued, &mut events);
-                writes.push(Write::NewTask { task, input: new.input.clone() });
+                writes.push(Write::NewTask { task: Arc::new(task), input: new.input.clone() });
                 writes.append(&mut events);
             }
             Err(Outcome::Existing { .. }) => {}
@@ -119,27 +121,28 @@ fn admit<R: Rows>(now: Stamp, new: &NewTask, rows: &R, writes: &[Write]) -> Resu
 
 /// Gives a queued task to a node.
 pub(super) fn assign<R: Rows>(now: Stamp, op: &Assign, rows: &R, writes: &mut Vec<Write>) -> Result<Outcome, R::Error> {
-    let Some(mut task) = rows.task(op.task)? else {
+    let Some(mut row) = rows.task(op.task)? else {
         return Ok(Outcome::Refused(Refusal::NoTask(op.task)));
     };
-    if let (TaskState::Running, Some(token)) = (task.state, task.token)
-        && task.holder == Some(op.holder)
+    if let (TaskState::Running, Some(token)) = (row.state, row.token)
+        && row.holder == Some(op.holder)
     {
-        return Ok(Outcome::Assigned { token, attempt: task.attempt });
+        return Ok(Outcome::Assigned { token, attempt: row.attempt });
     }
-    if task.state != TaskState::Queued || !may_run_on(&task, op.holder) {
-        return Ok(wrong_state(&task));
+    if row.state != TaskState::Queued || !may_run_on(&row, op.holder) {
+        return Ok(wrong_state(&row));
     }
-    if task.run_at > now.time {
+    if row.run_at > now.time {
         return Ok(Outcome::Refused(Refusal::TooEarly));
     }
     if !node::is_live(op.holder, rows)? {
         return Ok(Outcome::Refused(Refusal::HolderGone(op.holder)));
     }
+    let task = Arc::make_mut(&mut row);
     let mut events = Vec::new();
-    let token = begin(now, &mut task, op.holder, &mut events);
+    let token = begin(now, task, op.holder, &mut events);
     let attempt = task.attempt;
-    writes.push(Write::Task { task, result: None });
+    writes.push(Write::Task { task: row, result: None });
     writes.append(&mut events);
     Ok(Outcome::Assigned { token, attempt })
 }
@@ -192,10 +195,11 @@ pub(super) fn end_attempt<R: Rows>(
 ) -> Result<Step, R::Error> {
     // `rows` does not show what this very op writes.
     let ended_before = writes.iter().any(|write| write.is_of_task(op.task));
-    let mut task = match rows.task(op.task)? {
-        Some(task) if takes_result(&task, op.token) && !ended_before => task,
+    let mut row = match rows.task(op.task)? {
+        Some(row) if takes_result(&row, op.token) && !ended_before => row,
         Some(_) | None => return Ok(Err(stale(op.task, op.token))),
     };
+    let task = Arc::make_mut(&mut row);
     let mut events = Vec::new();
     let mut result = None;
     match &op.verdict {
@@ -204,17 +208,17 @@ pub(super) fn end_attempt<R: Rows>(
                 return Ok(Err(refused));
             }
             result = Some(bytes.clone());
-            end(now, &mut task, TaskState::Done, None, EventKind::Done, &mut events);
+            end(now, task, TaskState::Done, None, EventKind::Done, &mut events);
         }
         Verdict::Failed { reason, retry_after_ms } => {
-            fail(now, &mut task, reason, *retry_after_ms, &mut events);
+            fail(now, task, reason, *retry_after_ms, &mut events);
         }
-        Verdict::Hopeless { reason } => die(now, &mut task, reason, &mut events),
+        Verdict::Hopeless { reason } => die(now, task, reason, &mut events),
         Verdict::Returned => {
-            hand_back(now, &mut task, "the node could not take it", RETURNED_PAUSE_MS, &mut events);
+            hand_back(now, task, "the node could not take it", RETURNED_PAUSE_MS, &mut events);
         }
     }
-    writes.push(Write::Task { task, result });
+    writes.push(Write::Task { task: row, result });
     writes.append(&mut events);
     Ok(Ok(()))
 }
@@ -295,21 +299,20 @@ pub(super) fn free_all<R: Rows>(
     writes: &mut Vec<Write>,
 ) -> Result<Vec<TaskId>, R::Error> {
     let mut freed = Vec::new();
-    for mut task in rows.tasks_held_by(incarnation)? {
+    for mut row in rows.tasks_held_by(incarnation)? {
+        let task = Arc::make_mut(&mut row);
         let mut events = Vec::new();
         match over {
-            Over::Lost => fail(now, &mut task, "its node was lost", 0, &mut events),
-            Over::Restarted => fail(now, &mut task, "its node was restarted", 0, &mut events),
-            Over::Left if cfg!(planted = "leaving_counts") => {
-                fail(now, &mut task, "its node was stopped", 0, &mut events)
-            }
-            Over::Left => hand_back(now, &mut task, "its node was stopped", 0, &mut events),
+            Over::Lost => fail(now, task, "its node was lost", 0, &mut events),
+            Over::Restarted => fail(now, task, "its node was restarted", 0, &mut events),
+            Over::Left if cfg!(planted = "leaving_counts") => fail(now, task, "its node was stopped", 0, &mut events),
+            Over::Left => hand_back(now, task, "its node was stopped", 0, &mut events),
         }
         task.token = None;
         if task.state == TaskState::Queued {
             freed.push(task.id);
         }
-        writes.push(Write::Task { task, result: None });
+        writes.push(Write::Task { task: row, result: None });
         writes.append(&mut events);
     }
     Ok(freed)
@@ -322,14 +325,15 @@ pub(super) fn progress<R: Rows>(
     rows: &R,
     writes: &mut Vec<Write>,
 ) -> Result<Outcome, R::Error> {
-    let mut task = match rows.task(op.task)? {
-        Some(task) if is_present(&task, op.token) => task,
+    let mut row = match rows.task(op.task)? {
+        Some(row) if is_present(&row, op.token) => row,
         Some(_) | None => return Ok(stale(op.task, op.token)),
     };
     let bytes: usize = op.notes.iter().map(Bytes::len).sum();
     if let Err(refused) = agent::fits("the progress", bytes, PAYLOAD_BYTES_MAX) {
         return Ok(refused);
     }
+    let task = Arc::make_mut(&mut row);
     let mut events = Vec::new();
     for (n, note) in (op.first..).zip(&op.notes) {
         if n < task.notes {
@@ -343,49 +347,51 @@ pub(super) fn progress<R: Rows>(
             }));
         }
         task.notes = n + 1;
-        event(now, &mut task, EventKind::Progress(note.clone()), &mut events);
+        event(now, task, EventKind::Progress(note.clone()), &mut events);
     }
-    writes.push(Write::Task { task, result: None });
+    writes.push(Write::Task { task: row, result: None });
     writes.append(&mut events);
     Ok(Outcome::Committed)
 }
 
 /// Calls a task off. The attempt under way loses its token; a dead task is nobody's problem any more.
 pub(super) fn cancel<R: Rows>(now: Stamp, op: &Cancel, rows: &R, writes: &mut Vec<Write>) -> Result<Outcome, R::Error> {
-    let Some(mut task) = rows.task(op.task)? else {
+    let Some(mut row) = rows.task(op.task)? else {
         return Ok(Outcome::Refused(Refusal::NoTask(op.task)));
     };
-    match task.state {
+    match row.state {
         TaskState::Cancelled => return Ok(Outcome::Committed),
         TaskState::Queued | TaskState::Running => {}
         TaskState::Dead if op.dead_too => {}
-        TaskState::Done | TaskState::Dead => return Ok(wrong_state(&task)),
+        TaskState::Done | TaskState::Dead => return Ok(wrong_state(&row)),
     }
+    let task = Arc::make_mut(&mut row);
     let mut events = Vec::new();
     let reason = short(&op.reason);
-    end(now, &mut task, TaskState::Cancelled, Some(reason.clone()), EventKind::Cancelled { reason }, &mut events);
+    end(now, task, TaskState::Cancelled, Some(reason.clone()), EventKind::Cancelled { reason }, &mut events);
     task.token = None;
-    writes.push(Write::Task { task, result: None });
+    writes.push(Write::Task { task: row, result: None });
     writes.append(&mut events);
     Ok(Outcome::Committed)
 }
 
 /// Starts a dead or cancelled task afresh, with all its attempts.
 pub(super) fn retry<R: Rows>(now: Stamp, op: &Retry, rows: &R, writes: &mut Vec<Write>) -> Result<Outcome, R::Error> {
-    let Some(mut task) = rows.task(op.task)? else {
+    let Some(mut row) = rows.task(op.task)? else {
         return Ok(Outcome::Refused(Refusal::NoTask(op.task)));
     };
-    match task.state {
-        TaskState::Queued if task.attempt == 0 => return Ok(Outcome::Committed),
-        TaskState::Queued | TaskState::Running | TaskState::Done => return Ok(wrong_state(&task)),
+    match row.state {
+        TaskState::Queued if row.attempt == 0 => return Ok(Outcome::Committed),
+        TaskState::Queued | TaskState::Running | TaskState::Done => return Ok(wrong_state(&row)),
         TaskState::Dead | TaskState::Cancelled => {}
     }
+    let task = Arc::make_mut(&mut row);
     let mut events = Vec::new();
     task.attempt = 0;
     task.token = None;
     task.run_at = now.time;
-    end(now, &mut task, TaskState::Queued, None, EventKind::Queued, &mut events);
-    writes.push(Write::Task { task, result: None });
+    end(now, task, TaskState::Queued, None, EventKind::Queued, &mut events);
+    writes.push(Write::Task { task: row, result: None });
     writes.append(&mut events);
     Ok(Outcome::Committed)
 }
@@ -397,18 +403,19 @@ pub(super) fn time_out<R: Rows>(
     rows: &R,
     writes: &mut Vec<Write>,
 ) -> Result<Outcome, R::Error> {
-    let mut task = match rows.task(op.task)? {
-        Some(task) if is_present(&task, op.token) => task,
+    let mut row = match rows.task(op.task)? {
+        Some(row) if is_present(&row, op.token) => row,
         Some(_) | None => return Ok(stale(op.task, op.token)),
     };
-    if now.time < task.changed.plus_millis(task.policy.attempt_ms_max) {
+    if now.time < row.changed.plus_millis(row.policy.attempt_ms_max) {
         return Ok(Outcome::Refused(Refusal::TooEarly));
     }
+    let task = Arc::make_mut(&mut row);
     let mut events = Vec::new();
     let reason = format!("the attempt took longer than {} ms", task.policy.attempt_ms_max);
-    fail(now, &mut task, &reason, op.retry_after_ms, &mut events);
+    fail(now, task, &reason, op.retry_after_ms, &mut events);
     task.token = None;
-    writes.push(Write::Task { task, result: None });
+    writes.push(Write::Task { task: row, result: None });
     writes.append(&mut events);
     Ok(Outcome::Committed)
 }

@@ -1,7 +1,7 @@
 //! What the rules say within one op, which no store can show them; the rules over whole stores are the conformance
 //! suite's.
 
-use std::{collections::BTreeMap, convert::Infallible};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 
@@ -156,12 +156,12 @@ struct Table {
     index: u64,
     time: LogTime,
     holder: Holder,
-    nodes: BTreeMap<NodeId, Node>,
+    nodes: BTreeMap<NodeId, Arc<Node>>,
     agents: BTreeMap<AgentId, Agent>,
     messages: BTreeMap<MessageId, Message>,
     timers: BTreeMap<TimerName, Timer>,
     replies: BTreeMap<IdempotencyKey, Reply>,
-    tasks: BTreeMap<TaskId, Task>,
+    tasks: BTreeMap<TaskId, Arc<Task>>,
 }
 
 impl Table {
@@ -207,7 +207,7 @@ impl Table {
 
     fn write(&mut self, write: Write) {
         match write {
-            Write::Node(node) => drop(self.nodes.insert(node.id, node)),
+            Write::Node(node) => drop(self.nodes.insert(node.id, Arc::new(node))),
             Write::Agent { agent, .. } => drop(self.agents.insert(agent.id.clone(), agent)),
             Write::Message(message) => drop(self.messages.insert(message.id.clone(), message)),
             Write::MessageGone { id, .. } => drop(self.messages.remove(&id)),
@@ -285,11 +285,11 @@ impl Table {
 impl Rows for Table {
     type Error = Infallible;
 
-    fn node(&self, id: NodeId) -> Result<Option<Node>, Infallible> {
+    fn node(&self, id: NodeId) -> Result<Option<Arc<Node>>, Infallible> {
         Ok(self.nodes.get(&id).cloned())
     }
 
-    fn node_named(&self, name: &Name) -> Result<Option<Node>, Infallible> {
+    fn node_named(&self, name: &Name) -> Result<Option<Arc<Node>>, Infallible> {
         Ok(self.nodes.values().find(|node| node.name == *name).cloned())
     }
 
@@ -325,15 +325,15 @@ impl Rows for Table {
         Ok(Vec::new())
     }
 
-    fn task(&self, id: TaskId) -> Result<Option<Task>, Infallible> {
+    fn task(&self, id: TaskId) -> Result<Option<Arc<Task>>, Infallible> {
         Ok(self.tasks.get(&id).cloned())
     }
 
-    fn task_keyed(&self, key: &IdempotencyKey) -> Result<Option<Task>, Infallible> {
+    fn task_keyed(&self, key: &IdempotencyKey) -> Result<Option<Arc<Task>>, Infallible> {
         Ok(self.tasks.values().find(|task| task.idempotency.as_ref() == Some(key)).cloned())
     }
 
-    fn tasks_held_by(&self, _incarnation: Incarnation) -> Result<Vec<Task>, Infallible> {
+    fn tasks_held_by(&self, _incarnation: Incarnation) -> Result<Vec<Arc<Task>>, Infallible> {
         Ok(Vec::new())
     }
 

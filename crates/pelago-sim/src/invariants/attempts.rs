@@ -25,7 +25,7 @@ impl Attempts {
             if let Write::NewTask { task, .. } = write {
                 self.check_begin(None, task)?;
             } else if let Write::Task { task, result } = write {
-                let before = before.tasks.get(&task.id);
+                let before = before.tasks.get(&task.id).map(AsRef::as_ref);
                 check_end(before, task, result.as_ref(), &change.op)?;
                 check_leave(before, task, &change.op)?;
                 self.check_begin(before, task)?;

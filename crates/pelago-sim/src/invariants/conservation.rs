@@ -81,7 +81,7 @@ fn may_forget(change: &Applied, before: &MapRows, id: TaskId) -> bool {
         let until = if task.idempotency.is_some() { sweep.keyed_ended_before } else { sweep.ended_before };
         task.state.is_ended() && task.changed < until.min(change.stamp.time)
     };
-    before.tasks.get(&id).is_some_and(is_over)
+    before.tasks.get(&id).is_some_and(|task| is_over(task))
 }
 
 fn may_forget_reply(change: &Applied, before: &MapRows, key: &IdempotencyKey) -> bool {

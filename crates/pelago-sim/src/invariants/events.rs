@@ -41,7 +41,7 @@ impl Events {
         let EventKind::Progress(note) = &event.kind else { return Ok(()) };
         let Op::Progress(op) = op else { return violated(event, format!("{note:?} was told by another op")) };
         let is_present = |task: &Task| task.state == TaskState::Running && task.token == Some(op.token);
-        if !before.tasks.get(&event.task).is_some_and(is_present) {
+        if !before.tasks.get(&event.task).is_some_and(|task| is_present(task)) {
             return violated(event, format!("{note:?} was told after its attempt"));
         }
         if !self.notes.insert((event.task, note.clone())) {

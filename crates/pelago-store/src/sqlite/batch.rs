@@ -4,6 +4,7 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
     hash::Hash,
+    sync::Arc,
 };
 
 use pelago_core::{
@@ -25,7 +26,7 @@ pub(super) struct Batch<'c> {
     pub(super) kept: Kept,
     /// The tasks that the present item read. A rule reads a row before it writes it, so this says what a write changes;
     /// and a rule may ask for the same one more than once, while nothing of its item is written yet.
-    pub(super) seen: RefCell<BTreeMap<TaskId, Task>>,
+    pub(super) seen: RefCell<BTreeMap<TaskId, Arc<Task>>>,
     pub(super) changes: Changes,
     /// The tasks that the present item deletes.
     pub(super) gone: Vec<TaskId>,
@@ -40,11 +41,11 @@ pub(super) struct Batch<'c> {
 #[derive(Debug)]
 pub(super) struct Kept {
     /// All nodes: they are few.
-    pub(super) nodes: BTreeMap<NodeId, Node>,
+    pub(super) nodes: BTreeMap<NodeId, Arc<Node>>,
     /// The tasks that nodes work on: as many as all nodes together take at a time.
-    pub(super) running: BTreeMap<TaskId, Task>,
+    pub(super) running: BTreeMap<TaskId, Arc<Task>>,
     /// Of the tasks that wait, those that were written last: most wait no longer than a moment.
-    pub(super) queued: RefCell<Recent<TaskId, Task>>,
+    pub(super) queued: RefCell<Recent<TaskId, Arc<Task>>>,
     /// The agents that were read or written last.
     pub(super) agents: RefCell<Recent<AgentId, Agent>>,
     /// The rows that the database does not have yet.
@@ -62,8 +63,8 @@ pub(super) struct Recent<K, V> {
 impl Kept {
     pub(super) fn load(connection: &Connection) -> Result<Self, Error> {
         Ok(Self {
-            nodes: row::nodes(connection)?.into_iter().map(|node| (node.id, node)).collect(),
-            running: row::running(connection)?.into_iter().map(|task| (task.id, task)).collect(),
+            nodes: row::nodes(connection)?.into_iter().map(|node| (node.id, Arc::new(node))).collect(),
+            running: row::running(connection)?.into_iter().map(|task| (task.id, Arc::new(task))).collect(),
             queued: RefCell::default(),
             agents: RefCell::default(),
             unwritten: RefCell::new(Unwritten::new(row::greatest_task(connection)?)),
@@ -116,6 +117,8 @@ impl<'c> Batch<'c> {
     /// Applies the items of one entry, each after the one before.
     pub(super) fn entry(&mut self, index: u64, time: LogTime, ops: &[Op]) -> Result<Vec<Outcome>, Error> {
         let mut writes = Vec::new();
+        // Most items change a row and add an event.
+        self.written.reserve(2 * ops.len());
         let mut item = |(item, op)| self.item(Stamp { index, item, time }, op, &mut writes);
         let outcomes = (0..).zip(ops).map(&mut item).collect::<Result<_, _>>()?;
         let surplus = self.kept.unwritten.get_mut().take_surplus();

@@ -1,5 +1,7 @@
 //! The rows as the rules read them.
 
+use std::sync::Arc;
+
 use pelago_core::{
     id::{AgentId, Incarnation, Name, NodeId, TaskId, TimerName},
     record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Rows, Task, Timer},
@@ -15,9 +17,9 @@ use super::{
 };
 
 impl Batch<'_> {
-    fn saw(&self, task: Option<Task>) -> Option<Task> {
+    fn saw(&self, task: Option<Arc<Task>>) -> Option<Arc<Task>> {
         if let Some(task) = &task {
-            self.seen.borrow_mut().insert(task.id, task.clone());
+            self.seen.borrow_mut().insert(task.id, Arc::clone(task));
         }
         task
     }
@@ -26,11 +28,11 @@ impl Batch<'_> {
 impl Rows for Batch<'_> {
     type Error = Error;
 
-    fn node(&self, id: NodeId) -> Result<Option<Node>, Error> {
+    fn node(&self, id: NodeId) -> Result<Option<Arc<Node>>, Error> {
         Ok(self.kept.nodes.get(&id).cloned())
     }
 
-    fn node_named(&self, name: &Name) -> Result<Option<Node>, Error> {
+    fn node_named(&self, name: &Name) -> Result<Option<Arc<Node>>, Error> {
         Ok(self.kept.nodes.values().find(|node| node.name == *name).cloned())
     }
 
@@ -95,25 +97,25 @@ impl Rows for Batch<'_> {
         })
     }
 
-    fn task(&self, id: TaskId) -> Result<Option<Task>, Error> {
+    fn task(&self, id: TaskId) -> Result<Option<Arc<Task>>, Error> {
         if let Some(task) = self.seen.borrow().get(&id) {
-            return Ok(Some(task.clone()));
+            return Ok(Some(Arc::clone(task)));
         }
         if let Some(task) = self.kept.running.get(&id).or(self.kept.queued.borrow_mut().get(&id)) {
-            return Ok(self.saw(Some(task.clone())));
+            return Ok(self.saw(Some(Arc::clone(task))));
         }
         let unwritten = self.kept.unwritten.borrow();
         if let Some(task) = unwritten.task(id) {
-            return Ok(self.saw(Some(task.clone())));
+            return Ok(self.saw(Some(Arc::clone(task))));
         }
         if !unwritten.may_be_stored(id) {
             return Ok(None);
         }
         let task = self.statements.task.first(params![wide(id.0)], row::task)?;
-        Ok(self.saw(task))
+        Ok(self.saw(task.map(Arc::new)))
     }
 
-    fn task_keyed(&self, key: &IdempotencyKey) -> Result<Option<Task>, Error> {
+    fn task_keyed(&self, key: &IdempotencyKey) -> Result<Option<Arc<Task>>, Error> {
         let id = match self.kept.unwritten.borrow().task_keyed(key) {
             Some(id) => Some(id),
             None => {
@@ -124,10 +126,10 @@ impl Rows for Batch<'_> {
         id.map_or(Ok(None), |id| self.task(id))
     }
 
-    fn tasks_held_by(&self, incarnation: Incarnation) -> Result<Vec<Task>, Error> {
-        let held = |task: &&Task| task.holder.is_some_and(|holder| holder.incarnation == incarnation);
+    fn tasks_held_by(&self, incarnation: Incarnation) -> Result<Vec<Arc<Task>>, Error> {
+        let held = |task: &&Arc<Task>| task.holder.is_some_and(|holder| holder.incarnation == incarnation);
         let tasks: Vec<_> = self.kept.running.values().filter(held).cloned().collect();
-        self.seen.borrow_mut().extend(tasks.iter().map(|task| (task.id, task.clone())));
+        self.seen.borrow_mut().extend(tasks.iter().map(|task| (task.id, Arc::clone(task))));
         Ok(tasks)
     }
 

@@ -4,7 +4,10 @@
 //! tasks wait here until they must be there: before a commit, before a rule asks a table for what it keeps nowhere
 //! else, or when too many wait. Then each is written once, as it is by now (a write-back cache).
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use pelago_core::{
@@ -63,7 +66,7 @@ pub(super) struct UnwrittenAgent {
 
 #[derive(Debug)]
 pub(super) struct UnwrittenTask {
-    pub(super) task: Task,
+    pub(super) task: Arc<Task>,
     pub(super) differs: Differs,
     /// What comes to it, each in a row of its own.
     pub(super) input: Option<Bytes>,
@@ -102,7 +105,7 @@ impl Unwritten {
         self.agents.get(id).map(|row| &row.agent)
     }
 
-    pub(super) fn task(&self, id: TaskId) -> Option<&Task> {
+    pub(super) fn task(&self, id: TaskId) -> Option<&Arc<Task>> {
         self.tasks.get(&id).map(|row| &row.task)
     }
 
@@ -125,7 +128,7 @@ impl Unwritten {
         }
     }
 
-    pub(super) fn new_task(&mut self, task: &Task, input: &Bytes) {
+    pub(super) fn new_task(&mut self, task: &Arc<Task>, input: &Bytes) {
         if let Some(key) = &task.idempotency {
             self.keyed.insert(key.clone(), task.id);
         }
@@ -134,7 +137,7 @@ impl Unwritten {
         self.bytes += input.len();
     }
 
-    pub(super) fn put_task(&mut self, task: &Task, differs: Differs, result: Option<&Bytes>) {
+    pub(super) fn put_task(&mut self, task: &Arc<Task>, differs: Differs, result: Option<&Bytes>) {
         let row = self.task_row(task, differs);
         if let Some(result) = result {
             row.result = Some(result.clone());
@@ -154,11 +157,11 @@ impl Unwritten {
         }
     }
 
-    fn task_row(&mut self, task: &Task, differs: Differs) -> &mut UnwrittenTask {
+    fn task_row(&mut self, task: &Arc<Task>, differs: Differs) -> &mut UnwrittenTask {
         let order = &mut self.tasks_order;
         let row = self.tasks.entry(task.id).or_insert_with(|| {
             order.push_back(task.id);
-            UnwrittenTask { task: task.clone(), differs, input: None, result: None, events: Vec::new() }
+            UnwrittenTask { task: Arc::clone(task), differs, input: None, result: None, events: Vec::new() }
         });
         row.task.clone_from(task);
         row.differs = row.differs.max(differs);
@@ -233,8 +236,8 @@ mod tests {
         AgentId { namespace: Name::default_namespace(), name: Name::new("cart").expect("a name"), key }
     }
 
-    fn task(id: usize, state: TaskState) -> Task {
-        Task {
+    fn task(id: usize, state: TaskState) -> Arc<Task> {
+        Arc::new(Task {
             id: TaskId(id as u128),
             agent: agent_id(None),
             placement: Placement::Pool,
@@ -253,7 +256,7 @@ mod tests {
             events: 0,
             notes: 0,
             reason: None,
-        }
+        })
     }
 
     fn ids(due: &Due) -> Vec<u128> {

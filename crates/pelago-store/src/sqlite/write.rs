@@ -1,6 +1,6 @@
 //! What the writes of a rule become.
 
-use std::iter;
+use std::{iter, sync::Arc};
 
 use bytes::Bytes;
 use pelago_core::{
@@ -72,7 +72,7 @@ impl Batch<'_> {
             ])?;
         self.put_labels(node)?;
         self.put_offers(node)?;
-        self.kept.nodes.insert(node.id, node.clone());
+        self.kept.nodes.insert(node.id, Arc::new(node.clone()));
         Ok(())
     }
 
@@ -219,29 +219,27 @@ impl Batch<'_> {
         Ok(())
     }
 
-    fn new_task(&mut self, task: &Task, input: &Bytes) {
+    fn new_task(&mut self, task: &Arc<Task>, input: &Bytes) {
         self.changes.add(Count::tasks(task.state), 1);
         self.kept.unwritten.get_mut().new_task(task, input);
         self.keep(task);
     }
 
-    fn put_task(&mut self, task: &Task, result: Option<&Bytes>) {
-        let before = self.seen.get_mut().insert(task.id, task.clone());
+    fn put_task(&mut self, task: &Arc<Task>, result: Option<&Bytes>) {
+        let before = self.seen.get_mut().insert(task.id, Arc::clone(task));
         let before = before.expect("a rule reads a task before it changes it");
         self.changes.move_one(Count::tasks(before.state), Count::tasks(task.state));
-        // Notes of an attempt leave the columns alone by which its task is indexed.
-        let is_progress = before == (Task { events: before.events, notes: before.notes, ..task.clone() });
-        let differs = if is_progress { Differs::InOthers } else { Differs::InIndexed };
+        let differs = if is_progress(&before, task) { Differs::InOthers } else { Differs::InIndexed };
         self.kept.unwritten.get_mut().put_task(task, differs, result);
         self.keep(task);
     }
 
-    fn keep(&mut self, task: &Task) {
+    fn keep(&mut self, task: &Arc<Task>) {
         self.kept.running.remove(&task.id);
         self.kept.queued.get_mut().remove(&task.id);
         match task.state {
-            TaskState::Running => drop(self.kept.running.insert(task.id, task.clone())),
-            TaskState::Queued => self.kept.queued.get_mut().put(task.id, task.clone()),
+            TaskState::Running => drop(self.kept.running.insert(task.id, Arc::clone(task))),
+            TaskState::Queued => self.kept.queued.get_mut().put(task.id, Arc::clone(task)),
             TaskState::Done | TaskState::Dead | TaskState::Cancelled => {}
         }
     }
@@ -266,6 +264,13 @@ impl Batch<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a task has new events and nothing else, which leaves the columns alone by which it is indexed. What else may
+/// change is what `task_moved_on` writes.
+fn is_progress(before: &Task, after: &Task) -> bool {
+    let moves = |task: &Task| (task.state, task.run_at, task.attempt, task.token, task.holder, task.changed);
+    moves(before) == moves(after) && before.reason == after.reason
 }
 
 pub(super) fn key(id: &AgentId) -> (&str, &str, &str) {

@@ -84,7 +84,7 @@ impl Statements<'_> {
         let (mut new, mut inputs, mut results, mut events) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for row in rows {
             match row.differs {
-                Differs::Whole => new.push(&row.task),
+                Differs::Whole => new.push(row.task.as_ref()),
                 Differs::InIndexed => self.task_moved_on(&row.task)?,
                 Differs::InOthers => self.task_progress(&row.task)?,
             }

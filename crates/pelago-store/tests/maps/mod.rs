@@ -18,7 +18,7 @@ impl Subject for Maps {
     }
 
     fn node(&self, id: NodeId) -> Option<Node> {
-        self.0.nodes.get(&id).cloned()
+        self.0.nodes.get(&id).map(|node| Node::clone(node))
     }
 
     fn agent(&self, id: &AgentId) -> Option<Agent> {
@@ -46,7 +46,7 @@ impl Subject for Maps {
     }
 
     fn task(&self, id: TaskId) -> Option<Task> {
-        self.0.tasks.get(&id).cloned()
+        self.0.tasks.get(&id).map(|task| Task::clone(task))
     }
 
     fn input(&self, id: TaskId) -> Option<Bytes> {
