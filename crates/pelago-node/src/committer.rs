@@ -56,9 +56,9 @@ struct Waiting {
     answer: Answer,
 }
 
-#[expect(clippy::large_enum_variant, reason = "nearly all are one op, which should not need an allocation to wait")]
 enum Ops {
-    One(Op),
+    /// Boxed: on its way into a batch it is moved several times, and a future is as large as what it holds.
+    One(Box<Op>),
     Batch(Vec<Op>),
 }
 
@@ -74,10 +74,13 @@ impl Handle {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the op in doubt.
-    pub(crate) async fn propose(&self, op: Op) -> Result<Outcome, ProposeError> {
-        let (answer, outcome) = oneshot::channel();
-        self.wait(Ops::One(op), Answer::Own(answer)).await?;
-        outcome.await.map_err(|_| ProposeError::Stopped)?
+    pub(crate) fn propose(&self, op: Op) -> impl Future<Output = Result<Outcome, ProposeError>> + Send {
+        let op = Ops::One(Box::new(op));
+        async move {
+            let (answer, outcome) = oneshot::channel();
+            self.wait(op, Answer::Own(answer)).await?;
+            outcome.await.map_err(|_| ProposeError::Stopped)?
+        }
     }
 
     /// Proposes a batch of another node, if this one leads.
@@ -187,7 +190,7 @@ impl Batch {
     fn push(&mut self, ops: Ops, answer: Answer) {
         let before = self.ops.len();
         match ops {
-            Ops::One(op) => self.ops.push(op),
+            Ops::One(op) => self.ops.push(*op),
             Ops::Batch(mut batch) => self.ops.append(&mut batch),
         }
         self.answers.push((self.ops.len() - before, answer));
@@ -211,7 +214,7 @@ impl Batch {
         let (mut again, mut doubtful) = (Self::default(), Self::default());
         for (op, (_, answer)) in self.ops.into_iter().zip(self.answers) {
             let batch = if op.is_recognised() { &mut again } else { &mut doubtful };
-            batch.push(Ops::One(op), answer);
+            batch.push(Ops::One(Box::new(op)), answer);
         }
         doubtful.answer(Err(ProposeError::Unknown));
         again
@@ -444,7 +447,7 @@ mod tests {
     }
 
     fn own(op: Op) -> Waiting {
-        Waiting::new(Ops::One(op), Answer::Own(oneshot::channel().0))
+        Waiting::new(Ops::One(Box::new(op)), Answer::Own(oneshot::channel().0))
     }
 
     /// Proposes one own op and a batch of two of another node. Returns what each gets, and how many batches there were.

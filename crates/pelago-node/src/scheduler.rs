@@ -45,7 +45,7 @@ pub(crate) struct Handle {
 }
 
 struct Request {
-    task: NewTask,
+    task: Box<NewTask>,
     answer: oneshot::Sender<Result<Outcome, Error>>,
 }
 
@@ -77,7 +77,7 @@ enum Decided {
     /// Who holds the keyed agent of a task that waits.
     Held(Box<Waiting>),
     /// Who holds the keyed agent of a task that is to be enqueued.
-    HeldFor(Box<Request>, Option<Holder>),
+    HeldFor(Request, Option<Holder>),
     /// An enqueue that did not make a task.
     NotEnqueued(TaskId),
     /// The row of a task whose assignment or time-out was refused, and the run that is over if that was why.
@@ -93,10 +93,13 @@ impl Handle {
     ///
     /// # Cancel safety
     /// Dropping the future leaves the task in doubt.
-    pub(crate) async fn enqueue(&self, task: NewTask) -> Result<Outcome, Error> {
-        let (answer, outcome) = oneshot::channel();
-        self.requests.send(Request { task, answer }).await.map_err(|_| Error::Stopping)?;
-        outcome.await.map_err(|_| Error::Stopping)?
+    pub(crate) fn enqueue(&self, task: NewTask) -> impl Future<Output = Result<Outcome, Error>> + Send {
+        let task = Box::new(task);
+        async move {
+            let (answer, outcome) = oneshot::channel();
+            self.requests.send(Request { task, answer }).await.map_err(|_| Error::Stopping)?;
+            outcome.await.map_err(|_| Error::Stopping)?
+        }
     }
 
     /// Tells the scheduler what was committed, in order. One that has ended needs none of it.
@@ -308,7 +311,7 @@ impl Loop {
     fn request(&mut self, request: Request) {
         if self.leads && request.task.delay_ms == 0 && self.needs_holder(request.task.placement, &request.task.agent) {
             let held = self.holder_of(request.task.agent.clone());
-            self.pending.push(Box::pin(async move { Decided::HeldFor(Box::new(request), held.await) }));
+            self.pending.push(Box::pin(async move { Decided::HeldFor(request, held.await) }));
         } else {
             self.enqueue(request, None);
         }
@@ -326,7 +329,7 @@ impl Loop {
         let assign = if is_due { self.core.reserve(&Waiting { held_by, ..to_waiting(&task) }) } else { None };
         let proposing = self.committer.clone();
         self.pending.push(Box::pin(async move {
-            let outcome = proposing.propose(Op::Enqueue(Enqueue { task, assign })).await;
+            let outcome = proposing.propose(Op::Enqueue(Enqueue { task: *task, assign })).await;
             let made = matches!(outcome, Ok(Outcome::Enqueued { .. }));
             // Whoever asked may have gone; the task exists all the same.
             let _gone = answer.send(outcome.map_err(Error::from));
@@ -338,7 +341,7 @@ impl Loop {
         match decided {
             Decided::Held(waiting) if self.leads => self.core.handle(now, Input::Queued(*waiting), &mut self.effects),
             Decided::Forlorn(task, node) if self.leads => self.call_off(task, node),
-            Decided::HeldFor(request, held_by) => self.enqueue(*request, held_by),
+            Decided::HeldFor(request, held_by) => self.enqueue(request, held_by),
             Decided::NotEnqueued(id) => self.core.handle(now, Input::Refused(id), &mut self.effects),
             Decided::Refused(id, row, gone) => {
                 // First, or the task would be given to that run again.

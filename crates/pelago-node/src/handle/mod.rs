@@ -15,6 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{FutureExt as _, TryFutureExt as _};
 use pelago_core::{
     id::{Holder, MeshId, Name, NodeId},
     link::Role,
@@ -221,8 +222,8 @@ impl Handle {
         self.parts().consensus.log_time()
     }
 
-    pub(crate) async fn propose(&self, op: Op) -> Result<Outcome, Error> {
-        Ok(self.parts().committer.propose(op).await?)
+    pub(crate) fn propose(&self, op: Op) -> impl Future<Output = Result<Outcome, Error>> + Send {
+        self.parts().committer.propose(op).map_err(Error::from)
     }
 
     /// This run of the node.
@@ -297,9 +298,11 @@ impl Handle {
         Ok(())
     }
 
-    async fn commit(&self, op: Op) -> Result<(), Error> {
-        self.propose(op).await?.not_refused()?;
-        Ok(())
+    fn commit(&self, op: Op) -> impl Future<Output = Result<(), Error>> + Send {
+        self.propose(op).map(|outcome| {
+            outcome?.not_refused()?;
+            Ok(())
+        })
     }
 
     fn detail(&self, agent: record::Agent, state: Option<Bytes>, timers: Vec<record::Timer>) -> AgentDetail {

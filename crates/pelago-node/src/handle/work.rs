@@ -114,7 +114,8 @@ impl Handle {
                 None => return Err(Error::Timeout { waited_ms }),
             }
         }
-        self.end(earlier.unwrap_or(id), deadline.saturating_duration_since(Instant::now())).await
+        // Boxed, as it seldom comes to this: every request takes as much memory as its largest part.
+        Box::pin(self.end(earlier.unwrap_or(id), deadline.saturating_duration_since(Instant::now()))).await
     }
 
     /// Calls a task off, a dead one too. The reason is for whoever looks at it later.

@@ -3,7 +3,7 @@
 //! A client is no member: nothing here takes part in the log. Whatever it sends is answered, with a value or with the
 //! reason why there is none.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -35,11 +35,11 @@ enum NoValue {
 pub(super) fn answer(handle: Handle, kind: u16, payload: Bytes, wait: Duration) -> Option<BoxFuture<'static, Bytes>> {
     Some(match kind {
         kind::ASK => Box::pin(async move { encoded(ask(&handle, payload, wait).await) }),
-        kind::SEND => Box::pin(async move { encoded(within(wait, send(&handle, payload)).await) }),
-        kind::ENQUEUE => Box::pin(async move { encoded(within(wait, enqueue(&handle, payload)).await) }),
+        kind::SEND => Box::pin(async move { encoded(within(wait, pin!(send(&handle, payload))).await) }),
+        kind::ENQUEUE => Box::pin(async move { encoded(within(wait, pin!(enqueue(&handle, payload))).await) }),
         kind::RUN => Box::pin(async move { encoded(run(&handle, payload, wait).await) }),
         kind::RESULT => Box::pin(async move { encoded(result(&handle, payload, wait).await) }),
-        kind::CANCEL => Box::pin(async move { encoded(within(wait, cancel(&handle, payload)).await) }),
+        kind::CANCEL => Box::pin(async move { encoded(within(wait, pin!(cancel(&handle, payload))).await) }),
         _unknown => return None,
     })
 }
