@@ -465,7 +465,7 @@ struct Answer {
 }
 
 impl Answer {
-    /// Whether the node has done nothing, since it has not met its mesh.
+    /// Whether the node has done nothing, since it takes no part in its mesh yet.
     fn is_of_one_that_starts(&self) -> bool {
         let problem = || serde_json::from_slice::<Problem>(&self.body).ok();
         self.status == StatusCode::SERVICE_UNAVAILABLE && problem().and_then(|it| it.code()) == Some(Code::Starting)

@@ -17,7 +17,7 @@ async fn readyz() -> Response {
 }
 
 async fn starting() -> Failure {
-    let hint = "nothing was done. It takes part once a majority of the mesh's voters answers it: start the other nodes, \
-                or look into its log";
-    Failure::new(Code::Starting, "the node is starting and has not met its mesh yet", hint)
+    let hint = "nothing was done. It takes part once a majority of the mesh's voters answers it and its disk has room: \
+                start the other nodes, or look into its log, which says what it waits for";
+    Failure::new(Code::Starting, "the node is starting and takes no part in its mesh yet", hint)
 }

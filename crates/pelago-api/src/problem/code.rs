@@ -124,7 +124,7 @@ codes! {
     NodeUp = 2034, 409, Never, "the node takes part";
     /// The node that was asked was lost before it answered. Repeated without a key, the request may count twice.
     InDoubt = 2035, 503, Never, "whether the request takes effect is not known";
-    /// The node has not met its mesh yet.
+    /// The node is starting, and takes no part in its mesh yet.
     Starting = 2036, 503, Soon, "the node is starting";
 }
 
