@@ -1,6 +1,6 @@
 //! Makes a link, and makes it again when it was lost.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use pelago_core::{
     id::Name,
@@ -16,10 +16,13 @@ use tokio::{
 use crate::{driver, handle::Handle, links::Links};
 
 /// A loop that keeps a link with the node at one address.
-#[derive(Debug)]
 pub struct Dial {
     links: Links,
     address: SocketAddr,
+    /// Who is there, as others know.
+    who: Box<dyn Fn() -> Option<Name> + Send + Sync>,
+    /// Who was there.
+    node: Option<Name>,
     role: Role,
     state: watch::Sender<State>,
 }
@@ -53,7 +56,14 @@ impl Dial {
     #[must_use]
     pub fn new(links: &Links, address: SocketAddr, role: Role) -> (Self, watch::Receiver<State>) {
         let (state, seen) = watch::channel(State::Dialling);
-        (Self { links: links.clone(), address, role, state }, seen)
+        (Self { links: links.clone(), address, who: Box::new(|| None), node: None, role, state }, seen)
+    }
+
+    /// From here on `who`, which must not block, is asked who is at the address: a link that the node has dialled is
+    /// waited for. One dialled beside it might take its place, and what is on its way over it would be in doubt.
+    #[must_use]
+    pub fn expecting(self, who: impl Fn() -> Option<Name> + Send + Sync + 'static) -> Self {
+        Self { who: Box::new(who), ..self }
     }
 
     /// Dials, and again after a pause whenever the link was lost, until the links of the node are closed. A link that
@@ -61,16 +71,15 @@ impl Dial {
     ///
     /// # Cancel safety
     /// Dropped, the link that it drives is lost.
-    pub async fn run(self) {
+    pub async fn run(mut self) {
         let stop = self.links.stop().clone();
         let started = Instant::now();
         let now = || Time::ZERO + started.elapsed();
         let mut dialer = Dialer::new(self.links.config().pauses);
-        let mut node = None;
         while !stop.is_cancelled() {
-            let state = match self.there(node.as_ref()) {
+            let state = match self.there() {
                 Some(link) => self.wait_for(&link).await,
-                None => self.dial(&mut node, || dialer.up(now())).await,
+                None => self.dial(|| dialer.up(now())).await,
             };
             self.state.send_replace(state);
             let pause = dialer.down(now(), rand::random());
@@ -82,8 +91,9 @@ impl Dial {
     }
 
     /// The link that the other node dialled.
-    fn there(&self, node: Option<&Name>) -> Option<Handle> {
-        self.links.get(node?, self.role)
+    fn there(&self) -> Option<Handle> {
+        let known = [(self.who)(), self.node.clone()];
+        known.iter().flatten().find_map(|node| self.links.get(node, self.role))
     }
 
     async fn wait_for(&self, link: &Handle) -> State {
@@ -91,7 +101,7 @@ impl Dial {
         State::Ended(link.ended().await)
     }
 
-    async fn dial(&self, node: &mut Option<Name>, up: impl FnOnce()) -> State {
+    async fn dial(&mut self, up: impl FnOnce()) -> State {
         let handshake_max = self.links.config().link.handshake_max;
         let stream = match connect(self.address, handshake_max).await {
             Ok(stream) => stream,
@@ -99,16 +109,23 @@ impl Dial {
         };
         let ended = driver::dialled(&self.links, stream, self.role, |link| {
             up();
-            *node = Some(link.terms().other.node_name.clone());
+            self.node = Some(link.terms().other.node_name.clone());
             self.state.send_replace(State::Up(link));
         });
         let ended = ended.await;
         if let Ended::RefusedHere(Refusal::Duplicate { there: other, .. })
         | Ended::RefusedThere(Refusal::Duplicate { here: other, .. }) = &ended
         {
-            *node = Some(other.clone());
+            self.node = Some(other.clone());
         }
         State::Ended(ended)
+    }
+}
+
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { address, node, role, .. } = self;
+        write!(f, "Dial({address}, {role:?}, {node:?})")
     }
 }
 

@@ -8,7 +8,7 @@ use pelago_core::{
 use pelago_net::{Config, ListenError, Listener};
 use pelago_wire::frame::{Frame, PREFACE};
 
-use crate::world::{ECHO, Node, Raw, Seen, config, hello, impatient, name, until, within};
+use crate::world::{ECHO, HOLD, Node, Raw, Seen, config, hello, impatient, name, until, within};
 
 use pelago_core::link::Lane;
 use std::time::Duration;
@@ -138,6 +138,26 @@ async fn two_nodes_that_dial_each_other_end_with_one_link() {
         assert_eq!((a.links.all().len(), b.links.all().len()), (1, 1));
         within(async { tokio::join!(a.links.close(Goodbye::Stopping), b.links.close(Goodbye::Stopping)) }).await;
     }
+}
+
+#[tokio::test]
+async fn whoever_knows_the_node_waits_for_its_link_and_does_not_replace_it() {
+    let (mut a, b) = (Node::start("a").await, Node::start("b").await);
+    let from_b = b.link_to(&a).await;
+    let asking = tokio::spawn({
+        let link = from_b.clone();
+        async move { link.request(Lane::Requests, HOLD, b"", WAIT).await }
+    });
+    let held = a.held().await;
+    // That of the node whose name is less would stay.
+    let (dial, mut state) = pelago_net::Dial::new(&a.links, b.address, Role::Main);
+    tokio::spawn(dial.expecting(|| Some(name("b"))).run());
+    let up = within(state.wait_for(|state| state.up().is_some())).await.expect("the dial goes on");
+    assert!(!up.up().expect("it was waited for").terms().dialled, "it is the link that b dialled");
+    drop(up);
+    held.reply(b"kept").await.expect("the link is up");
+    assert_eq!(within(asking).await.expect("it does not panic").expect("it is answered"), &b"kept"[..]);
+    assert_eq!(from_b.has_ended(), None);
 }
 
 #[tokio::test]

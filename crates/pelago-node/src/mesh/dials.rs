@@ -102,6 +102,11 @@ impl Dials {
 
     fn dial(&self, address: SocketAddr, role: Role) -> Running {
         let (dial, state) = Dial::new(&self.links, address, role);
+        let (view, listens_at) = (self.view.clone(), address.to_string());
+        let dial = dial.expecting(move || {
+            let view = view.get();
+            view.nodes().find(|node| node.mesh_address == listens_at).map(|node| node.name.clone())
+        });
         let running = match role {
             Role::Consensus => self.consensus.spawn(dial.run()),
             Role::Main | Role::Client => tokio::spawn(dial.run()),
