@@ -169,7 +169,8 @@ fn a_node_that_was_removed_is_left_out_and_the_others_come_up() {
 
     let mut up = home.start(pelago(&["up"]));
     let told = up.until_said("node-4");
-    assert!(told.contains("was removed from the mesh") && told.contains(".pelago/node-4 can be deleted"), "{told}");
+    let is_told = told.contains("was removed from the mesh") && told.contains(".pelago/node-4 can be deleted");
+    assert!(is_told, "{told}\n{}", home.logs());
     up.until_said("Ctrl-C stops the nodes");
     assert!(home.path().join(".pelago/node-4/node").exists(), "whoever runs it deletes it");
     assert_eq!(up.end_by(Signal::TERM), Some(0), "{}", home.logs());

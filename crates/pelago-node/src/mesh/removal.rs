@@ -71,8 +71,12 @@ impl Removal {
 
     async fn here(&self, node: NodeId) -> Result<Applied, ProposeError> {
         self.consensus.catch_up().await?;
-        let row = self.row(node).await?;
-        let lost = row.filter(|row| row.state != NodeState::Up);
+        let lost = self.row(node).await?;
+        if lost.as_ref().is_some_and(|row| row.state == NodeState::Up) {
+            // Proposed all the same it might take effect, if the node is given up in this moment, and its vote would stay.
+            let outcomes = vec![Outcome::Refused(Refusal::NodeUp(node))];
+            return Ok(Applied { outcomes, index: self.consensus.progress().index() });
+        }
         let dismissed = match &lost {
             Some(row) => self.consensus.dismiss(&row.name, &candidates(&self.view)).await?,
             None => None,
