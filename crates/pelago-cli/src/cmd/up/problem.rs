@@ -13,8 +13,9 @@ const NONE_LEFT: &str = "no node that this command started was left running";
 /// The folder has more nodes than were asked for.
 pub(super) fn too_few(wanted: usize, names: &[&str]) -> Error {
     let detail = format!("the folder has {} nodes, not {wanted}: {}", names.len(), names.join(", "));
-    let hint = "a mesh needs all of its nodes that may vote; take another folder for a smaller mesh: --dir DIR";
-    problem("PLG-3020", 400, "the folder has more nodes", detail, hint).with_next("pelago up").into()
+    let hint = "a mesh needs all of its nodes that may vote: leave the number out; a smaller mesh needs another folder: \
+                --dir DIR";
+    problem("PLG-3020", 400, "the folder has more nodes", detail, hint).into()
 }
 
 /// Another `pelago up` runs there.
@@ -72,7 +73,7 @@ pub(super) fn node_lost(lost: &Lost) -> Problem {
         true => String::new(),
         false => format!("; {} says why", lost.log.display()),
     };
-    let hint = format!("the others go on{why}. Started alone, it is not stopped with them");
+    let hint = format!("the others go on while they are a majority{why}. Started alone, it is not stopped with them");
     problem("PLG-3023", 500, "a node has ended", lost.what.clone(), &hint).with_next(&lost.again)
 }
 
