@@ -51,7 +51,7 @@ impl From<Error> for Problem {
             ),
             Error::NoQuorum => {
                 let hint = "a write may or may not take effect: repeat it with the same idempotency key; to read what \
-                            this node knows, ask with ?stale=true";
+                            this node knows, ask over HTTP with ?stale=true";
                 problem(Code::NoQuorum, hint).with_next("pelago status")
             }
             Error::InDoubt => problem(

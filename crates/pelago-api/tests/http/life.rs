@@ -105,13 +105,16 @@ async fn an_ask_gets_its_reply_and_a_repeated_one_the_same() {
 async fn a_message_is_handled_once_however_often_it_is_sent() {
     let world = World::start().await;
     let client = &world.client;
-    let address = "n1/counter:a b/ü%2F";
+    let address = "counter:a b/ü%2F";
     let first = client.send(address, "40", Some("m-1")).await.expect("it is durable");
     let again = client.send(address, "40", Some("m-1")).await.expect("it is known");
     assert_eq!((first.to.as_str(), first.existing, again.existing), (address, false, true));
     let handled = async { while client.status().await.expect("the node is there").messages_waiting > 0 {} };
     tokio::time::timeout(Duration::from_secs(20), handled).await.expect("the message is handled");
-    let sum = client.ask("counter:a b/ü%2F", "2", None, None).await.expect("the agent replies");
+    let pinned = format!("n1/{address}");
+    let refused = client.send(&pinned, "1", None).await;
+    assert!(matches!(refused, Err(Error::Problem(problem)) if problem.code == "PLG-2008"), "a message has no pin");
+    let sum = client.ask(&pinned, "2", None, None).await.expect("the agent replies");
     assert_eq!(sum.json(), "42");
     world.end().await;
 }

@@ -125,7 +125,7 @@ pub(crate) struct DismissArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct MessageArgs {
-    /// The agent: NAME, NAME:KEY or NODE/NAME[:KEY]
+    /// The agent: NAME:KEY; for a question also NAME or NODE/NAME[:KEY]
     #[arg(value_name = "ADDRESS")]
     address: String,
     #[command(flatten)]

@@ -2,7 +2,7 @@
 
 use pelago_api::{
     client::Client,
-    model::{Status, words},
+    model::{Node, Status, words},
 };
 use pelago_core::record::{NodeState, TaskState};
 
@@ -23,8 +23,15 @@ const ENTRIES_BEHIND_MAX: u64 = 1_000;
 pub(super) async fn run(client: &Client, output: Output) -> Result<Exit, Error> {
     let status = client.status().await?;
     output.document(&status, text)?;
-    if let Some(away) = status.nodes.iter().find(|node| node.state != NodeState::Up) {
-        output.note(&format!("next: start {0} again, or if it is gone for good: pelago node remove {0}", away.name));
+    let is_away = |node: &&Node| node.state != NodeState::Up || (!status.quorum && !node.linked);
+    let away: Vec<&str> = status.nodes.iter().filter(is_away).map(|node| node.name.as_str()).collect();
+    match away.first() {
+        Some(_) if !status.quorum => output.note(&format!("next: start {} again", away.join(", "))),
+        Some(first) => {
+            let all = away.join(", ");
+            output.note(&format!("next: start {all} again, or one that is gone for good: pelago node remove {first}"));
+        }
+        None => {}
     }
     if tasks(&status, TaskState::Dead) > 0 {
         output.note("next: pelago task ls --state dead, and for each: pelago task retry ID, or pelago task cancel ID");

@@ -251,6 +251,7 @@ async fn a_node_whose_disk_is_gone_is_removed_and_replaced_under_its_name() {
     writers.acknowledge(30).await;
     let victim = mesh.leader().await;
     let name = mesh.nodes[victim].name.clone();
+    ask_until_answered(&mesh.nodes[victim].client(), &format!("{name}/append:held"), 1).await;
     mesh.kill(victim);
     mesh.wipe(victim);
     let client = mesh.nodes[(victim + 1) % 3].client();
@@ -264,6 +265,8 @@ async fn a_node_whose_disk_is_gone_is_removed_and_replaced_under_its_name() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     };
     assert_eq!((removed.voters.len(), removed.can_lose), (2, 0), "{removed:?}");
+    let held = client.agent("append:held").await.expect("it has a row");
+    assert_eq!((held.phase, held.version), (pelago_core::record::Phase::Free, 1), "nobody has it until it is asked");
     writers.acknowledge(30).await;
 
     mesh.start_again(&[victim]);

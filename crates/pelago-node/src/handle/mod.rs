@@ -19,7 +19,7 @@ use futures_util::{FutureExt as _, TryFutureExt as _};
 use pelago_core::{
     id::{Holder, MeshId, Name, NodeId},
     link::Role,
-    record::{self, NodeState, Op, Outcome, TaskState},
+    record::{self, NodeState, Op, Outcome, Phase, TaskState},
     time::LogTime,
 };
 use pelago_net::Links;
@@ -305,9 +305,13 @@ impl Handle {
         })
     }
 
-    fn detail(&self, agent: record::Agent, state: Option<Bytes>, timers: Vec<record::Timer>) -> AgentDetail {
-        let node = self.parts().view.get().name_of(agent.holder.node);
-        AgentDetail { agent, node, state, timers }
+    /// An agent as it is told. One whose holder is no more is nobody's, though its row says so only once it is claimed.
+    fn detail(&self, mut agent: record::Agent, state: Option<Bytes>, timers: Vec<record::Timer>) -> AgentDetail {
+        let view = self.parts().view.get();
+        if !view.is_live(agent.holder) {
+            agent.phase = Phase::Free;
+        }
+        AgentDetail { node: view.name_of(agent.holder.node), agent, state, timers }
     }
 
     /// Runs a query where blocking is allowed, once this node knows what it has to.

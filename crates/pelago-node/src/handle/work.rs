@@ -59,6 +59,12 @@ impl Handle {
             let name = &address.agent.name;
             return Err(Error::WrongKey(format!("agent {name} has no inbox: ask it, or give it a task")));
         }
+        if let Some(node) = &address.node {
+            let agent = &address.agent;
+            return Err(Error::WrongKey(format!(
+                "a message has no pin: {agent} gets it wherever it is, not at {node}"
+            )));
+        }
         services::fits("the message", &payload)?;
         let namespace = address.agent.namespace.clone();
         let request = BodyHash::of_message(&address.agent, &payload);

@@ -113,6 +113,8 @@ async fn unknown_names_and_wrong_keys_are_refused_with_the_nearest_names() {
     assert!(matches!(ask(node.handle(), "counter", "1").await, Err(Error::WrongKey(_))));
     assert!(matches!(ask(node.handle(), "teller:x", "1").await, Err(Error::WrongKey(_))));
     assert!(matches!(ask(node.handle(), "nowhere/counter:a", "1").await, Err(Error::UnknownNode(_))));
+    let pinned = format!("{}/counter:a", node.handle().name());
+    assert!(matches!(node.handle().send(&pinned, "1".into(), None).await, Err(Error::WrongKey(_))));
     stop(node).await;
 }
 
