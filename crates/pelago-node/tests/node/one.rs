@@ -130,6 +130,22 @@ async fn what_is_too_large_is_refused_and_nothing_is_done() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_up_is_not_removed_and_nothing_is_proposed() {
+    let home = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = start(home.path()).await;
+    let name = node.handle().name().clone();
+    let last = async || node.handle().status().await.expect("the rows can be read").last_index;
+    // A proposed removal could take effect after its node was given up. What a node proposes on its own is rare.
+    poll(async || {
+        let before = last().await;
+        assert_eq!(node.handle().remove_node(&name).await, Err(Error::NodeUp(name.clone())));
+        last().await == before
+    })
+    .await;
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_node_on_the_same_directory_is_refused() {
     let home = tempfile::tempdir().expect("a temporary directory can be made");
     let node = start(home.path()).await;

