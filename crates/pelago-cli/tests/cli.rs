@@ -249,6 +249,7 @@ fn with_json_all_of_stdout_is_one_document_that_says_its_kind() {
         (&["agent", "state", "counter:a"], "Agent"),
         (&["agent", "ask", "echo", "not JSON"], "Reply"),
         (&["agent", "send", "counter:a", "1"], "SendReceipt"),
+        (&["agent", "tell", "tally", "1"], "Told"),
         (&["agent", "dismiss", "counter:a"], "Dismissed"),
         (&["task", "run", "counter:a", "1"], "Enqueued"),
         (&["task", "run", "counter:a", "1", "--wait"], "Task"),

@@ -51,6 +51,46 @@ async fn a_program_asks_sends_and_gives_tasks_over_a_link() {
 }
 
 #[tokio::test]
+async fn a_program_tells_agents_of_any_node_things() {
+    let (home, other) = (TempDir::new().expect("a temporary folder"), TempDir::new().expect("a temporary folder"));
+    let node = Node::start(&home, "127.0.0.1:0");
+    let joined = Node::join(&other, &node);
+    let (first, second) = (Mesh::connect(&node.mesh).await, Mesh::connect(&joined.mesh).await);
+    let (first, second) = (first.expect("the node listens"), second.expect("the node listens"));
+
+    // Some are on the other node.
+    let mut counters = Vec::new();
+    for key in 0..8 {
+        counters.push(first.recipient(&format!("counter:{key}")).await.expect("it can be meant"));
+    }
+    for _ in 0..250 {
+        for counter in &mut counters {
+            counter.tell("2").await.expect("the node is there");
+        }
+    }
+    for key in 0..8 {
+        until_replied(&second, &format!("counter:{key}"), "0", "500").await;
+    }
+    second.tell("tally", "not JSON").await.expect("the node is there");
+    until_replied(&second, "tally", "null", r#"{"messages":1,"bytes":8}"#).await;
+    assert_eq!(first.recipient("conter:a").await.expect_err("nobody of this name").code(), Code::UnknownAgent);
+    assert_eq!(first.tell("counter", "1").await.expect_err("no key").code(), Code::WrongKey);
+    let large = first.tell("tally", vec![0; 2 << 20]).await.expect_err("it fits no frame");
+    assert_eq!(large.code(), Code::TooLarge);
+}
+
+async fn until_replied(mesh: &Mesh, to: &str, question: &'static str, reply: &str) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let replied = mesh.ask(to, question, PATIENCE).await.expect("a reply");
+        if replied == reply {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{to} replies {replied:?} and not {reply}");
+    }
+}
+
+#[tokio::test]
 async fn a_program_calls_a_task_off_at_any_node() {
     let (home, other) = (TempDir::new().expect("a temporary folder"), TempDir::new().expect("a temporary folder"));
     let node = Node::start(&home, "127.0.0.1:0");

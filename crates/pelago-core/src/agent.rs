@@ -338,10 +338,12 @@ impl Activation {
                 effects.push(Effect::Again(envelope));
             }
             Work::Message { .. } => self.retry_or_bury(began, envelope, failure.to_string(), effects),
-            Work::Ask { .. } | Work::Task { .. } if self.gathered.is_empty() => {
+            Work::Tell | Work::Ask { .. } | Work::Task { .. } if self.gathered.is_empty() => {
                 answer(&envelope, Err(failure), effects);
             }
-            Work::Ask { .. } | Work::Task { .. } => self.gathered.push(began, envelope, Ended::Failed(failure)),
+            Work::Tell | Work::Ask { .. } | Work::Task { .. } => {
+                self.gathered.push(began, envelope, Ended::Failed(failure));
+            }
         }
         self.proceed(now, effects);
     }
@@ -465,7 +467,7 @@ impl Activation {
 fn limit_of(work: &Work, config: &Config) -> Duration {
     match work {
         Work::Task { limit, .. } => *limit,
-        Work::Ask { .. } | Work::Message { .. } => config.turn_max,
+        Work::Tell | Work::Ask { .. } | Work::Message { .. } => config.turn_max,
     }
 }
 

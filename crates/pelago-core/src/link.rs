@@ -15,6 +15,7 @@ mod dialer;
 mod event;
 mod hello;
 mod lane;
+mod names;
 mod requests;
 mod table;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub use event::{Control, Effect, Ended, Flaw, Goodbye, Input, NoReply, Unanswere
 pub use hello::{Hello, Refusal, Role, Terms, VERSION, Versions};
 use lane::Credit;
 pub use lane::{LANE_BYTES_MIN, Lane, PerLane};
+pub use names::{Bound, NAMES_MAX, Names, Number};
 use requests::Requests;
 pub use requests::{RequestId, Ticket};
 pub use table::{LinkId, Table};

@@ -29,6 +29,8 @@ pub trait Deliver: Send + 'static {
 pub struct Incoming {
     /// What it is about, as its sender chose.
     pub kind: u16,
+    /// Whom it is for, if it came one way: the number of a name that the other end has bound in this lane, or 0.
+    pub number: u64,
     /// The payload: a slice of what was read at once. Whoever keeps a small one for long should copy it.
     pub payload: Bytes,
     /// How to answer it, if it is a request.
@@ -122,7 +124,7 @@ impl Drop for Ask {
 }
 
 fn check(payload: &[u8]) -> Result<(), SendError> {
-    SendError::check(Form::OneWay, payload)
+    SendError::check(Form::Reply(RequestId(0)), payload)
 }
 
 /// Bytes that arrived and are not consumed yet: dropping it lets the other end send as many again.

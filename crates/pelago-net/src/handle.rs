@@ -3,11 +3,14 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use pelago_core::link::{Ended, Goodbye, Input, Lane, NoReply, PAYLOAD_BYTES_MAX, RequestId, Terms};
+use pelago_core::link::{Ended, Goodbye, Input, Lane, NoReply, Number, PAYLOAD_BYTES_MAX, RequestId, Terms};
 use pelago_wire::frame::{self, Form};
 use tokio::sync::oneshot;
 
 use crate::outbox::{Outbox, Queue};
+
+/// A frame that nobody answers, whomever it is for.
+const ONE_WAY: Form = Form::OneWay { number: 0 };
 
 /// One link that is, or was, up. Cheap to clone; dropping it closes nothing.
 #[derive(Debug, Clone)]
@@ -77,9 +80,9 @@ impl Handle {
     /// # Cancel safety
     /// Dropped before it is done, nothing was sent.
     pub async fn send(&self, lane: Lane, kind: u16, payload: &[u8]) -> Result<(), SendError> {
-        SendError::check(Form::OneWay, payload)?;
+        SendError::check(ONE_WAY, payload)?;
         let place = (lane, Queue::Others);
-        self.outbox.when_there_is_room(place, |attempt| attempt.put_one_way(lane, kind, payload)).await
+        self.outbox.when_there_is_room(place, |attempt| attempt.put_one_way(lane, kind, 0, payload)).await
     }
 
     /// Sends a frame that nobody answers, at once or not at all.
@@ -87,8 +90,14 @@ impl Handle {
     /// # Errors
     /// [`SendError::Busy`] too, if there is no credit or room, or others wait for it.
     pub fn try_send(&self, lane: Lane, kind: u16, payload: &[u8]) -> Result<(), SendError> {
-        SendError::check(Form::OneWay, payload)?;
-        self.outbox.try_now((lane, Queue::Others), |attempt| attempt.put_one_way(lane, kind, payload))
+        SendError::check(ONE_WAY, payload)?;
+        self.outbox.try_now((lane, Queue::Others), |attempt| attempt.put_one_way(lane, kind, 0, payload))
+    }
+
+    /// Somebody at the other end whom much is to be told, in one lane.
+    #[must_use]
+    pub fn recipient(&self, lane: Lane, name: Bytes) -> Recipient {
+        Recipient { link: self.clone(), lane, name, number: None }
     }
 
     /// Asks, and waits for the reply no longer than `wait`, the time to get a place in the link included.
@@ -145,6 +154,52 @@ impl Handle {
     #[must_use]
     pub fn has_ended(&self) -> Option<Ended> {
         self.outbox.ended().borrow().clone()
+    }
+}
+
+/// Somebody at the other end of one link, by a name that means something to the layers above. The name goes over the
+/// link once; after that it is a number.
+#[derive(Debug, Clone)]
+pub struct Recipient {
+    link: Handle,
+    lane: Lane,
+    name: Bytes,
+    number: Option<Number>,
+}
+
+impl Recipient {
+    /// The link that it is reached over.
+    #[must_use]
+    pub fn link(&self) -> &Handle {
+        &self.link
+    }
+
+    /// Tells it something, as soon as there is credit and room for it. It is on its way when this returns, and arrives
+    /// unless the link ends first; what is told one recipient arrives in order.
+    ///
+    /// # Errors
+    /// [`SendError::Down`] and [`SendError::TooLarge`].
+    ///
+    /// # Cancel safety
+    /// Dropped before it is done, nothing was sent.
+    pub async fn tell(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        match self.try_tell(payload) {
+            Err(SendError::Busy) => {}
+            done => return done,
+        }
+        let Self { link, lane, name, number } = self;
+        let place = (*lane, Queue::Others);
+        link.outbox.when_there_is_room(place, |attempt| attempt.put_told(*lane, name, number, payload)).await
+    }
+
+    /// Tells it something at once, or not at all.
+    ///
+    /// # Errors
+    /// [`SendError::Busy`] too, if there is no credit or room, or others wait for it.
+    pub fn try_tell(&mut self, payload: &[u8]) -> Result<(), SendError> {
+        SendError::check(ONE_WAY, payload)?;
+        let Self { link, lane, name, number } = self;
+        link.outbox.try_now((*lane, Queue::Others), |attempt| attempt.put_told(*lane, name, number, payload))
     }
 }
 

@@ -25,6 +25,6 @@ mod tickets;
 
 pub use deliver::{Ask, Credit, Deliver, Incoming};
 pub use dial::{Dial, State};
-pub use handle::{Handle, RequestError, SendError};
+pub use handle::{Handle, Recipient, RequestError, SendError};
 pub use links::{Config, Links};
 pub use listen::{ListenError, Listener};

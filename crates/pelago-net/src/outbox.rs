@@ -10,10 +10,13 @@ use std::sync::{
 
 use bytes::{Bytes, BytesMut};
 use pelago_core::{
-    link::{Control, Effect, Ended, Input, Lane, Link, NoReply, PerLane, RequestId, Terms, Unanswered},
+    link::{Control, Effect, Ended, Input, Lane, Link, Names, NoReply, Number, PerLane, RequestId, Terms, Unanswered},
     time::Time,
 };
-use pelago_wire::frame::{self, Form};
+use pelago_wire::{
+    frame::{self, Form},
+    tell::kind as tell,
+};
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -76,6 +79,7 @@ struct Room {
 pub(crate) struct State {
     link: Link,
     lanes: PerLane<BytesMut>,
+    names: PerLane<Names>,
     tickets: Tickets,
     effects: Vec<Effect>,
     armed: Option<Time>,
@@ -101,7 +105,8 @@ impl Outbox {
         let link = link(since(started), &mut effects);
         let mut lanes = PerLane::<BytesMut>::default();
         lanes[Lane::Control].extend_from_slice(&frame::PREFACE);
-        let mut state = State { link, lanes, tickets: Tickets::default(), effects, armed: None };
+        let (names, tickets) = Default::default();
+        let mut state = State { link, lanes, names, tickets, effects, armed: None };
         state.carry_out(&mut After::default());
         Arc::new(Self {
             state: Mutex::new(state),
@@ -402,10 +407,41 @@ pub(crate) struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    pub(crate) fn put_one_way(&mut self, lane: Lane, kind: u16, payload: &[u8]) -> Option<()> {
-        self.charge(lane, Form::OneWay, payload)?;
-        frame::put_data(&mut self.state.lanes[lane], lane, Form::OneWay, kind, payload);
+    pub(crate) fn put_one_way(&mut self, lane: Lane, kind: u16, number: u64, payload: &[u8]) -> Option<()> {
+        let form = Form::OneWay { number };
+        self.charge(lane, form, payload)?;
+        frame::put_data(&mut self.state.lanes[lane], lane, form, kind, payload);
         Some(())
+    }
+
+    /// Encodes a message to a name, after the name itself if it has no number yet. `number` is the one it had last.
+    pub(crate) fn put_told(
+        &mut self,
+        lane: Lane,
+        name: &[u8],
+        number: &mut Option<Number>,
+        payload: &[u8],
+    ) -> Option<()> {
+        let names = &self.state.names[lane];
+        let sent = match number.and_then(|number| names.number(number)) {
+            Some(sent) => sent,
+            None => self.bind(lane, name, number)?,
+        };
+        self.put_one_way(lane, tell::TELL, sent, payload)
+    }
+
+    fn bind(&mut self, lane: Lane, name: &[u8], number: &mut Option<Number>) -> Option<u64> {
+        let names = &self.state.names[lane];
+        let (found, next) = (names.find(name), names.next());
+        let bound = match found {
+            Some(found) => found,
+            None => {
+                self.put_one_way(lane, tell::BIND, next, name)?;
+                self.state.names[lane].bind(name)
+            }
+        };
+        *number = Some(bound);
+        self.state.names[lane].number(bound)
     }
 
     /// Takes the waiter only when it succeeds.

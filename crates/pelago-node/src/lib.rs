@@ -29,6 +29,6 @@ mod view;
 mod waiters;
 
 pub use handle::Handle;
-pub use host::{Affinity, Agent, Fault, Kind, PRIORITY_MAX, TaskRequest, Turn, keyed, pool, resident};
+pub use host::{Affinity, Agent, Fault, Input, Kind, PRIORITY_MAX, Raw, TaskRequest, Turn, keyed, pool, resident};
 pub use node::{Config, Error, Node};
 pub use raft::Timing;

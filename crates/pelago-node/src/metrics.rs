@@ -27,6 +27,10 @@ pub struct Metrics {
     pub attempts: Counter,
     /// Keyed agents in memory.
     pub agents_active: Gauge,
+    /// Messages told to agents of this node whose turns counted.
+    pub told: Counter,
+    /// Messages told to agents that had no effect: nobody had the agent, its turn failed, or it ended first.
+    pub told_lost: Counter,
     /// Deliveries refused because a mailbox was full.
     pub busy: Counter,
     /// Messages that agents of this node failed at too often, and that are tried no more.
@@ -57,6 +61,8 @@ impl Default for Metrics {
             zombie_commit_blocked: Counter::default(),
             attempts: Counter::default(),
             agents_active: Gauge::default(),
+            told: Counter::default(),
+            told_lost: Counter::default(),
             busy: Counter::default(),
             messages_buried: Counter::default(),
             http_requests: Counter::default(),
@@ -94,6 +100,8 @@ impl Metrics {
         all.register("zombie_commit_blocked", help, self.zombie_commit_blocked.clone());
         all.register("task_attempts", "Attempts at tasks begun on this node", self.attempts.clone());
         all.register("agents_active", "Keyed agents in memory", self.agents_active.clone());
+        all.register("told", "Messages told to agents of this node whose turns counted", self.told.clone());
+        all.register("told_lost", "Messages told to agents that had no effect", self.told_lost.clone());
         all.register("mailbox_busy", "Deliveries refused because a mailbox was full", self.busy.clone());
         let help = "Messages that agents of this node failed at too often";
         all.register("messages_dead", help, self.messages_buried.clone());

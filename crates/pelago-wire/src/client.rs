@@ -9,8 +9,8 @@ use pelago_core::id::TaskId;
 
 pub use crate::message::{Malformed, decode, encode};
 pub use proto::{
-    Answer, Ask, Cancel, Cancelled, Ended, Enqueue, Enqueued, Failed, Result as TaskResult, Send, Sent, Why, answer,
-    ended,
+    Answer, Ask, Cancel, Cancelled, Ended, Enqueue, Enqueued, Failed, Find, Found, Result as TaskResult, Send, Sent,
+    Why, answer, ended,
 };
 
 mod proto {
@@ -32,6 +32,8 @@ pub mod kind {
     pub const RUN: u16 = 68;
     /// [`Cancel`](super::Cancel).
     pub const CANCEL: u16 = 69;
+    /// [`Find`](super::Find).
+    pub const FIND: u16 = 70;
 }
 
 /// Writes a task's id.
@@ -80,6 +82,7 @@ mod tests {
         };
         check(&enqueue, ENQUEUE);
         check(&TaskResult { task: task_bytes(TaskId(0x0102)) }, RESULT);
+        check(&Find { to: "a:b".into() }, b"\x0a\x03a:b");
         check(&Cancel { task: task_bytes(TaskId(0x0102)), reason: Some("w".into()) }, CANCEL);
     }
 
@@ -95,6 +98,7 @@ mod tests {
         check(&ended(ended::How::Dead("d".into())), b"\x22\x03\x12\x01d");
         check(&ended(ended::How::Cancelled("c".into())), b"\x22\x03\x1a\x01c");
         check(&answer(answer::Answer::Cancelled(Cancelled {})), b"\x32\0");
+        check(&answer(answer::Answer::Found(Found {})), b"\x3a\0");
         check(&answer(answer::Answer::Failed(Failed { why: Why::Busy.into(), text: "no".into() })), FAILED);
     }
 

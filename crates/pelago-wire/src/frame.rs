@@ -40,7 +40,10 @@ const CHECKSUM: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// Nobody answers it.
-    OneWay,
+    OneWay {
+        /// Whom it is for, by the number of a name that its sender has bound; 0 if that is not how it is addressed.
+        number: u64,
+    },
     /// It wants a reply.
     Request {
         /// Which request.
@@ -119,7 +122,7 @@ struct Header {
 #[must_use]
 pub fn charge_of(form: Form, payload_bytes: u32) -> u32 {
     match form {
-        Form::OneWay | Form::Reply(_) => HEADER_BYTES + payload_bytes,
+        Form::OneWay { .. } | Form::Reply(_) => HEADER_BYTES + payload_bytes,
         Form::Request { .. } => HEADER_BYTES + WAIT_BYTES + payload_bytes,
     }
 }
@@ -130,7 +133,7 @@ pub fn charge_of(form: Form, payload_bytes: u32) -> u32 {
 /// If the frame is larger than [`PAYLOAD_BYTES_MAX`] allows: the caller checks, since only it can refuse.
 pub fn put_data(buffer: &mut BytesMut, lane: Lane, form: Form, kind: u16, payload: &[u8]) {
     let (form, number, wait) = match form {
-        Form::OneWay => (form::ONE_WAY, 0, None),
+        Form::OneWay { number } => (form::ONE_WAY, number, None),
         Form::Request { id, wait } => (form::REQUEST, id.0, Some(wait)),
         Form::Reply(id) => (form::REPLY, id.0, None),
     };
@@ -277,7 +280,7 @@ fn interpret(header: Header, mut payload: Bytes) -> Result<Frame, Flaw> {
     let request = RequestId(number);
     // A field without a meaning is 0, so that a later version can give it one that no older reader overlooks.
     let form = match form {
-        form::ONE_WAY if number == 0 => Form::OneWay,
+        form::ONE_WAY => Form::OneWay { number },
         form::REPLY if kind == 0 => Form::Reply(request),
         form::REQUEST => {
             let wait = payload.try_get_u32_le().map_err(|_| Flaw::Malformed)?;

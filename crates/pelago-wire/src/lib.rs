@@ -13,6 +13,7 @@ mod message;
 pub mod raft;
 pub mod record;
 pub mod segment;
+pub mod tell;
 
 #[expect(unreachable_pub, reason = "generated code makes everything public")]
 mod proto {

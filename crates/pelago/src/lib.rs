@@ -34,7 +34,7 @@ pub mod mesh;
 mod serve;
 
 pub use mesh::Mesh;
-pub use pelago_node::{Affinity, Agent, Fault, Kind, TaskRequest, Turn, keyed, pool, resident};
+pub use pelago_node::{Affinity, Agent, Fault, Input, Kind, Raw, TaskRequest, Turn, keyed, pool, resident};
 pub use serve::{Error, PrintAddr, ServeArgs, run, serve};
 
 /// What a program with agents needs.

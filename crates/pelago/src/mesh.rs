@@ -1,10 +1,11 @@
 //! A mesh, seen from a program that hosts nothing: a client over one link.
 //!
-//! *Is:* the short way to ask agents, send them messages, give them tasks and call these off from another process. The
+//! *Is:* the short way to ask agents, tell and send them messages, give them tasks and call these off from another process. The
 //! link is made again by itself when it was lost; requests wait for it. *Is not:* a member of the mesh, nor a retry: a
 //! request that may have had its effect is never sent twice, unless its caller does so, with an idempotency key.
 
 mod error;
+mod recipient;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,9 +22,12 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use error::Error;
 pub use pelago_node::handle::{AskOptions, Enqueued};
+pub use recipient::Recipient;
 
 /// How long a message or a task may take to become durable.
 const DURABLE_MAX: Duration = Duration::from_secs(30);
+/// How long something may wait to be told.
+const TELL_MAX: Duration = Duration::from_secs(5);
 /// The longest pause between two dials.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// What the node may send in each lane before any of it is consumed, in bytes.
@@ -40,6 +44,7 @@ const LANE_BYTES: u32 = 4 * LANE_BYTES_MIN;
 /// let mesh = Mesh::connect("127.0.0.1:50051").await?;
 /// let count = mesh.ask("counter:alice", "1", Duration::from_secs(5)).await?;
 /// mesh.send("counter:alice", "2", None).await?;
+/// mesh.tell("counter:alice", "3").await?;
 /// let task = mesh.enqueue("echo", r#"{"text": "hello"}"#, TaskRequest::default()).await?.task;
 /// let result = mesh.result(task, Duration::from_secs(60)).await?;
 /// # drop((count, result));
@@ -104,6 +109,31 @@ impl Mesh {
         let answer = self.request(kind::ASK, &wire::encode(&ask), wait).await?;
         let Answer::Reply(reply) = answer else { return Err(Error::BadAnswer) };
         Ok(reply)
+    }
+
+    /// Tells an agent something: a message that nobody answers, with at most one effect. It is on its way when this
+    /// returns. Whoever tells one agent much keeps its [`Recipient`].
+    ///
+    /// # Errors
+    /// Like [`Self::recipient`] and [`Recipient::tell`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it open whether the message is told.
+    pub async fn tell(&self, to: &str, payload: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.recipient(to).await?.tell(payload).await
+    }
+
+    /// An agent that is to be told much. What one recipient is told is handled in order.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if nobody in the mesh can be meant by the address; else [`Error`] says why that is not known.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn recipient(&self, to: &str) -> Result<Recipient, Error> {
+        let answer = self.request(kind::FIND, &wire::encode(&wire::Find { to: to.to_owned() }), TELL_MAX).await?;
+        let Answer::Found(wire::Found {}) = answer else { return Err(Error::BadAnswer) };
+        Ok(Recipient::new(self.clone(), to))
     }
 
     /// Sends a durable message to a keyed agent. Says whether an earlier one had the same key, and so was this one.

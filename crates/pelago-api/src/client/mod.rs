@@ -26,7 +26,7 @@ use request::{Request, agent_path, node_path};
 use crate::{
     model::{
         Agent, AgentList, Cancel, DeadMessageList, Dismissed, Enqueued, Health, NewTask, NodeList, Payload,
-        RemovedNode, SendReceipt, Status, Task, TaskEventList, TaskList, words,
+        RemovedNode, SendReceipt, Status, Task, TaskEventList, TaskList, Told, words,
     },
     problem::{Code, Problem},
 };
@@ -359,6 +359,14 @@ impl Client {
     ) -> Result<SendReceipt> {
         let request = Request::post(agent_path(address, "/send")).body(message.into());
         self.document(request.keyed(idempotency_key)).await
+    }
+
+    /// Tells an agent something that nobody answers, and that is handled at most once; `message` is JSON.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn tell(&self, address: &str, message: impl Into<Bytes>) -> Result<Told> {
+        self.document(Request::post(agent_path(address, "/tell")).body(message.into())).await
     }
 
     /// All nodes.

@@ -17,7 +17,7 @@ use super::{
     query::Query,
 };
 use crate::{
-    model::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, SendReceipt},
+    model::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, SendReceipt, Told},
     problem::Code,
 };
 
@@ -83,6 +83,21 @@ pub(super) async fn ask(
     let options = AskOptions { wait: wait.unwrap_or(ASK_WAIT).min(WAIT_MAX), idempotency_key };
     let reply = app.handle.ask(&address, question, options).await?;
     Ok(answer::json(StatusCode::OK, reply))
+}
+
+/// POST: tells the agent the body, which nobody answers.
+pub(super) async fn tell(
+    State(app): State<Arc<App>>,
+    Segment(address): Segment,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Answer {
+    Query::parse(query.as_deref(), &[])?;
+    let (head, body) = request.into_parts();
+    let message = body::read(&head.headers, body).await?;
+    body::check_json(&message)?;
+    app.handle.tell(&address, message).await?;
+    Ok(answer::accepted(false, &Told { to: address }))
 }
 
 /// POST: sends a durable message, which is the body.

@@ -12,7 +12,7 @@
 //! | `/api/v1/tasks/{id}/events` | GET | what happened; `?after=3&wait=30s` |
 //! | `/api/v1/agents` | GET | list of keyed agents |
 //! | `/api/v1/agents/{address}` | GET | one agent with its state |
-//! | `/api/v1/agents/{address}/ask`, `…/send` | POST | a question and its reply; a durable message |
+//! | `/api/v1/agents/{address}/ask`, `…/send`, `…/tell` | POST | a question and its reply; a durable message; one that may be lost |
 //! | `/api/v1/messages/dead` | GET | messages that could not be handled; `?agent=ADDRESS` |
 //! | `/api/v1/messages/dead?agent=ADDRESS` | DELETE | forget those of one agent |
 //! | `/api/v1/nodes`, `/api/v1/status` | GET | the mesh |
@@ -63,6 +63,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/api/v1/agents/{address}", get(agents::show))
         .route("/api/v1/agents/{address}/ask", post(agents::ask))
         .route("/api/v1/agents/{address}/send", post(agents::send))
+        .route("/api/v1/agents/{address}/tell", post(agents::tell))
         .route("/api/v1/messages/dead", get(agents::dead_messages).delete(agents::dismiss))
         .route("/api/v1/nodes", get(mesh::nodes))
         .route("/api/v1/nodes/{name}", delete(mesh::remove))

@@ -148,6 +148,13 @@ pub struct Dismissed {
     pub messages: u64,
 }
 
+/// A message is on its way to an agent. It has its effect once or, if a node or a link is lost, not at all.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The agent's address, as it was given.
+    pub to: String,
+}
+
 /// A message is durable and will be handled once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendReceipt {

@@ -14,7 +14,7 @@ pub mod words;
 
 use serde::Serialize;
 
-pub use agent::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, SendReceipt, Timer};
+pub use agent::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, SendReceipt, Timer, Told};
 pub use node::{Health, HealthAgents, HealthMesh, Liveness, Node, NodeList, Offer, Readiness, RemovedNode, Status};
 pub use payload::Payload;
 pub use task::{Cancel, Enqueued, Happening, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList};
@@ -53,6 +53,7 @@ documents![
     TaskEvent,
     TaskEventList,
     TaskList,
+    Told,
 ];
 
 /// A document that says what it is: `{"kind":"Task","id":…}`.

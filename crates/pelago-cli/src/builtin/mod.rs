@@ -11,6 +11,7 @@ mod flaky;
 mod reader;
 mod reminder;
 mod sleeper;
+mod tally;
 
 use pelago::Kind;
 use pelago_api::model::Document;
@@ -19,7 +20,7 @@ use serde::Serialize;
 use crate::output::facts;
 
 /// All of them but the demo's crew, which only its nodes have.
-const ALL: [(About, fn() -> Kind); 7] = [
+const ALL: [(About, fn() -> Kind); 8] = [
     (append::ABOUT, append::kind),
     (counter::ABOUT, counter::kind),
     (echo::ABOUT, echo::kind),
@@ -27,6 +28,7 @@ const ALL: [(About, fn() -> Kind); 7] = [
     (reader::ABOUT, reader::kind),
     (reminder::ABOUT, reminder::kind),
     (sleeper::ABOUT, sleeper::kind),
+    (tally::ABOUT, tally::kind),
 ];
 
 /// What whoever wants to talk to an agent has to know.

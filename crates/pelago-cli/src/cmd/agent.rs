@@ -32,6 +32,11 @@ pub(crate) enum AgentCommand {
     /// no reply.
     #[command(after_long_help = SEND_EXAMPLES)]
     Send(MessageArgs),
+    /// Tell an agent something that nobody answers
+    ///
+    /// It is handled at once and at most once: nothing is stored, and it is lost with the node that it is on its way to.
+    #[command(after_long_help = TELL_EXAMPLES)]
+    Tell(TellArgs),
     /// List messages that an agent failed at too often
     ///
     /// They are kept and tried no more. What a message was meant to do can be sent again.
@@ -70,6 +75,12 @@ const SEND_EXAMPLES: &str = "\
 Examples:
   pelago agent send counter:a 5
   pelago agent send counter:a 5 --key order-18";
+
+const TELL_EXAMPLES: &str = "\
+Examples:
+  pelago agent tell counter:a 5
+  pelago agent tell tally '{\"any\": \"JSON\"}'    # counts what it is told; `agent ask tally` says how much
+  pelago agent tell node-2/tally 1";
 
 const DEAD_EXAMPLES: &str = "\
 Examples:
@@ -135,6 +146,15 @@ pub(crate) struct MessageArgs {
     key: Option<String>,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct TellArgs {
+    /// The agent: NAME, NAME:KEY or NODE/NAME[:KEY]
+    #[arg(value_name = "ADDRESS")]
+    address: String,
+    #[command(flatten)]
+    input: InputArgs,
+}
+
 /// A node waits no longer for a reply.
 const REPLY_MAX: Duration = Duration::from_secs(60);
 
@@ -152,6 +172,7 @@ pub(super) async fn run(command: AgentCommand, client: &Client, output: Output) 
         AgentCommand::State(args) => state(&args, client, output).await?,
         AgentCommand::Ask(args) => ask(&args, client, output).await?,
         AgentCommand::Send(message) => send(&message, client, output).await?,
+        AgentCommand::Tell(args) => tell(&args, client, output).await?,
         AgentCommand::Dead(args) => dead(args, client, output).await?,
         AgentCommand::Dismiss(args) => dismiss(&args, client, output).await?,
     }
@@ -235,6 +256,14 @@ async fn send(message: &MessageArgs, client: &Client, output: Output) -> Result<
         true => "an earlier message had this key; none was sent",
         false => "sent: it is kept, and handled once; `pelago agent dead` lists it if the agent fails too often",
     });
+    Ok(())
+}
+
+async fn tell(args: &TellArgs, client: &Client, output: Output) -> Result<(), Error> {
+    let text = args.input.read(output)?.get().to_owned();
+    let told = client.tell(&args.address, text).await?;
+    output.document(&told, |_nothing_to_tell| String::new())?;
+    output.note("told: it is on its way, and handled at most once");
     Ok(())
 }
 

@@ -6,6 +6,7 @@
 mod figures;
 mod requests;
 mod target;
+mod tell;
 
 use std::{
     cell::Cell,
@@ -16,6 +17,7 @@ use std::{
 
 use futures_util::future::join_all;
 use hdrhistogram::Histogram;
+use pelago_api::problem::{Code, Problem};
 use pelago_core::record::PAYLOAD_BYTES_MAX;
 use serde::Serialize;
 
@@ -35,6 +37,7 @@ Examples:
   pelago bench task                                        # over a link with the node at the default URL
   pelago bench turn --in-flight 64 --seconds 10 --keys 64
   pelago bench propose --url 127.0.0.1:50051 -o json       # the node's mesh address
+  pelago bench tell --in-flight 1 --bytes 16
   pelago bench task --http --in-flight 1                   # the same over HTTP";
 
 /// How long to wait when the node takes no more for the moment.
@@ -46,7 +49,7 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub(crate) struct BenchArgs {
     /// What to measure
     what: What,
-    /// Requests in flight at all times
+    /// Requests in flight at all times; of `tell`, how many tell at a time
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     in_flight: u32,
     /// How long to measure
@@ -58,7 +61,7 @@ pub(crate) struct BenchArgs {
     /// How many agents take turns in `turn`
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     keys: u32,
-    /// The input of each task of `propose`, in bytes
+    /// The input of each task of `propose`, each question of `ask`, each message of `tell`, in bytes
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=PAYLOAD_BYTES_MAX as i64))]
     bytes: u32,
     /// Ask over HTTP, not over a link
@@ -73,6 +76,10 @@ pub(super) enum What {
     Task,
     /// A durable turn of one keyed agent after the other: `counter:KEY` is asked. The agents stay, with their count
     Turn,
+    /// A question to the pool agent `echo`, in memory only
+    Ask,
+    /// Messages that nobody answers, to the resident agent `tally`, as fast as there is room for them: what it counts
+    Tell,
     /// A durable write that nobody acts on: a task that is due in an hour is enqueued, then cancelled, and so on. Each
     /// of the two counts as an answer, once a quorum has flushed it. None stays queued, not even after Ctrl-C, but
     /// for what is in doubt because a node was lost
@@ -82,6 +89,9 @@ pub(super) enum What {
 pub(crate) async fn run(args: BenchArgs, urls: &[String], output: Output) -> Result<Exit, Error> {
     let http = || client_of(urls);
     let target = if args.http { Target::Http(http()) } else { Target::link(urls, http).await? };
+    if args.what == What::Tell {
+        return tell(&target, &args, output).await;
+    }
     let begin = Instant::now() + Duration::from_secs(args.warm_up.into());
     let end = Cell::new(begin + Duration::from_secs(args.seconds.into()));
     let requests = |n| Requests::new(&args, &target, n);
@@ -114,6 +124,20 @@ pub(crate) async fn run(args: BenchArgs, urls: &[String], output: Output) -> Res
         return Ok(Exit::Interrupted);
     }
     output.document(&Figures::new(&args, &target, &all), Figures::text)?;
+    Ok(Exit::Done)
+}
+
+async fn tell(target: &Target, args: &BenchArgs, output: Output) -> Result<Exit, Error> {
+    let Target::Link(mesh) = target else {
+        let detail = "what is told is measured over a link";
+        return Err(Problem::new(Code::BadParameter, detail, "leave --http out").into());
+    };
+    let figures = tokio::select! {
+        biased;
+        figures = tell::run(mesh, args) => figures?,
+        _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+    };
+    output.document(&figures, tell::ToldFigures::text)?;
     Ok(Exit::Done)
 }
 

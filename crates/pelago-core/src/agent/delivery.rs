@@ -30,6 +30,7 @@ impl Envelope {
     pub(super) fn is_recognised(&self) -> bool {
         match &self.work {
             Work::Ask { remember } => remember.is_some(),
+            Work::Tell => false,
             Work::Message { .. } | Work::Task { .. } => true,
         }
     }
@@ -40,7 +41,7 @@ impl Envelope {
             (Work::Ask { remember: Some((key, _)) }, Work::Ask { remember: Some((other, _)) }) => key == other,
             (Work::Message { id, .. }, Work::Message { id: other, .. }) => id == other,
             (Work::Task { task, .. }, Work::Task { task: other, .. }) => task == other,
-            (Work::Ask { .. } | Work::Message { .. } | Work::Task { .. }, _) => false,
+            (Work::Tell | Work::Ask { .. } | Work::Message { .. } | Work::Task { .. }, _) => false,
         }
     }
 
@@ -65,6 +66,8 @@ impl Envelope {
 /// What a delivery is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Work {
+    /// A message that nobody waits for: it has its effect once, or not at all.
+    Tell,
     /// A question; its reply is remembered when it came with an idempotency key.
     Ask {
         /// The key, and the hash of the request.

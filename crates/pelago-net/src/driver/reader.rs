@@ -187,20 +187,20 @@ impl Reader {
         match frame {
             Frame::Data { lane, form, kind, payload, bytes } => {
                 state.link().received(lane, bytes)?;
-                let ask = match form {
+                let (number, ask) = match form {
                     Form::Reply(id) => {
                         state.consumed(lane, bytes);
                         return state.replied(lane, id, Ok(payload), after);
                     }
                     Form::Request { id, wait } => {
                         state.link().asked(lane, id)?;
-                        Some(Ask::new(self.outbox.clone(), lane, id, wait))
+                        (0, Some(Ask::new(self.outbox.clone(), lane, id, wait)))
                     }
-                    Form::OneWay => None,
+                    Form::OneWay { number } => (number, None),
                 };
                 let batch = &mut self.batches[lane];
                 batch.bytes += bytes;
-                batch.incoming.push(Incoming { kind, payload, ask });
+                batch.incoming.push(Incoming { kind, number, payload, ask });
                 Ok(())
             }
             Frame::NoReply { lane, request, why } => {

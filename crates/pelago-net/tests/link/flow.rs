@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pelago_core::link::{LANE_BYTES_MIN, Lane, PAYLOAD_BYTES_MAX};
 use pelago_net::{Handle, SendError};
+use pelago_wire::tell::kind::{BIND, TELL};
 use tokio::task::JoinHandle;
 
 use crate::world::{COLLECT, ECHO, Node, Seen, until, within};
@@ -102,4 +103,30 @@ async fn requests_and_replies_of_the_largest_size_pass_both_ways_at_once() {
         let reply = within(request).await.expect("a request does not panic");
         assert_eq!(reply.map(|reply| reply.len()), Ok(payload.len()));
     }
+}
+
+#[tokio::test]
+async fn a_name_goes_over_the_link_once_however_much_it_is_told() {
+    let (a, mut b) = (Node::start("a").await, Node::start("b").await);
+    let link = a.link_to(&b).await;
+    let recipient = |name: &'static str| link.recipient(Lane::Requests, name.into());
+    // Two that know nothing of each other mean the same.
+    let mut recipients = [recipient("cart:1"), recipient("order:2"), recipient("cart:1")];
+    for (who, text) in [(0, "one"), (1, "two"), (0, "three"), (2, "four")] {
+        within(recipients[who].tell(text.as_bytes())).await.expect("the link is up");
+    }
+    let all = [
+        (BIND, 1, "cart:1"),
+        (TELL, 1, "one"),
+        (BIND, 2, "order:2"),
+        (TELL, 2, "two"),
+        (TELL, 1, "three"),
+        (TELL, 1, "four"),
+    ];
+    for expected in all {
+        let Seen::Told(kind, number, payload) = b.next().await else { panic!("something else came") };
+        assert_eq!((kind, number, payload.as_ref()), (expected.0, expected.1, expected.2.as_bytes()));
+    }
+    let large = vec![0; PAYLOAD_BYTES_MAX as usize + 1];
+    assert_eq!(recipients[0].try_tell(&large), Err(SendError::TooLarge { bytes: large.len() }));
 }

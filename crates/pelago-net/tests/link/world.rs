@@ -8,7 +8,10 @@ use pelago_core::{
     link::{self, Control, Hello, LANE_BYTES_MIN, Lane, Pauses, PerLane, RequestId, Role, Versions},
 };
 use pelago_net::{Ask, Config, Credit, Deliver, Dial, Handle, Incoming, Links, Listener, State};
-use pelago_wire::frame::{self, Cutter, Frame, PREFACE};
+use pelago_wire::{
+    frame::{self, Cutter, Frame, PREFACE},
+    tell::kind as tell,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -31,6 +34,8 @@ pub(crate) enum Seen {
     Held(Ask),
     CalledOff(RequestId),
     Collected(Vec<Bytes>, Credit),
+    /// The kind, the number and the payload of what a recipient was told.
+    Told(u16, u64, Bytes),
     Gone,
 }
 
@@ -51,6 +56,9 @@ impl Deliver for Receiver {
                 (ECHO, Some(ask)) => echo(ask, incoming.payload),
                 (HOLD, Some(ask)) => self.tell(Seen::Held(ask)),
                 (COLLECT, None) => collected.push(incoming.payload),
+                (tell::BIND | tell::TELL, None) => {
+                    self.tell(Seen::Told(incoming.kind, incoming.number, incoming.payload));
+                }
                 (kind, ask) => assert!(kind == DROP && ask.is_some(), "nobody sends {kind}"),
             }
         }
@@ -159,7 +167,9 @@ impl Node {
     pub(crate) async fn held(&mut self) -> Ask {
         match self.next().await {
             Seen::Held(ask) => ask,
-            other @ (Seen::CalledOff(_) | Seen::Collected(..) | Seen::Gone) => panic!("{other:?} came first"),
+            other @ (Seen::CalledOff(_) | Seen::Collected(..) | Seen::Told(..) | Seen::Gone) => {
+                panic!("{other:?} came first")
+            }
         }
     }
 }

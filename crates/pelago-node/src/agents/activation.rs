@@ -21,7 +21,7 @@ use pelago_store::{ProposeError, sqlite};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    COMMANDS_MAX, Context,
+    COMMANDS_MAX, Context, Told,
     pool::{failure, guarded},
 };
 use crate::{
@@ -31,6 +31,8 @@ use crate::{
 
 /// How many messages are read from the inbox at a time.
 const INBOX_READ_MAX: u32 = 64;
+/// How many messages that it was told wait in the core: enough for the next commit, while one is under way.
+const TOLD_WAITING_MAX: usize = 64;
 /// The pause before a message that failed is tried again; doubles with each attempt.
 const MESSAGE_BACKOFF: Duration = Duration::from_millis(200);
 /// The pause before the store is read again after it could not be.
@@ -40,6 +42,8 @@ const READ_AGAIN: Duration = Duration::from_millis(500);
 pub(super) enum Command {
     /// Something to do.
     Deliver { work: Work, payload: Bytes, answer: oneshot::Sender<Result<Bytes, Failure>> },
+    /// Messages that nobody waits for.
+    Told(Told),
     /// A message came into the inbox by the entry of the log with this index.
     Arrived { message: Box<record::Message>, index: u64 },
     /// The inbox has something.
@@ -64,6 +68,8 @@ pub(super) struct Loop {
     waiting: HashMap<Ticket, Waiting>,
     tickets: u64,
     inbox: Inbox,
+    /// What it was told and the core has no room for yet. Nothing that came after it is looked at before.
+    told: Option<Told>,
     gone: bool,
 }
 
@@ -84,6 +90,8 @@ struct Memory {
 enum Waiting {
     Someone(oneshot::Sender<Result<Bytes, Failure>>),
     Inbox(MessageId),
+    /// Nobody: it was told something.
+    Nobody,
 }
 
 /// Which messages of the inbox are in the mailbox, and whether there may be more.
@@ -138,6 +146,7 @@ impl Loop {
             waiting: HashMap::new(),
             tickets: 0,
             inbox,
+            told: None,
             gone: false,
         }
     }
@@ -154,10 +163,11 @@ impl Loop {
                 ended = present(&mut self.running) => Event::Ended(ended),
                 loaded = present(&mut self.loading) => Event::Loaded(loaded),
                 messages = present(&mut self.inbox.reading) => Event::Inbox(messages),
-                Some(command) = self.commands.recv() => Event::Command(command),
+                Some(command) = self.commands.recv(), if self.told.is_none() => Event::Command(command),
                 () = clock::until(deadline) => Event::Deadline,
             };
             self.step(event);
+            self.listen();
             self.carry_out();
             self.look();
         }
@@ -216,6 +226,10 @@ impl Loop {
                 let ticket = self.ticket(Waiting::Someone(answer));
                 Input::Deliver(Envelope { ticket, work, payload })
             }
+            Command::Told(told) => {
+                self.told = Some(told);
+                return;
+            }
             Command::Arrived { message, index } => {
                 self.arrived(now, *message, index);
                 return;
@@ -228,6 +242,19 @@ impl Loop {
             Command::Drain => Input::Drain,
         };
         self.core.handle(now, input, &mut self.effects);
+    }
+
+    /// Gives the core of what the agent was told as much as fits into a commit or two.
+    fn listen(&mut self) {
+        while !self.gone && self.core.waiting() < TOLD_WAITING_MAX {
+            let Some(payload) = self.told.as_mut().and_then(Iterator::next) else {
+                self.told = None;
+                return;
+            };
+            let ticket = self.ticket(Waiting::Nobody);
+            let envelope = Envelope { ticket, work: Work::Tell, payload };
+            self.core.handle(clock::now(), Input::Deliver(envelope), &mut self.effects);
+        }
     }
 
     fn ticket(&mut self, who: Waiting) -> Ticket {
@@ -341,6 +368,10 @@ impl Loop {
                     tracing::warn!(agent = %self.agent, %error, "a message stays in the inbox");
                 }
             }
+            Some(Waiting::Nobody) => {
+                let counter = if answer.is_ok() { &self.context.metrics.told } else { &self.context.metrics.told_lost };
+                counter.inc();
+            }
             None => {}
         }
     }
@@ -349,7 +380,7 @@ impl Loop {
     fn put_off(&mut self, envelope: Envelope) {
         let tried = match &envelope.work {
             Work::Message { attempts, .. } => *attempts,
-            Work::Ask { .. } | Work::Task { .. } => 0,
+            Work::Tell | Work::Ask { .. } | Work::Task { .. } => 0,
         };
         let at = clock::now() + MESSAGE_BACKOFF * (1 << tried.min(6));
         let place = self.inbox.again.partition_point(|(other, _)| *other <= at);
@@ -423,9 +454,15 @@ impl Loop {
     fn refuse_the_rest(&mut self) {
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
-            if let Command::Deliver { answer, .. } = command {
+            match command {
                 // They try again and find the next activation.
-                let _gone = answer.send(Err(Failure::Stopped));
+                Command::Deliver { answer, .. } => drop(answer.send(Err(Failure::Stopped))),
+                // Dropped, what it was told counts as lost; the rows have the rest.
+                Command::Told(_)
+                | Command::Arrived { .. }
+                | Command::Look
+                | Command::TaskGone { .. }
+                | Command::Drain => {}
             }
         }
     }

@@ -8,6 +8,7 @@ mod activation;
 mod attempts;
 mod pool;
 mod resident;
+mod told;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,7 +23,7 @@ use pelago_core::{
     record::{self, Placement},
 };
 use pelago_store::sqlite::Reader;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -35,7 +36,8 @@ use crate::{
 use activation::Command;
 use attempts::Attempts;
 use pool::Pool;
-use resident::Resident;
+use resident::{Delivery, Resident};
+pub(crate) use told::Told;
 
 /// Commands that wait for one activation; more are refused as busy.
 const COMMANDS_MAX: usize = 1_024;
@@ -121,16 +123,92 @@ impl Agents {
             Some(Hosted::Keyed(kind)) => self.run_keyed(kind, agent, work, payload).await,
             Some(Hosted::Pool(pool)) => {
                 let (reply, effects) = pool.run(&self.context, agent, work, payload).await?;
-                self.emit(effects).await?;
+                send_all(&self.context, effects).await?;
                 Ok(reply)
             }
             Some(Hosted::Resident(resident)) => {
                 let (reply, effects) = resident.run(agent, work, payload).await?;
-                self.emit(effects).await?;
+                send_all(&self.context, effects).await?;
                 Ok(reply)
             }
-            None => Err(Failure::Hopeless(format!("agent {} is not hosted here", agent.name))),
+            None => Err(not_hosted(&agent.name)),
         }
+    }
+
+    /// Gives an agent what it is told, as soon as its mailbox has room; a keyed agent is activated here, if no other node
+    /// holds it. Nobody hears what becomes of it: it is counted.
+    ///
+    /// # Errors
+    /// [`Failure`] if the agent cannot be here; nothing was done.
+    pub(crate) async fn tell(self: &Arc<Self>, agent: &AgentId, told: Told) -> Result<(), Failure> {
+        match self.hosted.get(&agent.name) {
+            Some(Hosted::Keyed(kind)) => {
+                let mut command = Command::Told(told);
+                for _ in 0..TRIES_MAX {
+                    let mailbox = self.mailbox(kind, agent)?;
+                    match mailbox.send(command).await {
+                        Ok(()) => return Ok(()),
+                        // It was just being put away.
+                        Err(mpsc::error::SendError(back)) => command = back,
+                    }
+                }
+                Err(Failure::Stopped)
+            }
+            Some(Hosted::Pool(pool)) => {
+                let place = pool.places().acquire_owned().await.map_err(|_| Failure::Stopped)?;
+                self.pool_told(agent, told, place);
+                Ok(())
+            }
+            Some(Hosted::Resident(resident)) => {
+                let agent = agent.clone();
+                resident.mailbox().send(Delivery::Told { agent, told }).await.map_err(|_| Failure::Stopped)
+            }
+            None => Err(not_hosted(&agent.name)),
+        }
+    }
+
+    /// Gives an agent what it is told at once, if it is here and has room.
+    ///
+    /// # Errors
+    /// What it was to be told: give it to [`Self::tell`].
+    pub(crate) fn try_tell(self: &Arc<Self>, agent: &AgentId, told: Told) -> Result<(), Told> {
+        match self.hosted.get(&agent.name) {
+            Some(Hosted::Keyed(_)) => {
+                let active = self.active();
+                match active.get(agent).map(mpsc::Sender::try_reserve) {
+                    Some(Ok(place)) => {
+                        place.send(Command::Told(told));
+                        Ok(())
+                    }
+                    Some(Err(_)) | None => Err(told),
+                }
+            }
+            Some(Hosted::Pool(pool)) => match pool.places().try_acquire_owned() {
+                Ok(place) => {
+                    self.pool_told(agent, told, place);
+                    Ok(())
+                }
+                Err(_full) => Err(told),
+            },
+            Some(Hosted::Resident(resident)) => match resident.mailbox().try_reserve() {
+                Ok(place) => {
+                    place.send(Delivery::Told { agent: agent.clone(), told });
+                    Ok(())
+                }
+                Err(_full) => Err(told),
+            },
+            None => Err(told),
+        }
+    }
+
+    fn pool_told(self: &Arc<Self>, agent: &AgentId, told: Told, place: OwnedSemaphorePermit) {
+        let (agents, agent) = (Arc::clone(self), agent.clone());
+        self.loops.spawn(async move {
+            let Some(Hosted::Pool(pool)) = agents.hosted.get(&agent.name) else { return };
+            let effects = pool.take(&agents.context, &agent, told).await;
+            emit(&agents.context, &agent, effects).await;
+            drop(place);
+        });
     }
 
     async fn run_keyed(
@@ -155,31 +233,38 @@ impl Agents {
 
     /// Hands a command to the agent's activation, making one if there is none.
     fn command(self: &Arc<Self>, kind: &Kind, agent: &AgentId, mut command: Command) -> Result<(), Failure> {
-        let mut active = self.active();
         loop {
-            if self.stopping.is_cancelled() {
-                return Err(Failure::Stopped);
-            }
-            if let Some(mailbox) = active.get(agent) {
-                match mailbox.try_send(command) {
-                    Ok(()) => return Ok(()),
-                    Err(mpsc::error::TrySendError::Full(_)) => {
-                        self.context.metrics.busy.inc();
-                        return Err(Failure::Busy);
-                    }
-                    Err(mpsc::error::TrySendError::Closed(back)) => command = back,
+            match self.mailbox(kind, agent)?.try_send(command) {
+                Ok(()) => return Ok(()),
+                Err(mpsc::error::TrySendError::Full(_)) => {
+                    self.context.metrics.busy.inc();
+                    return Err(Failure::Busy);
                 }
+                // It was put away in this moment.
+                Err(mpsc::error::TrySendError::Closed(back)) => command = back,
             }
-            let (mailbox, commands) = mpsc::channel(COMMANDS_MAX);
-            active.insert(agent.clone(), mailbox.clone());
-            let config = agent::Config { turn_max: kind.turn_max.unwrap_or(self.config.turn_max), ..self.config };
-            let activation = activation::Loop::new(kind.clone(), agent.clone(), config, self.context.clone(), commands);
-            let agents = Arc::clone(self);
-            self.loops.spawn(async move {
-                let agent = activation.run().await;
-                agents.forget(&agent, &mailbox);
-            });
         }
+    }
+
+    /// Where commands for a keyed agent go: to its activation, which is made if there is none.
+    fn mailbox(self: &Arc<Self>, kind: &Kind, agent: &AgentId) -> Result<mpsc::Sender<Command>, Failure> {
+        let mut active = self.active();
+        if self.stopping.is_cancelled() {
+            return Err(Failure::Stopped);
+        }
+        if let Some(mailbox) = active.get(agent).filter(|mailbox| !mailbox.is_closed()) {
+            return Ok(mailbox.clone());
+        }
+        let (mailbox, commands) = mpsc::channel(COMMANDS_MAX);
+        active.insert(agent.clone(), mailbox.clone());
+        let config = agent::Config { turn_max: kind.turn_max.unwrap_or(self.config.turn_max), ..self.config };
+        let activation = activation::Loop::new(kind.clone(), agent.clone(), config, self.context.clone(), commands);
+        let (agents, own) = (Arc::clone(self), mailbox.clone());
+        self.loops.spawn(async move {
+            let agent = activation.run().await;
+            agents.forget(&agent, &own);
+        });
+        Ok(mailbox)
     }
 
     fn forget(&self, agent: &AgentId, mailbox: &mpsc::Sender<Command>) {
@@ -241,24 +326,6 @@ impl Agents {
         }
     }
 
-    /// Sends what a turn without durable state wants to send, each at least once.
-    async fn emit(&self, effects: Effects) -> Result<(), Failure> {
-        let sends = effects
-            .sends
-            .into_iter()
-            .map(|body| record::Op::Send(record::Send { id: crate::ids::random(), idempotency: None, body }));
-        let enqueues =
-            effects.enqueues.into_iter().map(|task| record::Op::Enqueue(record::Enqueue { task, assign: None }));
-        for op in sends.chain(enqueues) {
-            match self.context.committer.propose(op).await {
-                Ok(record::Outcome::Refused(refusal)) => return Err(Failure::Refused(refusal)),
-                Ok(_) => {}
-                Err(error) => return Err(Failure::Failed(error.to_string())),
-            }
-        }
-        Ok(())
-    }
-
     /// Takes no more work, lets what runs end until `drain_max` has passed, puts the agents away.
     pub(crate) async fn drain(&self, drain_max: Duration) {
         let deadline = tokio::time::Instant::now() + drain_max;
@@ -279,5 +346,33 @@ impl Agents {
     fn active(&self) -> MutexGuard<'_, HashMap<AgentId, mpsc::Sender<Command>>> {
         // Every change under the lock is a single call, so a panic leaves it whole.
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_hosted(name: &Name) -> Failure {
+    Failure::Hopeless(format!("agent {name} is not hosted here"))
+}
+
+/// Sends what a turn without durable state wants to send, each at least once.
+async fn send_all(context: &Context, effects: Effects) -> Result<(), Failure> {
+    let sends = effects
+        .sends
+        .into_iter()
+        .map(|body| record::Op::Send(record::Send { id: crate::ids::random(), idempotency: None, body }));
+    let enqueues = effects.enqueues.into_iter().map(|task| record::Op::Enqueue(record::Enqueue { task, assign: None }));
+    for op in sends.chain(enqueues) {
+        match context.committer.propose(op).await {
+            Ok(record::Outcome::Refused(refusal)) => return Err(Failure::Refused(refusal)),
+            Ok(_) => {}
+            Err(error) => return Err(Failure::Failed(error.to_string())),
+        }
+    }
+    Ok(())
+}
+
+/// Sends what those want to send whom nobody waits for.
+async fn emit(context: &Context, agent: &AgentId, effects: Effects) {
+    if let Err(error) = send_all(context, effects).await {
+        tracing::warn!(%agent, %error, "what an agent wanted to send when it was told something is lost");
     }
 }

@@ -1,5 +1,7 @@
 //! Agents without state of their own: whoever asks runs the turn, a bounded number at a time.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pelago_core::{
     agent::{Failure, Work},
@@ -7,8 +9,8 @@ use pelago_core::{
 };
 use tokio::sync::Semaphore;
 
-use super::Context;
-use crate::host::{Effects, Fault, Kind, Living, Turn};
+use super::{Context, Told};
+use crate::host::{Counts, Effects, Fault, Kind, Living, Turn};
 
 /// How many turns of a pool may wait for each one that runs.
 const WAITING_PER_TURN_MAX: usize = 128;
@@ -16,14 +18,20 @@ const WAITING_PER_TURN_MAX: usize = 128;
 pub(super) struct Pool {
     kind: Kind,
     turns: Semaphore,
-    /// Turns running and waiting.
-    places: Semaphore,
+    /// Turns running and waiting. Whatever one is told at once takes one.
+    places: Arc<Semaphore>,
 }
 
 impl Pool {
     pub(super) fn new(kind: Kind) -> Self {
         let turns = kind.tasks_max.get() as usize;
-        Self { kind, turns: Semaphore::new(turns), places: Semaphore::new(turns * (1 + WAITING_PER_TURN_MAX)) }
+        let places = Arc::new(Semaphore::new(turns * (1 + WAITING_PER_TURN_MAX)));
+        Self { kind, turns: Semaphore::new(turns), places }
+    }
+
+    /// A place for what one is told.
+    pub(super) fn places(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.places)
     }
 
     /// Runs one turn. Dropping the future stops it.
@@ -45,6 +53,17 @@ impl Pool {
         counter.inc();
         ended
     }
+
+    /// Runs a turn for each of `told`.
+    pub(super) async fn take(&self, context: &Context, agent: &AgentId, told: Told) -> Effects {
+        // Never closed.
+        let _turn = self.turns.acquire().await.ok();
+        match self.kind.behaviour.hydrate(None) {
+            Ok(mut fresh) => run_all(fresh.as_mut(), context, agent, told, true).await,
+            // Dropped, what it was told counts as lost.
+            Err(_fault) => Effects::default(),
+        }
+    }
 }
 
 /// Runs one turn of an agent whose memory is not stored.
@@ -58,6 +77,30 @@ pub(super) async fn run_turn(
     let mut turn = Turn::new(id.clone(), work, context.services());
     let reply = guarded(agent, payload, &mut turn).await.map_err(failure)?;
     Ok((reply, turn.into_effects()))
+}
+
+/// Runs a turn for each of `told` of an agent whose memory is not stored, each on a new one if `anew`.
+pub(super) async fn run_all(
+    agent: &mut dyn Living,
+    context: &Context,
+    id: &AgentId,
+    mut told: Told,
+    anew: bool,
+) -> Effects {
+    use futures_util::FutureExt as _;
+    let mut turn = Turn::new(id.clone(), Work::Tell, context.services());
+    while told.len() > 0 {
+        let running = std::panic::AssertUnwindSafe(agent.run_all(&mut told, anew, &mut turn));
+        if running.catch_unwind().await.is_err() {
+            tracing::warn!(agent = %id, "it panicked at something that it was told");
+        }
+    }
+    let Counts { done, failed } = turn.told();
+    context.metrics.told.inc_by(done);
+    context.metrics.told_lost.inc_by(failed);
+    context.metrics.turns.inc_by(done);
+    context.metrics.turns_failed.inc_by(failed);
+    turn.into_effects()
 }
 
 /// Runs a behaviour; a panic is its failure and nobody else's.

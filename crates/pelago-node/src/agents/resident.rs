@@ -9,8 +9,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context,
-    pool::{failure, run_turn},
+    Context, Told, emit,
+    pool::{failure, run_all, run_turn},
 };
 use crate::host::{Effects, Kind};
 
@@ -20,11 +20,11 @@ const MAILBOX_MAX: usize = 1_024;
 /// Reaches the agent.
 pub(super) struct Resident(mpsc::Sender<Delivery>);
 
-struct Delivery {
-    agent: AgentId,
-    work: Work,
-    payload: Bytes,
-    answer: oneshot::Sender<Result<(Bytes, Effects), Failure>>,
+pub(super) enum Delivery {
+    /// Something to do that is answered.
+    One { agent: AgentId, work: Work, payload: Bytes, answer: oneshot::Sender<Result<(Bytes, Effects), Failure>> },
+    /// What nobody waits for.
+    Told { agent: AgentId, told: Told },
 }
 
 /// The loop that owns the agent's memory.
@@ -42,12 +42,17 @@ impl Resident {
 
     pub(super) async fn run(&self, agent: &AgentId, work: Work, payload: Bytes) -> Result<(Bytes, Effects), Failure> {
         let (answer, reply) = oneshot::channel();
-        let delivery = Delivery { agent: agent.clone(), work, payload, answer };
+        let delivery = Delivery::One { agent: agent.clone(), work, payload, answer };
         self.0.try_send(delivery).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Failure::Busy,
             mpsc::error::TrySendError::Closed(_) => Failure::Stopped,
         })?;
         reply.await.map_err(|_| Failure::Stopped)?
+    }
+
+    /// Where deliveries go.
+    pub(super) fn mailbox(&self) -> &mpsc::Sender<Delivery> {
+        &self.0
     }
 }
 
@@ -61,13 +66,19 @@ impl Loop {
                 Some(delivery) = self.deliveries.recv() => delivery,
                 else => return,
             };
-            let Delivery { agent, work, payload, answer } = delivery;
-            let ended = match &mut memory {
-                Ok(living) => run_turn(living.as_mut(), &self.context, &agent, work, payload).await,
-                Err(fault) => Err(failure(fault.clone())),
-            };
-            // Whoever asked may have gone.
-            let _gone = answer.send(ended);
+            match (delivery, &mut memory) {
+                (Delivery::One { agent, work, payload, answer }, Ok(living)) => {
+                    // Whoever asked may have gone.
+                    let _gone = answer.send(run_turn(living.as_mut(), &self.context, &agent, work, payload).await);
+                }
+                (Delivery::One { answer, .. }, Err(fault)) => drop(answer.send(Err(failure(fault.clone())))),
+                (Delivery::Told { agent, told }, Ok(living)) => {
+                    let effects = run_all(living.as_mut(), &self.context, &agent, told, false).await;
+                    emit(&self.context, &agent, effects).await;
+                }
+                // Dropped, it counts as lost.
+                (Delivery::Told { .. }, Err(_)) => {}
+            }
         }
     }
 }

@@ -17,12 +17,12 @@ use std::{
 use bytes::Bytes;
 use futures_util::{FutureExt as _, TryFutureExt as _};
 use pelago_core::{
-    id::{Holder, MeshId, Name, NodeId},
+    id::{Address, Holder, MeshId, Name, NodeId},
     link::Role,
-    record::{self, NodeState, Op, Outcome, Phase, TaskState},
+    record::{self, NodeState, Op, Outcome, Phase, Placement, TaskState},
     time::LogTime,
 };
-use pelago_net::Links;
+use pelago_net::{Credit, Links};
 use pelago_store::sqlite::{self, Reader, View};
 use tokio::time::timeout;
 
@@ -33,8 +33,9 @@ pub use error::Error;
 pub use pelago_wire::client::Why;
 
 use crate::{
+    agents::Told,
     committer,
-    mesh::{Forward, Held, Removal},
+    mesh::{Forward, Held, Removal, Router},
     metrics::Metrics,
     raft::Consensus,
     scheduler,
@@ -224,6 +225,24 @@ impl Handle {
 
     pub(crate) fn propose(&self, op: Op) -> impl Future<Output = Result<Outcome, Error>> + Send {
         self.parts().committer.propose(op).map_err(Error::from)
+    }
+
+    /// Whom an address means.
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong with it.
+    pub(crate) fn find(&self, to: &str) -> Result<(Address, Placement), Error> {
+        self.parts().services.find(&Name::default_namespace(), to)
+    }
+
+    /// Finds agents, and tells them things.
+    pub(crate) fn router(&self) -> &Router {
+        &self.parts().services.router
+    }
+
+    /// Messages on their way to an agent, with the credit of the link that they came over.
+    pub(crate) fn told(&self, messages: Vec<Bytes>, credit: Option<Arc<Credit>>) -> Told {
+        Told::new(messages, credit, &self.parts().metrics.told_lost)
     }
 
     /// This run of the node.

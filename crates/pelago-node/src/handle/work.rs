@@ -11,7 +11,7 @@ use pelago_store::sqlite;
 use tokio::time::Instant;
 
 use super::{AskOptions, Enqueued, Error, Handle, TaskDetail, lists::page_rows};
-use crate::{host::TaskRequest, ids, services, waiters::End};
+use crate::{host::TaskRequest, ids, mesh::TELL_MAX, services, waiters::End};
 
 impl Handle {
     /// Asks an agent and waits for its reply.
@@ -43,6 +43,23 @@ impl Handle {
             Some(_) => Err(Error::Conflict { key: key.key }),
             None => services.question(address, placement, payload, options.wait, Some(key)).await,
         }
+    }
+
+    /// Tells an agent something: a message that nobody answers, with at most one effect. What one sender tells one agent
+    /// is handled in order. It is on its way when this returns, which waits for room; nobody hears what becomes of it.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if there is no room, or the node that has the agent cannot be reached; [`Error`] says what is
+    /// wrong with the message. It has no effect.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it open whether the message is told.
+    pub async fn tell(&self, to: &str, payload: Bytes) -> Result<(), Error> {
+        self.takes_work()?;
+        let (address, placement) = self.find(to)?;
+        services::fits("the message", &payload)?;
+        let told = self.told(vec![payload], None);
+        Ok(self.router().tell(&address, placement, told, Instant::now() + TELL_MAX).await?)
     }
 
     /// Sends a durable message to a keyed agent. Says whether an earlier one had the same key, and so was this one.

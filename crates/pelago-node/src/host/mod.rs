@@ -15,8 +15,9 @@ use pelago_core::{
     record::{Offer, Placement},
 };
 
-pub use native::{Agent, Fault, PRIORITY_MAX, TaskRequest, Turn, keyed, pool, resident};
-pub(crate) use native::{Effects, Services};
+use crate::agents::Told;
+pub use native::{Agent, Fault, Input, PRIORITY_MAX, Raw, TaskRequest, Turn, keyed, pool, resident};
+pub(crate) use native::{Counts, Effects, Services};
 
 /// How many tasks of one keyed kind a node runs at a time, unless configured.
 const KEYED_TASKS_MAX: NonZeroU32 = NonZeroU32::new(1_024).expect("not zero");
@@ -144,6 +145,10 @@ pub(crate) trait Behaviour: Send + Sync {
 pub(crate) trait Living: Send {
     /// Runs one turn.
     fn run<'a>(&'a mut self, payload: Bytes, turn: &'a mut Turn) -> BoxFuture<'a, Result<Bytes, Fault>>;
+
+    /// Runs a turn for each message of `told`, in order, each on a new agent if `anew`. What those that fail wanted to
+    /// send is taken back; what they did to the agent's memory is not. A panic leaves the messages after it in `told`.
+    fn run_all<'a>(&'a mut self, told: &'a mut Told, anew: bool, turn: &'a mut Turn) -> BoxFuture<'a, ()>;
 
     /// Its state, as the store keeps it.
     ///

@@ -22,7 +22,12 @@
 //! let kind = pelago_node::keyed::<Counter>("counter");
 //! ```
 
-use std::{future::Future, marker::PhantomData, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    marker::PhantomData,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -34,12 +39,13 @@ use pelago_core::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Behaviour, Kind, Living, pace::Pace};
+use crate::agents::Told;
 
 /// A behaviour with its state. The type's fields are the state: they are stored as JSON when a turn commits, and come
 /// back on whichever node holds the agent next.
 pub trait Agent: Serialize + DeserializeOwned + Default + Send + 'static {
     /// What it is asked, sent or tasked with. An absent body reads as JSON `null`, so `()` takes it.
-    type Input: DeserializeOwned + Send;
+    type Input: Input;
     /// What it replies.
     type Output: Serialize;
 
@@ -50,6 +56,34 @@ pub trait Agent: Serialize + DeserializeOwned + Default + Send + 'static {
         input: Self::Input,
         turn: &mut Turn,
     ) -> impl Future<Output = Result<Self::Output, Fault>> + Send;
+}
+
+/// What an agent can be asked, sent, tasked with or told: whatever serde reads from JSON, or the bytes as they came
+/// ([`Raw`]).
+pub trait Input: Sized + Send {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`Fault::hopeless`]: the payload is something else.
+    fn read(payload: Bytes) -> Result<Self, Fault>;
+}
+
+impl<T: DeserializeOwned + Send> Input for T {
+    fn read(payload: Bytes) -> Result<Self, Fault> {
+        let text: &[u8] = if payload.is_empty() { b"null" } else { &payload };
+        serde_json::from_slice(text)
+            .map_err(|error| Fault::hopeless(format!("the input does not fit the agent: {error}")))
+    }
+}
+
+/// A payload as it came: for agents that read something else than JSON, or count more than they read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Raw(pub Bytes);
+
+impl Input for Raw {
+    fn read(payload: Bytes) -> Result<Self, Fault> {
+        Ok(Self(payload))
+    }
 }
 
 /// An agent with one activation per key in the mesh; its state is durable.
@@ -115,6 +149,14 @@ pub struct Turn {
     services: Arc<dyn Services>,
     effects: Effects,
     progress: u64,
+    told: Counts,
+}
+
+/// How many messages a turn was told that had their effect, and how many had none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) done: u64,
+    pub(crate) failed: u64,
 }
 
 /// What a turn wants besides its reply and state.
@@ -123,6 +165,19 @@ pub(crate) struct Effects {
     pub(crate) sends: Vec<MessageBody>,
     pub(crate) enqueues: Vec<NewTask>,
     pub(crate) timers: Vec<TimerChange>,
+}
+
+impl Effects {
+    fn lengths(&self) -> [usize; 3] {
+        [self.sends.len(), self.enqueues.len(), self.timers.len()]
+    }
+
+    /// Takes back what came after there were so many.
+    fn cut(&mut self, [sends, enqueues, timers]: [usize; 3]) {
+        self.sends.truncate(sends);
+        self.enqueues.truncate(enqueues);
+        self.timers.truncate(timers);
+    }
 }
 
 /// What a turn needs of its node.
@@ -153,6 +208,11 @@ pub struct TaskRequest {
     pub idempotency_key: Option<String>,
 }
 
+/// How long an agent handles what it was told before it gives way to others of its thread.
+const TOLD_MAX: Duration = Duration::from_micros(300);
+/// How many messages it handles before it looks how long that took.
+const TOLD_PER_LOOK: u64 = 32;
+
 /// How far ahead a timer may be set: ten years.
 const TIMER_AFTER_MAX: Duration = Duration::from_hours(24 * 3_653);
 
@@ -161,11 +221,21 @@ const ASK_WAIT: Duration = Duration::from_secs(30);
 
 impl Turn {
     pub(crate) fn new(agent: AgentId, work: Work, services: Arc<dyn Services>) -> Self {
-        Self { agent, work, services, effects: Effects::default(), progress: 0 }
+        Self { agent, work, services, effects: Effects::default(), progress: 0, told: Counts::default() }
     }
 
     pub(crate) fn into_effects(self) -> Effects {
         self.effects
+    }
+
+    pub(crate) fn told(&self) -> Counts {
+        self.told
+    }
+
+    /// Whether it was told something, and nobody waits for a reply.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.work == Work::Tell
     }
 
     /// The agent's address.
@@ -185,7 +255,7 @@ impl Turn {
     pub fn task(&self) -> Option<TaskId> {
         match &self.work {
             Work::Task { task, .. } => Some(*task),
-            Work::Ask { .. } | Work::Message { .. } => None,
+            Work::Tell | Work::Ask { .. } | Work::Message { .. } => None,
         }
     }
 
@@ -194,7 +264,7 @@ impl Turn {
     pub fn timer(&self) -> Option<&str> {
         match &self.work {
             Work::Message { id, .. } => id.timer().map(TimerName::as_str),
-            Work::Ask { .. } | Work::Task { .. } => None,
+            Work::Tell | Work::Ask { .. } | Work::Task { .. } => None,
         }
     }
 
@@ -316,11 +386,40 @@ impl<A: Agent> Living for InMemory<A> {
     fn run<'a>(&'a mut self, payload: Bytes, turn: &'a mut Turn) -> BoxFuture<'a, Result<Bytes, Fault>> {
         let Self { agent, pace } = self;
         Box::pin(pace.run_all(async move {
-            let text: &[u8] = if payload.is_empty() { b"null" } else { &payload };
-            let input = serde_json::from_slice(text)
-                .map_err(|error| Fault::hopeless(format!("the input does not fit the agent: {error}")))?;
-            let output = agent.handle(input, turn).await?;
+            let output = agent.handle(A::Input::read(payload)?, turn).await?;
             Ok(Bytes::from(serde_json::to_vec(&output)?))
+        }))
+    }
+
+    fn run_all<'a>(&'a mut self, told: &'a mut Told, anew: bool, turn: &'a mut Turn) -> BoxFuture<'a, ()> {
+        let Self { agent, pace } = self;
+        Box::pin(pace.run_all(async move {
+            let mut since = Instant::now();
+            for n in 1_u64.. {
+                let Some(payload) = told.next() else { return };
+                if anew {
+                    *agent = A::default();
+                }
+                let before = turn.effects.lengths();
+                // Counted first: a panic takes the rest of this round with it.
+                turn.told.failed += 1;
+                let ended = match A::Input::read(payload) {
+                    Ok(input) => agent.handle(input, turn).await.map(drop),
+                    Err(fault) => Err(fault),
+                };
+                match ended {
+                    Ok(()) => {
+                        turn.told.failed -= 1;
+                        turn.told.done += 1;
+                    }
+                    Err(_) => turn.effects.cut(before),
+                }
+                // A clock is read too slowly to ask it after each.
+                if n.is_multiple_of(TOLD_PER_LOOK) && since.elapsed() > TOLD_MAX {
+                    tokio::task::yield_now().await;
+                    since = Instant::now();
+                }
+            }
         }))
     }
 

@@ -40,6 +40,7 @@ pub(super) fn answer(handle: Handle, kind: u16, payload: Bytes, wait: Duration) 
         kind::RUN => Box::pin(async move { encoded(run(&handle, payload, wait).await) }),
         kind::RESULT => Box::pin(async move { encoded(result(&handle, payload, wait).await) }),
         kind::CANCEL => Box::pin(async move { encoded(within(wait, pin!(cancel(&handle, payload))).await) }),
+        kind::FIND => Box::pin(async move { encoded(find(&handle, payload)) }),
         _unknown => return None,
     })
 }
@@ -79,6 +80,12 @@ async fn cancel(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoVal
     let id = wire::task_of(&task).ok_or(NoValue::NoTaskId)?;
     handle.cancel(id, reason).await?;
     Ok(answer::Answer::Cancelled(wire::Cancelled {}))
+}
+
+fn find(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoValue> {
+    let wire::Find { to } = wire::decode("address", payload)?;
+    handle.find(&to)?;
+    Ok(answer::Answer::Found(wire::Found {}))
 }
 
 fn task(payload: Bytes) -> Result<(String, Bytes, TaskRequest), NoValue> {

@@ -1,7 +1,7 @@
 //! This node among the others: links, joining, leases, and what nodes ask each other.
 //!
 //! *Is:* the only part of a node that knows there are others. `dials` keeps a link with each; `receive` answers what
-//! comes over them, `clients` what comes from those who are no nodes; `forward` takes batches and strict reads to the
+//! comes over them, `clients` what comes from those who are no nodes; `tells` takes what wants no answer; `forward` takes batches and strict reads to the
 //! leader; `router` finds the node an agent is on (`homes` knows where one belongs); `lease` and `grants` are the two
 //! sides of a node's lease; `join` and `removal` are how a node comes and goes for good.
 //!
@@ -19,6 +19,7 @@ mod places;
 mod receive;
 mod removal;
 mod router;
+mod tells;
 
 pub(crate) use dials::{Dials, Unwanted, doubled, part_with_unwanted, unwanted};
 pub(crate) use forward::Forward;
@@ -29,4 +30,4 @@ pub(crate) use lease::{End, Held, Loop as Holding};
 pub(crate) use places::Places;
 pub(crate) use receive::{Answers, Receiver};
 pub(crate) use removal::{Removal, candidates};
-pub(crate) use router::Router;
+pub(crate) use router::{Router, TELL_MAX};

@@ -25,6 +25,7 @@ use super::{
     forward::Forward,
     grants::{self, Heartbeat, Verdict},
     removal::Removal,
+    tells::Tells,
 };
 use crate::{Handle as NodeHandle, agents::Agents, committer, raft::Consensus};
 
@@ -52,6 +53,7 @@ struct FromNode {
     receiver: Receiver,
     /// A client is no member: it may not write into the log, nor keep a lease. It has requests of its own.
     is_node: bool,
+    tells: Tells,
 }
 
 impl Receiver {
@@ -68,17 +70,22 @@ impl Receiver {
     /// Whom the frames of a link go to.
     pub(crate) fn of(&self, link: &Handle) -> Box<dyn Deliver> {
         let is_node = link.terms().other.role == Role::Main;
-        Box::new(FromNode { receiver: self.clone(), is_node })
+        Box::new(FromNode { receiver: self.clone(), is_node, tells: Tells::new(is_node) })
     }
 }
 
 impl Deliver for FromNode {
-    fn deliver(&mut self, _lane: Lane, batch: &mut Vec<Incoming>, credit: Credit) {
+    fn deliver(&mut self, lane: Lane, batch: &mut Vec<Incoming>, credit: Credit) {
         let credit = Arc::new(credit);
-        for Incoming { kind, payload, ask } in batch.drain(..) {
-            // Nothing is told one way yet.
-            let Some(ask) = ask else { continue };
-            let Some(node) = self.receiver.node.borrow().clone() else {
+        let node = self.receiver.node.borrow().clone();
+        for Incoming { kind, number, payload, ask } in batch.drain(..) {
+            let Some(ask) = ask else {
+                if !self.tells.take(lane, kind, number, payload) {
+                    tracing::debug!(kind, number, "a frame without a meaning was dropped");
+                }
+                continue;
+            };
+            let Some(node) = node.clone() else {
                 ask.refuse(NoReply::Busy);
                 continue;
             };
@@ -90,6 +97,9 @@ impl Deliver for FromNode {
                 Some(answer) => drop(self.receiver.loops.spawn(reply(ask, answer, Arc::clone(&credit)))),
                 None => ask.refuse(NoReply::UnknownKind),
             }
+        }
+        if let Some(node) = node {
+            self.tells.hand_over(&node.handle, &credit, &self.receiver.loops);
         }
     }
 

@@ -12,7 +12,7 @@ use pelago_core::{
     link::{Lane, NoReply, Role},
     record::{BodyHash, IdempotencyKey, Placement},
 };
-use pelago_net::{Links, RequestError};
+use pelago_net::{Links, Recipient, RequestError, SendError};
 use pelago_store::sqlite::Reader;
 use pelago_wire::mesh::kind;
 use tokio::time::Instant;
@@ -22,12 +22,15 @@ use super::{
     homes::Homes,
     places::Places,
 };
-use crate::agents::Agents;
+use crate::agents::{Agents, Told};
 
 /// The pause before an agent whose node cannot be reached is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Asks agents wherever they are.
+/// How long what has to wait for an agent waits.
+pub(crate) const TELL_MAX: Duration = Duration::from_secs(5);
+
+/// Asks agents wherever they are, and tells them things.
 pub(crate) struct Router {
     pub(crate) homes: Homes,
     pub(crate) links: Links,
@@ -82,6 +85,66 @@ impl Router {
                 return Err(Failure::Busy);
             }
             tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Tells an agent something, here or on the node that holds it, as soon as there is room. Looks for the agent until
+    /// `deadline`. Nobody hears what becomes of it there.
+    ///
+    /// # Errors
+    /// [`Failure`]: what was not told yet is lost.
+    pub(crate) async fn tell(
+        &self,
+        to: &Address,
+        placement: Placement,
+        mut told: Told,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        loop {
+            let place = match &to.node {
+                Some(node) => self.homes.run_of(node),
+                None => self.place(&to.agent, placement).await,
+            };
+            if place == Some(self.homes.me()) {
+                return self.tell_here(&to.agent, told, deadline).await;
+            }
+            let node = place.and_then(|holder| self.homes.node(holder));
+            if let Some(link) = node.and_then(|node| self.links.get(&node, Role::Main)) {
+                let name = Bytes::from(to.agent.to_string());
+                let tell = tell_over(link.recipient(Lane::Requests, name), &mut told);
+                if tokio::time::timeout_at(deadline, tell).await.is_ok_and(|told| told.is_ok()) {
+                    return Ok(());
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(Failure::Busy);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Tells an agent something on this node, as soon as there is room.
+    ///
+    /// # Errors
+    /// [`Failure`]: it is lost.
+    pub(crate) async fn tell_here(&self, to: &AgentId, told: Told, deadline: Instant) -> Result<(), Failure> {
+        let agents = self.agents.upgrade().ok_or(Failure::Stopped)?;
+        tokio::time::timeout_at(deadline, agents.tell(to, told)).await.unwrap_or(Err(Failure::Busy))
+    }
+
+    /// Tells an agent something at once, if it is known to be here and has room.
+    ///
+    /// # Errors
+    /// What it was to be told: give it to [`Self::tell`].
+    pub(crate) fn try_tell(&self, to: &Address, placement: Placement, told: Told) -> Result<(), Told> {
+        let is_here = match (&to.node, placement) {
+            (Some(node), _) => self.homes.run_of(node) == Some(self.homes.me()),
+            (None, Placement::Keyed) => self.is_here(&to.agent),
+            (None, Placement::Pool | Placement::Resident) => self.homes.any_host(&to.agent) == Some(self.homes.me()),
+        };
+        match self.agents.upgrade().filter(|_| is_here) {
+            Some(agents) => agents.try_tell(&to.agent, told),
+            None => Err(told),
         }
     }
 
@@ -157,7 +220,7 @@ impl Router {
         let wait = deadline.saturating_duration_since(Instant::now());
         match link.request(Lane::Requests, kind::ASK, &answer::encode_question(question), wait).await {
             Ok(reply) => Ok(answer::decode_asked(reply)),
-            Err(RequestError::NotSent(pelago_net::SendError::TooLarge { bytes })) => {
+            Err(RequestError::NotSent(SendError::TooLarge { bytes })) => {
                 Ok(Err(Failure::Hopeless(format!("a question of {bytes} bytes does not fit a frame"))))
             }
             Err(RequestError::NotSent(_) | RequestError::NoReply(NoReply::Busy | NoReply::UnknownKind)) => {
@@ -168,4 +231,13 @@ impl Router {
             }
         }
     }
+}
+
+/// Tells somebody on another node something. What was not told when the link ended is left in `told`.
+async fn tell_over(mut recipient: Recipient, told: &mut Told) -> Result<(), SendError> {
+    while let Some(message) = told.first() {
+        recipient.tell(message).await?;
+        told.next();
+    }
+    Ok(())
 }

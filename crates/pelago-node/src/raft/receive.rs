@@ -69,7 +69,7 @@ impl Deliver for OverLink {
     fn deliver(&mut self, _lane: Lane, batch: &mut Vec<Incoming>, credit: Credit) {
         // All of the batch counts against what the other end may send, until the last of it is done.
         let credit = Arc::new(credit);
-        for Incoming { kind, payload, ask } in batch.drain(..) {
+        for Incoming { kind, payload, ask, .. } in batch.drain(..) {
             let Some(ask) = ask else {
                 tracing::warn!(from = %self.from, kind, "a message of consensus that asks nothing");
                 continue;

@@ -4,5 +4,6 @@ mod clients;
 mod one;
 mod several;
 mod stopping;
+mod tells;
 mod timers;
 mod world;

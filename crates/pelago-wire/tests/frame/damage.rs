@@ -95,7 +95,7 @@ fn frames_are_bounded_before_and_after_the_greeting() {
             cutter.greeted();
         }
         let mut largest = connection(&[]);
-        put_data(&mut largest, Lane::Bulk, Form::OneWay, 1, &vec![1; length_max as usize]);
+        put_data(&mut largest, Lane::Bulk, Form::OneWay { number: 0 }, 1, &vec![1; length_max as usize]);
         assert!(matches!(cutter.cut(&mut largest), Ok(Some(Frame::Data { .. }))));
         let mut larger = BytesMut::new();
         larger.put_u32_le(0);
@@ -109,15 +109,15 @@ fn frames_are_bounded_before_and_after_the_greeting() {
 #[test]
 #[should_panic(expected = "larger than a link takes")]
 fn a_frame_that_no_reader_takes_is_not_written() {
-    put_data(&mut BytesMut::new(), Lane::Bulk, Form::OneWay, 1, &vec![0; PAYLOAD_BYTES_MAX as usize + 1]);
+    put_data(&mut BytesMut::new(), Lane::Bulk, Form::OneWay { number: 0 }, 1, &vec![0; PAYLOAD_BYTES_MAX as usize + 1]);
 }
 
 #[test]
 fn frames_are_cut_in_order_without_copying() {
     let mut received = connection(&[]);
-    put_data(&mut received, Lane::Requests, Form::OneWay, 1, b"first");
+    put_data(&mut received, Lane::Requests, Form::OneWay { number: 0 }, 1, b"first");
     put_control(&mut received, &Control::Ping(1));
-    put_data(&mut received, Lane::Requests, Form::OneWay, 2, b"second");
+    put_data(&mut received, Lane::Requests, Form::OneWay { number: 0 }, 2, b"second");
     let start = received.as_ptr() as usize;
     let whole = received.len();
     let mut cutter = Cutter::new();

@@ -21,7 +21,7 @@ pub(super) struct Figures {
     /// Only of `turn`.
     #[serde(skip_serializing_if = "Option::is_none")]
     keys: Option<u32>,
-    /// Only of `propose`.
+    /// Only of `propose` and `ask`.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u32>,
     answers: u64,
@@ -36,12 +36,38 @@ pub(super) struct Figures {
     p99_us: u64,
     p999_us: u64,
     max_us: u64,
+    #[serde(flatten)]
+    machine: Machine,
+}
+
+/// What was measured with, and on.
+#[derive(Debug, Serialize)]
+pub(super) struct Machine {
     version: &'static str,
     /// The commit the program was built from, if whoever built it said so.
     commit: &'static str,
     build: &'static str,
     cores: usize,
     kernel: String,
+}
+
+impl Machine {
+    pub(super) fn here() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            commit: option_env!("PELAGO_COMMIT").unwrap_or("unknown"),
+            build: if cfg!(debug_assertions) { "debug" } else { "release" },
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+        }
+    }
+
+    pub(super) fn lines(&self) -> [(&'static str, String); 2] {
+        [
+            ("build", format!("{} {} ({})", self.version, self.build, self.commit)),
+            ("machine", format!("{} cores, {}", self.cores, self.kernel)),
+        ]
+    }
 }
 
 impl Document for Figures {
@@ -63,7 +89,7 @@ impl Figures {
             in_flight,
             seconds,
             keys: (what == What::Turn).then_some(keys),
-            bytes: (what == What::Propose).then_some(bytes),
+            bytes: matches!(what, What::Propose | What::Ask).then_some(bytes),
             answers: latencies.len(),
             busy: *busy,
             in_doubt: *in_doubt,
@@ -74,17 +100,13 @@ impl Figures {
             p99_us: latencies.value_at_quantile(0.99),
             p999_us: latencies.value_at_quantile(0.999),
             max_us: latencies.max(),
-            version: env!("CARGO_PKG_VERSION"),
-            commit: option_env!("PELAGO_COMMIT").unwrap_or("unknown"),
-            build: if cfg!(debug_assertions) { "debug" } else { "release" },
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
-            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            machine: Machine::here(),
         }
     }
 
     pub(super) fn text(&self) -> String {
         let millis = |micros: u64| format!("{:.2} ms", micros as f64 / 1_000.0);
-        facts([
+        let mut all = vec![
             ("answers", format!("{} in {} s, {:.0} a second", self.answers, self.seconds, self.per_second)),
             ("in flight", format!("{}, over {}", self.in_flight, self.over)),
             ("busy", self.busy.to_string()),
@@ -95,8 +117,8 @@ impl Figures {
             ("p99", millis(self.p99_us)),
             ("p99.9", millis(self.p999_us)),
             ("slowest", millis(self.max_us)),
-            ("build", format!("{} {} ({})", self.version, self.build, self.commit)),
-            ("machine", format!("{} cores, {}", self.cores, self.kernel)),
-        ])
+        ];
+        all.extend(self.machine.lines());
+        facts(all)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use pelago_api::problem::Code;
 use pelago_core::id::TaskId;
 use tokio::time::timeout;
@@ -20,6 +21,8 @@ pub(super) struct Requests<'r> {
     target: &'r Target,
     /// The number of the agent that is asked next. Every loop has numbers of its own.
     n: u64,
+    /// What `echo` is asked, as a JSON string.
+    payload: Bytes,
     /// The task that waits in the mesh.
     queued: Option<TaskId>,
     /// Enqueues of which nobody knows what became of them.
@@ -39,13 +42,16 @@ pub(super) enum Answer {
 
 impl<'r> Requests<'r> {
     pub(super) fn new(args: &'r BenchArgs, target: &'r Target, n: u32) -> Self {
-        Self { args, target, n: n.into(), queued: None, doubtful: 0, no_quorum: false }
+        let payload = Bytes::from(format!("\"{}\"", "1".repeat(args.bytes.saturating_sub(2) as usize)));
+        Self { args, target, n: n.into(), payload, queued: None, doubtful: 0, no_quorum: false }
     }
 
     /// Asks once, and waits for the answer.
     pub(super) async fn ask(&mut self) -> Result<Answer, Error> {
         let outcome = match self.args.what {
             What::Task => self.target.task().await,
+            What::Ask => self.target.echo(&self.payload).await,
+            What::Tell => panic!("what is told has no answer"),
             What::Turn => self.turn().await,
             What::Propose => self.propose().await,
         };

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use pelago::{Mesh, TaskRequest};
 use pelago_api::{
     client::Client,
@@ -62,6 +63,19 @@ impl Target {
                 let new = NewTask { agent: "echo".into(), prompt: Some("bench".into()), ..NewTask::default() };
                 let enqueued = client.enqueue(&new, None).await?;
                 client.task(enqueued.id, Some(WAIT)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks `echo`, which replies the same.
+    pub(super) async fn echo(&self, payload: &Bytes) -> Result<(), Error> {
+        match self {
+            Self::Link(mesh) => {
+                mesh.ask("echo", payload.clone(), WAIT).await?;
+            }
+            Self::Http(client) => {
+                client.ask("echo", payload.clone(), None, None).await?;
             }
         }
         Ok(())

@@ -1,0 +1,90 @@
+//! Messages that nobody answers: in order, at most once, counted when they are lost.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pelago_node::{Handle, Node, handle::Error};
+
+use crate::{
+    several::{stop_all, three},
+    world::{ask, poll, start, stop},
+};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_is_handled_in_order_wherever_the_agent_is() {
+    let (_homes, nodes) = three().await;
+    for (n, from) in nodes.iter().enumerate() {
+        let to = format!("diary:{n}");
+        for entry in 0..300 {
+            tell(from.handle(), &to, &format!(r#"{{"write": {entry}}}"#)).await;
+        }
+        let whole = serde_json::to_string(&(0..300).collect::<Vec<u64>>()).expect("numbers are JSON");
+        for node in &nodes {
+            poll(async || ask(node.handle(), &to, r#""read""#).await.as_ref() == Ok(&whole)).await;
+        }
+    }
+    assert_eq!(counted(&nodes, "pelago_told_total"), 900);
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn residents_and_pools_of_any_node_are_told_things() {
+    let (_homes, nodes) = three().await;
+    for node in &nodes {
+        let to = format!("{}/here", node.handle().name());
+        for _ in 0..100 {
+            tell(nodes[0].handle(), &to, "2").await;
+        }
+        poll(async || ask(nodes[1].handle(), &to, "0").await == Ok("200".into())).await;
+        tell(node.handle(), "teller", r#""counter:told""#).await;
+    }
+    // Each of the three sends two messages that add one.
+    poll(async || ask(nodes[1].handle(), "counter:told", "0").await == Ok("6".into())).await;
+    assert_eq!(counted(&nodes, "pelago_told_lost_total"), 0);
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_its_agent_fails_at_is_lost_alone_and_counted() {
+    let home = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = start(home.path()).await;
+    for to in ["counter:a", "here"] {
+        for by in ["1", "-5", "no number", "2"] {
+            tell(node.handle(), to, by).await;
+        }
+    }
+    tell(node.handle(), "panics", "null").await;
+    poll(async || counted(std::slice::from_ref(&node), "pelago_told_lost_total") == 5).await;
+    assert_eq!(ask(node.handle(), "counter:a", "0").await, Ok("3".into()));
+    // What failed is kept in memory by an agent whose state is nowhere else: it says so itself.
+    assert_eq!(counted(std::slice::from_ref(&node), "pelago_told_total"), 3);
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_cannot_be_meant_is_refused_before_anything_is_told() {
+    let home = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = start(home.path()).await;
+    let told = async |to: &str| node.handle().tell(to, Bytes::from_static(b"1")).await;
+    assert!(matches!(told("countr:a").await, Err(Error::UnknownAgent { .. })));
+    assert!(matches!(told("counter").await, Err(Error::WrongKey(_))));
+    assert!(matches!(told("nowhere/here").await, Err(Error::UnknownNode(_))));
+    let large = Bytes::from(vec![b'1'; 600 << 10]);
+    assert!(matches!(node.handle().tell("here", large).await, Err(Error::TooLarge(_))));
+    stop(node).await;
+}
+
+async fn tell(handle: &Handle, to: &str, message: &str) {
+    let told = handle.tell(to, Bytes::copy_from_slice(message.as_bytes()));
+    tokio::time::timeout(Duration::from_secs(20), told).await.expect("there is room").expect("it is told");
+}
+
+/// What all of them counted together.
+fn counted(nodes: &[Node], name: &str) -> u64 {
+    let of = |node: &Node| {
+        let text = node.handle().metrics().render();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        line.unwrap_or_else(|| panic!("{name} is not in {text}"))
+    };
+    nodes.iter().map(of).sum()
+}

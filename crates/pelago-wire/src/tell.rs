@@ -1,0 +1,11 @@
+//! Messages that nobody answers, as bytes: the kinds of one-way frames, between nodes and from clients alike.
+//!
+//! The first message to a name gives it a number; what follows says the number only (see `core::link::Names`).
+
+/// What a one-way frame is about: its kind in `wire::frame`. Numbers are never given another meaning.
+pub mod kind {
+    /// From here on the frame's number stands for the name that is its payload: an agent's address.
+    pub const BIND: u16 = 128;
+    /// A message to the agent that the frame's number stands for. The payload is the message.
+    pub const TELL: u16 = 129;
+}

@@ -1,0 +1,64 @@
+//! An agent that is told much.
+
+use bytes::Bytes;
+use pelago_core::link::Lane;
+use pelago_net::SendError;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Error, Mesh, TELL_MAX};
+
+/// An agent, as whoever tells it things knows it. Its name goes over each link once; a clone tells on its own.
+#[derive(Debug, Clone)]
+pub struct Recipient {
+    mesh: Mesh,
+    name: Bytes,
+    /// Over the link that there was last.
+    there: Option<pelago_net::Recipient>,
+}
+
+impl Recipient {
+    pub(super) fn new(mesh: Mesh, to: &str) -> Self {
+        Self { mesh, name: Bytes::copy_from_slice(to.as_bytes()), there: None }
+    }
+
+    /// Tells the agent something: a message that nobody answers, with at most one effect. It is on its way when this
+    /// returns, which waits for room: an agent that is slow slows whoever tells it things. Nobody hears what becomes of
+    /// it; nodes count what is lost.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`], [`Error::TooLarge`], and [`Error::Busy`] if there was no room for five seconds. It has no
+    /// effect then.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is done, nothing was told.
+    pub async fn tell(&mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
+        let payload = payload.as_ref();
+        if let Some(there) = &mut self.there {
+            match there.try_tell(payload) {
+                Ok(()) => return Ok(()),
+                Err(SendError::TooLarge { bytes }) => return Err(Error::TooLarge { bytes }),
+                Err(SendError::Busy | SendError::Down) => {}
+            }
+        }
+        self.wait(payload).await
+    }
+
+    async fn wait(&mut self, payload: &[u8]) -> Result<(), Error> {
+        let deadline = Instant::now() + TELL_MAX;
+        loop {
+            let there = match &mut self.there {
+                Some(there) if there.link().has_ended().is_none() => there,
+                gone => {
+                    let link = self.mesh.link(deadline).await?;
+                    gone.insert(link.recipient(Lane::Requests, self.name.clone()))
+                }
+            };
+            return match timeout_at(deadline, there.tell(payload)).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(SendError::Down)) => continue,
+                Ok(Err(SendError::TooLarge { bytes })) => Err(Error::TooLarge { bytes }),
+                Ok(Err(SendError::Busy)) | Err(_) => Err(Error::Busy),
+            };
+        }
+    }
+}
