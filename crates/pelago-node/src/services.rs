@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pelago_core::{
+    agent::Failure,
     id::{Address, FencingToken, Name, TaskId},
     record::{BodyHash, IdempotencyKey, NewTask, Op, PAYLOAD_BYTES_MAX, Placement, Progress, RetryPolicy},
 };
@@ -81,6 +82,19 @@ impl NodeServices {
         let remember = remember.map(|key| (key, BodyHash::of(&to.agent, &payload)));
         let deadline = tokio::time::Instant::now() + wait;
         let turn = self.router.ask(&to, placement, payload, remember, deadline);
+        self.within(deadline, wait, turn).await
+    }
+
+    /// Waits for the turn of a question, as long as it can count.
+    ///
+    /// # Errors
+    /// [`Error`] says what became of the question.
+    pub(crate) async fn within(
+        &self,
+        deadline: tokio::time::Instant,
+        wait: Duration,
+        turn: impl Future<Output = Result<Bytes, Failure>>,
+    ) -> Result<Bytes, Error> {
         let waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         tokio::select! {
             biased;

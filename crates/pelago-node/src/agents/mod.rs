@@ -17,6 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use pelago_core::{
     agent::{self, Failure, Work},
     id::{AgentId, FencingToken, Holder, Name, TaskId},
@@ -43,6 +44,9 @@ pub(crate) use told::Told;
 const COMMANDS_MAX: usize = 1_024;
 /// How often a delivery is tried anew because its activation was just being put away.
 const TRIES_MAX: usize = 8;
+
+/// A turn that will end with a reply.
+pub(crate) type AskedTurn = BoxFuture<'static, Result<Bytes, Failure>>;
 
 /// What the agents of a node have in common.
 pub(crate) struct Agents {
@@ -133,6 +137,15 @@ impl Agents {
             }
             None => Err(not_hosted(&agent.name)),
         }
+    }
+
+    /// A turn of an agent that is asked, if it is a pool of this node whose code is known to be quick.
+    pub(crate) fn quick_turn(self: Arc<Self>, agent: AgentId, payload: Bytes) -> Option<AskedTurn> {
+        let Some(Hosted::Pool(pool)) = self.hosted.get(&agent.name) else { return None };
+        if !pool.is_quick() {
+            return None;
+        }
+        Some(Box::pin(async move { self.run(&agent, Work::Ask { remember: None }, payload).await }))
     }
 
     /// Gives an agent what it is told, as soon as its mailbox has room; a keyed agent is activated here, if no other node

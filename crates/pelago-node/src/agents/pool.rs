@@ -29,6 +29,11 @@ impl Pool {
         Self { kind, turns: Semaphore::new(turns), places }
     }
 
+    /// Whether its turns may run wherever they are asked for.
+    pub(super) fn is_quick(&self) -> bool {
+        self.kind.behaviour.is_quick()
+    }
+
     /// A place for what one is told.
     pub(super) fn places(&self) -> Arc<Semaphore> {
         Arc::clone(&self.places)

@@ -11,7 +11,7 @@ use pelago_store::sqlite;
 use tokio::time::Instant;
 
 use super::{AskOptions, Enqueued, Error, Handle, TaskDetail, lists::page_rows};
-use crate::{host::TaskRequest, ids, mesh::TELL_MAX, services, waiters::End};
+use crate::{agents::AskedTurn, host::TaskRequest, ids, mesh::TELL_MAX, services, waiters::End};
 
 impl Handle {
     /// Asks an agent and waits for its reply.
@@ -43,6 +43,19 @@ impl Handle {
             Some(_) => Err(Error::Conflict { key: key.key }),
             None => services.question(address, placement, payload, options.wait, Some(key)).await,
         }
+    }
+
+    /// A turn of an agent that is asked, if it is one that can run wherever it is asked for.
+    pub(crate) fn quick_turn(&self, to: &str, payload: Bytes) -> Option<AskedTurn> {
+        self.takes_work().ok()?;
+        let (address, placement) = self.find(to).ok()?;
+        services::fits("the question", &payload).ok()?;
+        if placement == Placement::Pool { self.router().quick_turn(address, payload) } else { None }
+    }
+
+    /// Waits for a turn, which may take so long.
+    pub(crate) async fn within(&self, wait: Duration, turn: AskedTurn) -> Result<Bytes, Error> {
+        self.parts().services.within(Instant::now() + wait, wait, turn).await
     }
 
     /// Tells an agent something: a message that nobody answers, with at most one effect. What one sender tells one agent

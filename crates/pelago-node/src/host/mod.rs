@@ -139,6 +139,9 @@ pub(crate) trait Behaviour: Send + Sync {
     /// # Errors
     /// When the state cannot be read: the record is bad, and the agent with it.
     fn hydrate(&self, state: Option<&[u8]>) -> Result<Box<dyn Living>, Fault>;
+
+    /// Whether its code has shown that it keeps no thread for long.
+    fn is_quick(&self) -> bool;
 }
 
 /// One agent in memory.

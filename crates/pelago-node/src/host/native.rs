@@ -380,6 +380,10 @@ impl<A: Agent> Behaviour for Native<A> {
         };
         Ok(Box::new(InMemory { agent, pace: Arc::clone(&self.pace) }))
     }
+
+    fn is_quick(&self) -> bool {
+        self.pace.is_quick()
+    }
 }
 
 impl<A: Agent> Living for InMemory<A> {

@@ -32,6 +32,11 @@ impl Pace {
         Self { trials: AtomicU32::new(TRIALS) }
     }
 
+    /// Whether they have shown that they are quick.
+    pub(super) fn is_quick(&self) -> bool {
+        self.trials.load(Ordering::Relaxed) == 0
+    }
+
     /// Runs a piece of their code.
     pub(super) fn run<T>(&self, code: impl FnOnce() -> T) -> T {
         let trials = self.trials.load(Ordering::Relaxed);

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use pelago_core::link::PAYLOAD_BYTES_MAX;
 use pelago_wire::client::{self as wire, Answer, Ended, Failed, Why, answer, ended::How, kind};
 
+use super::at_once::{self, AtOnce};
 use crate::{
     Handle,
     handle::{AskOptions, Error},
@@ -42,6 +43,21 @@ pub(super) fn answer(handle: Handle, kind: u16, payload: Bytes, wait: Duration) 
         kind::CANCEL => Box::pin(async move { encoded(within(wait, pin!(cancel(&handle, payload))).await) }),
         kind::FIND => Box::pin(async move { encoded(find(&handle, payload)) }),
         _unknown => return None,
+    })
+}
+
+/// Puts a question to its agent where it is read, if that is here and known to be quick.
+pub(super) fn ask_at_once(handle: &Handle, payload: &Bytes, wait: Duration) -> Option<AtOnce> {
+    let wire::Ask { to, payload, idempotency: None } = wire::decode("question", payload.clone()).ok()? else {
+        return None;
+    };
+    let replied = |reply: Result<Bytes, Error>| encoded(reply.map(answer::Answer::Reply).map_err(NoValue::from));
+    Some(match at_once::begin(handle.quick_turn(&to, payload)?) {
+        Ok(reply) => AtOnce::Answered(replied(reply.map_err(Error::from))),
+        Err(turn) => {
+            let handle = handle.clone();
+            AtOnce::Waits(Box::pin(async move { replied(handle.within(wait, turn).await) }))
+        }
     })
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, future::BoxFuture};
 use pelago_core::{
     agent::Work,
     lease::Beat,
@@ -13,6 +13,7 @@ use pelago_core::{
 use pelago_net::{Ask, Credit, Deliver, Handle, Incoming};
 use pelago_store::{Propose as _, ProposeError};
 use pelago_wire::{
+    client,
     mesh::{self as wire, kind},
     record,
 };
@@ -21,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     answer::{self, Applied},
+    at_once::{self, AtOnce, Budget},
     clients,
     forward::Forward,
     grants::{self, Heartbeat, Verdict},
@@ -78,6 +80,7 @@ impl Deliver for FromNode {
     fn deliver(&mut self, lane: Lane, batch: &mut Vec<Incoming>, credit: Credit) {
         let credit = Arc::new(credit);
         let node = self.receiver.node.borrow().clone();
+        let mut budget = Budget::new();
         for Incoming { kind, number, payload, ask } in batch.drain(..) {
             let Some(ask) = ask else {
                 if !self.tells.take(lane, kind, number, payload) {
@@ -85,13 +88,25 @@ impl Deliver for FromNode {
                 }
                 continue;
             };
-            let Some(node) = node.clone() else {
+            let Some(node) = &node else {
                 ask.refuse(NoReply::Busy);
                 continue;
             };
-            let answer = match self.is_node {
-                true => node.answer(kind, payload),
-                false => clients::answer(node.handle, kind, payload, ask.wait()),
+            let at_once = if budget.is_spent() { None } else { self.at_once(node, kind, &payload, &ask) };
+            let (ask, answer) = match at_once {
+                Some(AtOnce::Answered(answer)) => {
+                    budget.spend();
+                    match ask.try_reply(&answer) {
+                        Ok(()) => continue,
+                        Err(ask) => (ask, Some(std::future::ready(answer).boxed())),
+                    }
+                }
+                Some(AtOnce::Waits(answer)) => (ask, Some(answer)),
+                None if self.is_node => (ask, node.clone().answer(kind, payload)),
+                None => {
+                    let answer = clients::answer(node.handle.clone(), kind, payload, ask.wait());
+                    (ask, answer)
+                }
             };
             match answer {
                 Some(answer) => drop(self.receiver.loops.spawn(reply(ask, answer, Arc::clone(&credit)))),
@@ -105,6 +120,16 @@ impl Deliver for FromNode {
 
     /// What was begun is done all the same: only its reply goes nowhere.
     fn called_off(&mut self, _lane: Lane, _request: RequestId) {}
+}
+
+impl FromNode {
+    fn at_once(&self, node: &Answers, kind: u16, payload: &Bytes, ask: &Ask) -> Option<AtOnce> {
+        match (self.is_node, kind) {
+            (true, kind::ASK) => node.ask_at_once(payload),
+            (false, client::kind::ASK) => clients::ask_at_once(&node.handle, payload, ask.wait()),
+            (true | false, _) => None,
+        }
+    }
 }
 
 async fn reply(ask: Ask, answer: BoxFuture<'static, Bytes>, credit: Arc<Credit>) {
@@ -168,6 +193,18 @@ impl Answers {
             self.consensus.admit(holder.node.0, &name).await?;
         }
         Ok(self.applied(outcomes))
+    }
+
+    /// Puts a question to its agent where it is read, if that is here and known to be quick.
+    fn ask_at_once(&self, payload: &Bytes) -> Option<AtOnce> {
+        let answer::Question { agent, payload, remember: None } = answer::decode_question(payload.clone())? else {
+            return None;
+        };
+        let turn = Arc::clone(&self.agents).quick_turn(agent, payload)?;
+        Some(match at_once::begin(turn) {
+            Ok(reply) => AtOnce::Answered(answer::encode_asked(reply)),
+            Err(turn) => AtOnce::Waits(turn.map(answer::encode_asked).boxed()),
+        })
     }
 
     async fn ask(self, payload: Bytes) -> Bytes {

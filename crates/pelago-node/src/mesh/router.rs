@@ -22,7 +22,7 @@ use super::{
     homes::Homes,
     places::Places,
 };
-use crate::agents::{Agents, Told};
+use crate::agents::{Agents, AskedTurn, Told};
 
 /// The pause before an agent whose node cannot be reached is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -86,6 +86,13 @@ impl Router {
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// A turn of a pool of this node whose code is known to be quick, if that is who is meant.
+    pub(crate) fn quick_turn(&self, to: Address, payload: Bytes) -> Option<AskedTurn> {
+        let Address { node, agent, .. } = to;
+        let is_here = node.is_none_or(|node| self.homes.run_of(&node) == Some(self.homes.me()));
+        self.agents.upgrade().filter(|_| is_here)?.quick_turn(agent, payload)
     }
 
     /// Tells an agent something, here or on the node that holds it, as soon as there is room. Looks for the agent until
