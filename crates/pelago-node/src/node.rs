@@ -236,6 +236,7 @@ impl Node {
             lease: lease.clone(),
             router,
             policy: config.policy,
+            told_lost: metrics.told_lost.clone(),
         });
         let set = services.set(Arc::clone(&node_services) as _);
         assert!(set.is_ok(), "services are set once");

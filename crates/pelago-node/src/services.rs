@@ -9,13 +9,15 @@ use pelago_core::{
     id::{Address, FencingToken, Name, TaskId},
     record::{BodyHash, IdempotencyKey, NewTask, Op, PAYLOAD_BYTES_MAX, Placement, Progress, RetryPolicy},
 };
+use prometheus_client::metrics::counter::Counter;
 
 use crate::{
+    agents::Told,
     committer,
     handle::Error,
     host::{Fault, PRIORITY_MAX, Services, TaskRequest},
     ids,
-    mesh::{Held, Router},
+    mesh::{Held, Router, TELL_MAX},
     raft::Consensus,
     view,
 };
@@ -35,6 +37,7 @@ pub(crate) struct NodeServices {
     pub(crate) lease: Held,
     pub(crate) router: Router,
     pub(crate) policy: RetryPolicy,
+    pub(crate) told_lost: Counter,
 }
 
 impl NodeServices {
@@ -186,6 +189,22 @@ impl Services for NodeServices {
         Box::pin(async move {
             let placement = self.view.get().placement(&to.agent.name)?;
             Ok(self.question(to, placement, payload, wait, None).await?)
+        })
+    }
+
+    fn tell(&self, tells: Vec<(Address, Bytes)>) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            for (to, message) in tells {
+                let told = Told::new(vec![message], None, &self.told_lost);
+                // Dropped, it counts as lost.
+                let Ok(placement) = self.view.get().placement(&to.agent.name) else { continue };
+                if let Err(told) = self.router.try_tell(&to, placement, told)
+                    && let Err(error) =
+                        self.router.tell(&to, placement, told, tokio::time::Instant::now() + TELL_MAX).await
+                {
+                    tracing::debug!(agent = %to.agent, %error, "what an agent was told is lost");
+                }
+            }
         })
     }
 

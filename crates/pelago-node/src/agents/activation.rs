@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use pelago_core::{
     agent::{Activation, Config, Effect, Envelope, Failure, Input, Loaded, Produced, Proposal, Ticket, Work},
-    id::{AgentId, FencingToken, TaskId},
+    id::{Address, AgentId, FencingToken, TaskId},
     record::{self, MessageId, Op, Outcome, Refusal},
     time::Time,
 };
@@ -31,6 +31,8 @@ use crate::{
 
 /// How many messages are read from the inbox at a time.
 const INBOX_READ_MAX: u32 = 64;
+/// How many messages to others may wait to leave before the agent takes no more to do.
+const TELLS_MAX: usize = 1_024;
 /// How many messages that it was told wait in the core: enough for the next commit, while one is under way.
 const TOLD_WAITING_MAX: usize = 64;
 /// The pause before a message that failed is tried again; doubles with each attempt.
@@ -68,6 +70,9 @@ pub(super) struct Loop {
     waiting: HashMap<Ticket, Waiting>,
     tickets: u64,
     inbox: Inbox,
+    /// The delivery whose turn began last.
+    turn: Ticket,
+    tells: Tells,
     /// What it was told and the core has no room for yet. Nothing that came after it is looked at before.
     told: Option<Told>,
     gone: bool,
@@ -105,6 +110,16 @@ struct Inbox {
     again: VecDeque<(Time, Envelope)>,
 }
 
+/// What the agent tells others.
+#[derive(Default)]
+struct Tells {
+    /// Of turns that do not count yet.
+    of_turns: HashMap<Ticket, Vec<(Address, Bytes)>>,
+    /// What may leave, in order.
+    waiting: Vec<(Address, Bytes)>,
+    leaving: Option<BoxFuture<'static, ()>>,
+}
+
 /// How a turn ended, with the memory it ran on.
 struct Ended {
     living: Option<Box<dyn Living>>,
@@ -116,6 +131,8 @@ enum Event {
     Loaded(Row),
     Decided(Decided),
     Inbox(Messages),
+    /// What it told others is on its way.
+    Left,
     Command(Command),
     Deadline,
 }
@@ -146,6 +163,8 @@ impl Loop {
             waiting: HashMap::new(),
             tickets: 0,
             inbox,
+            turn: Ticket(0),
+            tells: Tells::default(),
             told: None,
             gone: false,
         }
@@ -163,13 +182,20 @@ impl Loop {
                 ended = present(&mut self.running) => Event::Ended(ended),
                 loaded = present(&mut self.loading) => Event::Loaded(loaded),
                 messages = present(&mut self.inbox.reading) => Event::Inbox(messages),
-                Some(command) = self.commands.recv(), if self.told.is_none() => Event::Command(command),
+                () = present(&mut self.tells.leaving) => Event::Left,
+                Some(command) = self.commands.recv(), if self.told.is_none() && self.tells.waiting.len() < TELLS_MAX => Event::Command(command),
                 () = clock::until(deadline) => Event::Deadline,
             };
             self.step(event);
             self.listen();
             self.carry_out();
             self.look();
+            self.tell();
+        }
+        self.tell();
+        while let Some(leaving) = self.tells.leaving.take() {
+            leaving.await;
+            self.tell();
         }
         self.refuse_the_rest();
         self.context.metrics.agents_active.dec();
@@ -202,6 +228,7 @@ impl Loop {
                 self.inbox.reading = None;
                 self.deliver_messages(now, messages);
             }
+            Event::Left => self.tells.leaving = None,
             Event::Deadline => {
                 self.core.expire(now, &mut self.effects);
                 while self.inbox.again.front().is_some_and(|(at, _)| *at <= now) {
@@ -244,6 +271,14 @@ impl Loop {
         self.core.handle(now, input, &mut self.effects);
     }
 
+    /// Lets leave what the agent tells others, one batch after the other.
+    fn tell(&mut self) {
+        if self.tells.leaving.is_none() && !self.tells.waiting.is_empty() {
+            let (services, waiting) = (self.context.services(), std::mem::take(&mut self.tells.waiting));
+            self.tells.leaving = Some(Box::pin(async move { services.tell(waiting).await }));
+        }
+    }
+
     /// Gives the core of what the agent was told as much as fits into a commit or two.
     fn listen(&mut self) {
         while !self.gone && self.core.waiting() < TOLD_WAITING_MAX {
@@ -269,7 +304,10 @@ impl Loop {
         let result = ended.result.and_then(|(reply, turn)| {
             let state = self.memory.living.as_ref().map(|living| living.state()).transpose().map_err(failure)?;
             let changed = state.filter(|state| self.memory.state.as_ref() != Some(state));
-            let Effects { sends, enqueues, timers } = turn.into_effects();
+            let Effects { sends, enqueues, timers, tells } = turn.into_effects();
+            if !tells.is_empty() {
+                self.tells.of_turns.insert(self.turn, tells);
+            }
             Ok(Produced { state: changed, reply, sends, enqueues, timers })
         });
         match &result {
@@ -332,7 +370,8 @@ impl Loop {
     }
 
     fn start_turn(&mut self, envelope: Envelope) {
-        let Envelope { work, payload, .. } = envelope;
+        let Envelope { ticket, work, payload } = envelope;
+        self.turn = ticket;
         let living = match self.memory.living.take() {
             Some(living) => Ok(living),
             None => self.kind.behaviour.hydrate(self.memory.state.as_deref()).map_err(|fault| {
@@ -354,6 +393,9 @@ impl Loop {
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Result<Bytes, Failure>) {
+        if let Some(tells) = self.tells.of_turns.remove(&ticket).filter(|_| answer.is_ok()) {
+            self.tells.waiting.extend(tells);
+        }
         if answer.is_ok() {
             self.context.metrics.turns.inc();
         }

@@ -137,7 +137,7 @@ impl Attempt {
             return;
         };
         // Only keyed agents have timers, and their results are part of a turn.
-        let Effects { sends, enqueues, timers: _ } = effects;
+        let Effects { sends, enqueues, timers: _, tells } = effects;
         let finish = Finish { task: self.task.id, token: self.token, verdict, sends, enqueues };
         match self.propose(finish).await {
             Some(Outcome::Refused(Refusal::StaleToken { .. } | Refusal::NoTask(_))) | None => {}
@@ -148,7 +148,7 @@ impl Attempt {
                 let (sends, enqueues) = (Vec::new(), Vec::new());
                 self.propose(Finish { task: self.task.id, token: self.token, verdict, sends, enqueues }).await;
             }
-            Some(_) => {}
+            Some(_) => self.agents.context.services().tell(tells).await,
         }
     }
 

@@ -380,6 +380,9 @@ async fn send_all(context: &Context, effects: Effects) -> Result<(), Failure> {
             Err(error) => return Err(Failure::Failed(error.to_string())),
         }
     }
+    if !effects.tells.is_empty() {
+        context.services().tell(effects.tells).await;
+    }
     Ok(())
 }
 

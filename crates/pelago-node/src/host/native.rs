@@ -165,18 +165,20 @@ pub(crate) struct Effects {
     pub(crate) sends: Vec<MessageBody>,
     pub(crate) enqueues: Vec<NewTask>,
     pub(crate) timers: Vec<TimerChange>,
+    pub(crate) tells: Vec<(Address, Bytes)>,
 }
 
 impl Effects {
-    fn lengths(&self) -> [usize; 3] {
-        [self.sends.len(), self.enqueues.len(), self.timers.len()]
+    fn lengths(&self) -> [usize; 4] {
+        [self.sends.len(), self.enqueues.len(), self.timers.len(), self.tells.len()]
     }
 
     /// Takes back what came after there were so many.
-    fn cut(&mut self, [sends, enqueues, timers]: [usize; 3]) {
+    fn cut(&mut self, [sends, enqueues, timers, tells]: [usize; 4]) {
         self.sends.truncate(sends);
         self.enqueues.truncate(enqueues);
         self.timers.truncate(timers);
+        self.tells.truncate(tells);
     }
 }
 
@@ -186,6 +188,8 @@ pub(crate) trait Services: Send + Sync {
     fn new_task(&self, to: Address, input: Bytes, request: TaskRequest) -> Result<NewTask, Fault>;
     fn ask(&self, to: Address, payload: Bytes, wait: Duration) -> BoxFuture<'_, Result<Bytes, Fault>>;
     fn progress(&self, task: TaskId, token: FencingToken, n: u64, note: Bytes) -> BoxFuture<'_, Result<(), Fault>>;
+    /// Tells agents things, in order; what there is no room for in time is lost.
+    fn tell(&self, tells: Vec<(Address, Bytes)>) -> BoxFuture<'_, ()>;
 }
 
 /// The priority of a task that everything else comes before.
@@ -311,6 +315,17 @@ impl Turn {
         let to = self.services.resolve(&self.agent.namespace, to)?;
         let payload = Bytes::from(serde_json::to_vec(message)?);
         self.effects.sends.push(MessageBody { to: to.agent, payload });
+        Ok(())
+    }
+
+    /// Tells another agent something: a message that nobody answers, with at most one effect. It leaves when the turn
+    /// counts, and is stored nowhere; what one agent tells another is handled in order.
+    ///
+    /// # Errors
+    /// When nobody in the mesh has that name, or `message` cannot be written as JSON.
+    pub fn tell(&mut self, to: &str, message: &impl Serialize) -> Result<(), Fault> {
+        let to = self.services.resolve(&self.agent.namespace, to)?;
+        self.effects.tells.push((to, Bytes::from(serde_json::to_vec(message)?)));
         Ok(())
     }
 

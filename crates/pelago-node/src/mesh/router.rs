@@ -108,9 +108,12 @@ impl Router {
         deadline: Instant,
     ) -> Result<(), Failure> {
         loop {
-            let place = match &to.node {
-                Some(node) => self.homes.run_of(node),
-                None => self.place(&to.agent, placement).await,
+            let place = match (&to.node, placement) {
+                (Some(node), _) => self.homes.run_of(node),
+                (None, Placement::Keyed) if self.is_here(&to.agent) => Some(self.homes.me()),
+                // Nobody would say that a place from memory is out of date.
+                (None, Placement::Keyed) => self.place_by_row(&to.agent).await,
+                (None, Placement::Pool | Placement::Resident) => self.homes.any_host(&to.agent),
             };
             if place == Some(self.homes.me()) {
                 return self.tell_here(&to.agent, told, deadline).await;
@@ -162,13 +165,16 @@ impl Router {
             Placement::Keyed if self.is_here(agent) => Some(self.homes.me()),
             Placement::Keyed => match self.places.get(agent).filter(|holder| self.homes.is_live(*holder)) {
                 Some(holder) => Some(holder),
-                None => {
-                    let (reader, id) = (Arc::clone(&self.reader), agent.clone());
-                    let read = tokio::task::spawn_blocking(move || reader.view(|view| view.agent_row(&id))).await;
-                    self.homes.place(agent, read.ok()?.ok()?.as_ref())
-                }
+                None => self.place_by_row(agent).await,
             },
         }
+    }
+
+    /// Where a keyed agent is to be found, as its row says here.
+    async fn place_by_row(&self, agent: &AgentId) -> Option<Holder> {
+        let (reader, id) = (Arc::clone(&self.reader), agent.clone());
+        let read = tokio::task::spawn_blocking(move || reader.view(|view| view.agent_row(&id))).await;
+        self.homes.place(agent, read.ok()?.ok()?.as_ref())
     }
 
     fn is_here(&self, agent: &AgentId) -> bool {

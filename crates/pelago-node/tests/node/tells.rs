@@ -45,6 +45,24 @@ async fn residents_and_pools_of_any_node_are_told_things() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_agent_tells_leaves_in_order_when_its_turn_counts() {
+    let (_homes, nodes) = three().await;
+    for (n, node) in nodes.iter().enumerate() {
+        let (from, to) = (format!("diary:from{n}"), format!("diary:to{n}"));
+        let ask = async |to: &str, note: &str| ask(node.handle(), to, note).await;
+        for first in [0, 100] {
+            let whisper = format!(r#"{{"whisper": ["{to}", {{"start": {first}, "end": {}}}]}}"#, first + 100);
+            assert_eq!(ask(&from, &whisper).await, Ok("[]".into()));
+            let retract = format!(r#"{{"retract": ["{to}", 7]}}"#);
+            assert!(matches!(ask(&from, &retract).await, Err(Error::AgentFailed { .. })));
+        }
+        let whole = serde_json::to_string(&(0..200).collect::<Vec<u64>>()).expect("numbers are JSON");
+        poll(async || ask(&to, r#""read""#).await.as_ref() == Ok(&whole)).await;
+    }
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_its_agent_fails_at_is_lost_alone_and_counted() {
     let home = tempfile::tempdir().expect("a temporary directory can be made");
     let node = start(home.path()).await;

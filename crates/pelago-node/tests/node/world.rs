@@ -65,6 +65,10 @@ enum Note {
     Write(u64),
     /// Send these numbers, each in a message, to be written down there.
     Dictate(String, std::ops::Range<u64>),
+    /// Tell these numbers there, in messages that nobody answers.
+    Whisper(String, std::ops::Range<u64>),
+    /// Tell this number there, and fail.
+    Retract(String, u64),
     Read,
 }
 
@@ -79,6 +83,15 @@ impl Agent for Diary {
                 for entry in entries {
                     turn.send(&to, &Note::Write(entry))?;
                 }
+            }
+            Note::Whisper(to, entries) => {
+                for entry in entries {
+                    turn.tell(&to, &Note::Write(entry))?;
+                }
+            }
+            Note::Retract(to, entry) => {
+                turn.tell(&to, &Note::Write(entry))?;
+                return Err(Fault::hopeless("it takes that back"));
             }
             Note::Read => return Ok(self.entries.clone()),
         }
