@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Measures Pelago beside etcd and PostgreSQL: alternately, in one run, on one machine.
+"""Measures Pelago beside etcd, PostgreSQL and gRPC: alternately, in one run, on one machine.
 
-    python3 bench/run.py --scratch DIR [--rounds 3] [--seconds 5] [--only propose,task,turn,task3,failover] [--out FILE]
+    python3 bench/run.py --scratch DIR [--rounds 3] [--seconds 5] [--only propose,task,turn,task3,failover,tell,ask] [--out FILE]
 
 Every round asks each system in turn (A B A B), so that what the machine does besides falls on both. Each run is a line
 of JSON in the results; the table with medians and ratios goes to stdout. Data goes below DIR, which must be on a real
 disk and, if PostgreSQL is started as root, in a place that the user `postgres` can reach. Everything listens on
 loopback, and every process that is started is ended by its id.
 
-Needs: a release build of pelago (--pelago), etcd (--etcd), `cargo build --release` in bench/peers/etcd, and the
-programs of PostgreSQL (--postgres, a folder). What is not there is left out, and said to be.
+Needs: a release build of pelago (--pelago), etcd (--etcd), `cargo build --release` in bench/peers/etcd and
+bench/peers/tonic, and the programs of PostgreSQL (--postgres, a folder). What is not there is left out, and said to be.
 """
 
 import argparse
@@ -34,6 +34,7 @@ READY_MAX = 30.0
 WAIT_MAX = 1.0
 BYTES = 256
 KEYS = 1024
+ASKED_BYTES = 64
 
 
 def main():
@@ -66,11 +67,12 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--warm-up", type=int, default=1)
-    parser.add_argument("--only", default="propose,task,turn,task3,failover")
+    parser.add_argument("--only", default="propose,task,turn,task3,failover,tell,ask")
     parser.add_argument("--out")
     parser.add_argument("--pelago", default=HERE.parent / "target/release/pelago")
     parser.add_argument("--etcd", default=shutil.which("etcd"))
     parser.add_argument("--etcd-load", default=HERE / "peers/etcd/target/release/etcd-load")
+    parser.add_argument("--tonic-load", default=HERE / "peers/tonic/target/release/tonic-load")
     parser.add_argument("--postgres", default=(glob.glob("/usr/lib/postgresql/*/bin") or [None])[0])
     return parser.parse_args()
 
@@ -126,8 +128,28 @@ def turn(args, scratch, started):
     ]
 
 
-GROUPS = {"propose": propose, "task": task, "task3": task3, "turn": turn}
+def tell(args, scratch, started):
+    mesh = Mesh(args, scratch / "pelago", started, 1)
+    cases = [("pelago, 1 node", lambda size: mesh.bench("tell", 1, "--bytes", size.split()[0]))]
+    if is_there("tonic-load", args.tonic_load):
+        tonic = Tonic(args, scratch / "tonic", started)
+        cases.append(("tonic 0.14 stream", tonic.tell))
+    return cases
+
+
+def ask(args, scratch, started):
+    mesh = Mesh(args, scratch / "pelago", started, 1)
+    cases = [("pelago, 1 node", lambda n: mesh.bench("ask", n, "--bytes", ASKED_BYTES))]
+    if is_there("tonic-load", args.tonic_load):
+        tonic = Tonic(args, scratch / "tonic", started)
+        cases.append(("tonic 0.14 unary", tonic.ask))
+    return cases
+
+
+GROUPS = {"propose": propose, "task": task, "task3": task3, "turn": turn, "tell": tell, "ask": ask}
+# Of `tell`: the size of a message.
 IN_FLIGHT = {"propose": (1, 16, 64, 256), "task": (1, 16, 64), "task3": (1, 64, 256), "turn": (1, 64)}
+IN_FLIGHT |= {"tell": ("16 B", "128 B", "1024 B"), "ask": (1, 64, 256)}
 
 
 def failover(args, scratch):
@@ -298,6 +320,23 @@ class Etcd(Processes):
         return " ".join(["etcd-load", *map(str, command[1:])]), json.loads(out(command))
 
 
+class Tonic(Processes):
+    def __init__(self, args, scratch, started):
+        super().__init__(args, scratch, started)
+        server = self.start([args.tonic_load, "serve"], "log", stdout=subprocess.PIPE, text=True)
+        self.address = server.stdout.readline().strip()
+
+    def tell(self, size):
+        return self.load("tell", self.args.seconds, self.args.warm_up, size.split()[0])
+
+    def ask(self, in_flight):
+        return self.load("ask", in_flight, self.args.seconds, self.args.warm_up, ASKED_BYTES)
+
+    def load(self, what, *numbers):
+        command = [self.args.tonic_load, what, self.address, *numbers]
+        return " ".join(["tonic-load", *map(str, command[1:])]), json.loads(out(command))
+
+
 class Postgres(Processes):
     """One PostgreSQL with its default durability: fsync and synchronous_commit on."""
 
@@ -380,7 +419,7 @@ def table(results):
             waits.setdefault((line["what"], line["system"]), []).append(line["waited_ms"])
             continue
         rows.setdefault((line["group"], line["in_flight"]), {}).setdefault(line["system"], []).append(line["figures"])
-    text = ["| what | in flight | system | per second (median, least to most) | p50 ms | p99 ms | pelago is |"]
+    text = ["| what | in flight, or size | system | per second (median, least to most) | p50 ms | p99 ms | pelago is |"]
     text.append("|---|---|---|---|---|---|---|")
     median = lambda runs, name: statistics.median(run[name] for run in runs)
     for (group, in_flight), systems in rows.items():
@@ -390,8 +429,8 @@ def table(results):
             rate = statistics.median(rates)
             ratio = "" if rate == first else f"{first / rate:.2f}×"
             spread = f"{rate:,.0f} ({min(rates):,.0f} to {max(rates):,.0f})"
-            p50, p99 = (median(runs, name) / 1000 for name in ("p50_us", "p99_us"))
-            text.append(f"| {group} | {in_flight} | {system} | {spread} | {p50:.2f} | {p99:.2f} | {ratio} |")
+            p50, p99 = (f"{median(runs, name) / 1000:.2f}" if name in runs[0] else "" for name in ("p50_us", "p99_us"))
+            text.append(f"| {group} | {in_flight} | {system} | {spread} | {p50} | {p99} | {ratio} |")
     if waits:
         text += ["", "| what | system | ms (median, least to most) |", "|---|---|---|"]
     for (what, system), ms in waits.items():
