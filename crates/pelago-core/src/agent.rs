@@ -475,7 +475,12 @@ fn limit_of(work: &Work, config: &Config) -> Duration {
 fn answer_all(turns: Vec<(Envelope, Ended)>, effects: &mut Vec<Effect>) {
     for (envelope, ended) in turns {
         let result = match ended {
-            Ended::Produced(produced) => Ok(produced.reply),
+            Ended::Produced(Produced { reply, tells, .. }) => {
+                if !tells.is_empty() {
+                    effects.push(Effect::Tell(tells));
+                }
+                Ok(reply)
+            }
             // The message is out of the inbox, which is all that a delivery asks for.
             Ended::Buried(_) => Ok(Bytes::new()),
             Ended::Failed(failure) => Err(failure),

@@ -181,7 +181,7 @@ impl Recipient {
     /// [`SendError::Down`] and [`SendError::TooLarge`].
     ///
     /// # Cancel safety
-    /// Dropped before it is done, nothing was sent.
+    /// Dropped before it is done, nothing was told.
     pub async fn tell(&mut self, payload: &[u8]) -> Result<(), SendError> {
         match self.try_tell(payload) {
             Err(SendError::Busy) => {}
@@ -198,6 +198,7 @@ impl Recipient {
     /// [`SendError::Busy`] too, if there is no credit or room, or others wait for it.
     pub fn try_tell(&mut self, payload: &[u8]) -> Result<(), SendError> {
         SendError::check(ONE_WAY, payload)?;
+        SendError::check(ONE_WAY, &self.name)?;
         let Self { link, lane, name, number } = self;
         link.outbox.try_now((*lane, Queue::Others), |attempt| attempt.put_told(*lane, name, number, payload))
     }

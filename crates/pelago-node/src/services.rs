@@ -193,17 +193,19 @@ impl Services for NodeServices {
     }
 
     fn tell(&self, tells: Vec<(Address, Bytes)>) -> BoxFuture<'_, ()> {
+        // At once, so that whatever is not told counts as lost, also if nobody waits for this to end.
+        let told = |(to, message)| (to, Told::new(vec![message], None, &self.told_lost));
+        let tells: Vec<(Address, Told)> = tells.into_iter().map(told).collect();
         Box::pin(async move {
-            for (to, message) in tells {
-                let told = Told::new(vec![message], None, &self.told_lost);
-                // Dropped, it counts as lost.
+            let deadline = tokio::time::Instant::now() + TELL_MAX;
+            for (to, told) in tells {
                 let Ok(placement) = self.view.get().placement(&to.agent.name) else { continue };
-                if let Err(told) = self.router.try_tell(&to, placement, told)
-                    && let Err(error) =
-                        self.router.tell(&to, placement, told, tokio::time::Instant::now() + TELL_MAX).await
-                {
-                    tracing::debug!(agent = %to.agent, %error, "what an agent was told is lost");
+                let Err(told) = self.router.try_tell(&to, placement, told) else { continue };
+                let tell = self.router.tell(&to, placement, told, deadline);
+                if tokio::time::timeout_at(deadline, tell).await.is_ok_and(|told| told.is_ok()) {
+                    continue;
                 }
+                tracing::debug!(agent = %to.agent, "what an agent was told is lost");
             }
         })
     }

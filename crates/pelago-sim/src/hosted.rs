@@ -121,6 +121,8 @@ impl Hosted {
                     self.memory.clone_from(&self.before);
                 }
                 Effect::RollBack => self.memory.clone_from(&self.before),
+                // Agents of the simulator tell nobody anything.
+                Effect::Tell(_) => {}
                 Effect::Answer { ticket, answer } => wishes.push(Wish::Answer { ticket, answer }),
                 Effect::Again(envelope) => wishes.push(Wish::Again(envelope)),
                 Effect::Gone => wishes.push(Wish::Gone),

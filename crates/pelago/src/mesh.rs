@@ -123,7 +123,8 @@ impl Mesh {
         self.recipient(to).await?.tell(payload).await
     }
 
-    /// An agent that is to be told much. What one recipient is told is handled in order.
+    /// An agent that is to be told much. What one recipient is told is handled in order, unless it is a pool; a question
+    /// to the same agent may overtake it.
     ///
     /// # Errors
     /// [`Error::Refused`] if nobody in the mesh can be meant by the address; else [`Error`] says why that is not known.

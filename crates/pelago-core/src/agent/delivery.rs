@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    id::{FencingToken, Holder, TaskId, TimerName, Version},
+    id::{Address, FencingToken, Holder, TaskId, TimerName, Version},
     record::{BodyHash, IdempotencyKey, MessageBody, MessageId, NewTask, Refusal, TimerChange},
 };
 
@@ -104,6 +104,8 @@ pub struct Produced {
     pub enqueues: Vec<NewTask>,
     /// Timers that are set or cancelled, in order.
     pub timers: Vec<TimerChange>,
+    /// What other agents are told, in order; nothing of it is stored.
+    pub tells: Vec<(Address, Bytes)>,
 }
 
 /// Why a delivery has no reply. Only after [`Failure::Unknown`] may it have had its effect.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Envelope, Failure, Produced, Ticket};
 use crate::{
-    id::{FencingToken, TaskId},
+    id::{Address, FencingToken, TaskId},
     record::{self, Op, Outcome},
 };
 
@@ -110,6 +110,8 @@ pub enum Effect {
         /// The reply.
         answer: Result<Bytes, Failure>,
     },
+    /// Tell other agents these things, after all that was told before: the turn counts.
+    Tell(Vec<(Address, Bytes)>),
     /// Deliver a durable message again after a pause.
     Again(Envelope),
     /// The activation is over: nothing more will happen.

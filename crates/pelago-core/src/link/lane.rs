@@ -13,9 +13,10 @@ pub const LANE_BYTES_MIN: u32 = 2 << 20;
 pub enum Lane {
     /// Heartbeats, membership, consensus: written before all else.
     Control,
-    /// Requests, replies and messages to agents.
+    /// Requests and replies.
     Requests,
-    /// What may take its time: snapshots, moves.
+    /// What may take its time: messages that nobody answers, snapshots, moves. An agent that is slow with what it is told
+    /// must not keep the replies waiting that it needs to go on.
     Bulk,
 }
 

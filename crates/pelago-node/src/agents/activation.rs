@@ -31,7 +31,8 @@ use crate::{
 
 /// How many messages are read from the inbox at a time.
 const INBOX_READ_MAX: u32 = 64;
-/// How many messages to others may wait to leave before the agent takes no more to do.
+/// How many messages to others may wait to leave before the agent takes no more to do. What it has taken by then may
+/// add to them.
 const TELLS_MAX: usize = 1_024;
 /// How many messages that it was told wait in the core: enough for the next commit, while one is under way.
 const TOLD_WAITING_MAX: usize = 64;
@@ -70,8 +71,6 @@ pub(super) struct Loop {
     waiting: HashMap<Ticket, Waiting>,
     tickets: u64,
     inbox: Inbox,
-    /// The delivery whose turn began last.
-    turn: Ticket,
     tells: Tells,
     /// What it was told and the core has no room for yet. Nothing that came after it is looked at before.
     told: Option<Told>,
@@ -113,9 +112,7 @@ struct Inbox {
 /// What the agent tells others.
 #[derive(Default)]
 struct Tells {
-    /// Of turns that do not count yet.
-    of_turns: HashMap<Ticket, Vec<(Address, Bytes)>>,
-    /// What may leave, in order.
+    /// What is to leave, in order.
     waiting: Vec<(Address, Bytes)>,
     leaving: Option<BoxFuture<'static, ()>>,
 }
@@ -123,7 +120,7 @@ struct Tells {
 /// How a turn ended, with the memory it ran on.
 struct Ended {
     living: Option<Box<dyn Living>>,
-    result: Result<(Bytes, Turn), Failure>,
+    result: Result<(Bytes, Effects), Failure>,
 }
 
 enum Event {
@@ -163,7 +160,6 @@ impl Loop {
             waiting: HashMap::new(),
             tickets: 0,
             inbox,
-            turn: Ticket(0),
             tells: Tells::default(),
             told: None,
             gone: false,
@@ -183,7 +179,7 @@ impl Loop {
                 loaded = present(&mut self.loading) => Event::Loaded(loaded),
                 messages = present(&mut self.inbox.reading) => Event::Inbox(messages),
                 () = present(&mut self.tells.leaving) => Event::Left,
-                Some(command) = self.commands.recv(), if self.told.is_none() && self.tells.waiting.len() < TELLS_MAX => Event::Command(command),
+                Some(command) = self.commands.recv(), if self.takes_commands() => Event::Command(command),
                 () = clock::until(deadline) => Event::Deadline,
             };
             self.step(event);
@@ -192,12 +188,12 @@ impl Loop {
             self.look();
             self.tell();
         }
+        self.refuse_the_rest();
         self.tell();
         while let Some(leaving) = self.tells.leaving.take() {
             leaving.await;
             self.tell();
         }
-        self.refuse_the_rest();
         self.context.metrics.agents_active.dec();
         self.agent
     }
@@ -271,6 +267,15 @@ impl Loop {
         self.core.handle(now, input, &mut self.effects);
     }
 
+    /// Not while what came before waits, nor while too much that it tells others does.
+    fn takes_commands(&self) -> bool {
+        self.told.is_none() && !self.tells_too_much()
+    }
+
+    fn tells_too_much(&self) -> bool {
+        self.tells.waiting.len() >= TELLS_MAX
+    }
+
     /// Lets leave what the agent tells others, one batch after the other.
     fn tell(&mut self) {
         if self.tells.leaving.is_none() && !self.tells.waiting.is_empty() {
@@ -281,7 +286,7 @@ impl Loop {
 
     /// Gives the core of what the agent was told as much as fits into a commit or two.
     fn listen(&mut self) {
-        while !self.gone && self.core.waiting() < TOLD_WAITING_MAX {
+        while !self.gone && !self.tells_too_much() && self.core.waiting() < TOLD_WAITING_MAX {
             let Some(payload) = self.told.as_mut().and_then(Iterator::next) else {
                 self.told = None;
                 return;
@@ -301,14 +306,11 @@ impl Loop {
 
     fn turn_ended(&mut self, now: Time, ended: Ended) {
         self.memory.living = ended.living;
-        let result = ended.result.and_then(|(reply, turn)| {
+        let result = ended.result.and_then(|(reply, effects)| {
             let state = self.memory.living.as_ref().map(|living| living.state()).transpose().map_err(failure)?;
             let changed = state.filter(|state| self.memory.state.as_ref() != Some(state));
-            let Effects { sends, enqueues, timers, tells } = turn.into_effects();
-            if !tells.is_empty() {
-                self.tells.of_turns.insert(self.turn, tells);
-            }
-            Ok(Produced { state: changed, reply, sends, enqueues, timers })
+            let Effects { sends, enqueues, timers, tells } = effects;
+            Ok(Produced { state: changed, reply, sends, enqueues, timers, tells })
         });
         match &result {
             Ok(produced) => {
@@ -353,6 +355,7 @@ impl Loop {
                 }
                 Effect::RollBack => self.memory.living = None,
                 Effect::Answer { ticket, answer } => self.answer(ticket, answer),
+                Effect::Tell(tells) => self.tells.waiting.extend(tells),
                 Effect::Again(envelope) => self.put_off(envelope),
                 Effect::Gone => self.gone = true,
             }
@@ -370,8 +373,7 @@ impl Loop {
     }
 
     fn start_turn(&mut self, envelope: Envelope) {
-        let Envelope { ticket, work, payload } = envelope;
-        self.turn = ticket;
+        let Envelope { work, payload, .. } = envelope;
         let living = match self.memory.living.take() {
             Some(living) => Ok(living),
             None => self.kind.behaviour.hydrate(self.memory.state.as_deref()).map_err(|fault| {
@@ -385,7 +387,10 @@ impl Loop {
             match living {
                 Ok(mut living) => {
                     let result = guarded(living.as_mut(), payload, &mut turn).await;
-                    Ended { living: Some(living), result: result.map(|reply| (reply, turn)).map_err(failure) }
+                    Ended {
+                        living: Some(living),
+                        result: result.map(|reply| (reply, turn.into_effects())).map_err(failure),
+                    }
                 }
                 Err(unreadable) => Ended { living: None, result: Err(unreadable) },
             }
@@ -393,9 +398,6 @@ impl Loop {
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Result<Bytes, Failure>) {
-        if let Some(tells) = self.tells.of_turns.remove(&ticket).filter(|_| answer.is_ok()) {
-            self.tells.waiting.extend(tells);
-        }
         if answer.is_ok() {
             self.context.metrics.turns.inc();
         }
@@ -431,7 +433,9 @@ impl Loop {
 
     /// Reads the inbox, and the timers that are due, if there may be something new and the mailbox has room.
     fn look(&mut self) {
-        let busy = self.inbox.reading.is_some() || self.inbox.delivered.len() >= INBOX_READ_MAX as usize / 2;
+        let busy = self.inbox.reading.is_some()
+            || self.tells_too_much()
+            || self.inbox.delivered.len() >= INBOX_READ_MAX as usize / 2;
         if busy || !self.inbox.look || self.gone || self.core.epoch().0 == 0 {
             return;
         }

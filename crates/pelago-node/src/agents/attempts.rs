@@ -53,10 +53,14 @@ pub(super) fn task_changed(agents: &Arc<Agents>, task: &Task, input: Option<Byte
     let attempt = Attempt { agents: Arc::clone(agents), task: task.clone(), token };
     agents.context.metrics.attempts.inc();
     agents.attempts.loops.spawn(async move {
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
-            () = stop.cancelled() => {}
-            () = attempt.run(input) => {}
+            () = stop.cancelled() => None,
+            ended = attempt.run(input) => ended,
+        };
+        // Its own end makes the row say that it is over, which must not keep it from what follows.
+        if let Some(ended) = ended {
+            attempt.end(ended).await;
         }
         attempt.forget();
     });
@@ -100,28 +104,28 @@ struct Attempt {
 }
 
 impl Attempt {
-    async fn run(&self, input: Option<Bytes>) {
+    /// Does the work. `None` if the attempt is over with it.
+    async fn run(&self, input: Option<Bytes>) -> Option<Result<(Bytes, Effects), Failure>> {
         let input = match input {
             Some(input) => input,
             None => match self.read_input().await {
                 Ok(input) => input,
-                Err(failure) => return self.end(Err(failure)).await,
+                Err(failure) => return Some(Err(failure)),
             },
         };
         let limit = Duration::from_millis(self.task.policy.attempt_ms_max);
         let work = Work::Task { task: self.task.id, token: self.token, limit };
         let agent = &self.task.agent;
-        let ended = match self.agents.hosted.get(&agent.name) {
+        Some(match self.agents.hosted.get(&agent.name) {
             // Its turn's commit has ended the attempt, or it failed and nothing has.
             Some(Hosted::Keyed(_)) => match self.agents.run(agent, work, input).await {
-                Ok(_) => return,
+                Ok(_) => return None,
                 Err(failure) => Err(failure),
             },
             Some(Hosted::Pool(pool)) => within(limit, pool.run(&self.agents.context, agent, work, input)).await,
             Some(Hosted::Resident(resident)) => within(limit, resident.run(agent, work, input)).await,
             None => Err(Failure::Hopeless(format!("agent {} is not hosted here", agent.name))),
-        };
-        self.end(ended).await;
+        })
     }
 
     async fn read_input(&self) -> Result<Bytes, Failure> {
@@ -148,7 +152,7 @@ impl Attempt {
                 let (sends, enqueues) = (Vec::new(), Vec::new());
                 self.propose(Finish { task: self.task.id, token: self.token, verdict, sends, enqueues }).await;
             }
-            Some(_) => self.agents.context.services().tell(tells).await,
+            Some(_) => super::tell_all(&self.agents.context, tells).await,
         }
     }
 

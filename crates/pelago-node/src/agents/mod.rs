@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pelago_core::{
     agent::{self, Failure, Work},
-    id::{AgentId, FencingToken, Holder, Name, TaskId},
+    id::{Address, AgentId, FencingToken, Holder, Name, TaskId},
     record::{self, Placement},
 };
 use pelago_store::sqlite::Reader;
@@ -154,6 +154,9 @@ impl Agents {
     /// # Errors
     /// [`Failure`] if the agent cannot be here; nothing was done.
     pub(crate) async fn tell(self: &Arc<Self>, agent: &AgentId, told: Told) -> Result<(), Failure> {
+        if self.stopping.is_cancelled() {
+            return Err(Failure::Stopped);
+        }
         match self.hosted.get(&agent.name) {
             Some(Hosted::Keyed(kind)) => {
                 let mut command = Command::Told(told);
@@ -185,6 +188,9 @@ impl Agents {
     /// # Errors
     /// What it was to be told: give it to [`Self::tell`].
     pub(crate) fn try_tell(self: &Arc<Self>, agent: &AgentId, told: Told) -> Result<(), Told> {
+        if self.stopping.is_cancelled() {
+            return Err(told);
+        }
         match self.hosted.get(&agent.name) {
             Some(Hosted::Keyed(_)) => {
                 let active = self.active();
@@ -368,27 +374,41 @@ fn not_hosted(name: &Name) -> Failure {
 
 /// Sends what a turn without durable state wants to send, each at least once.
 async fn send_all(context: &Context, effects: Effects) -> Result<(), Failure> {
-    let sends = effects
-        .sends
-        .into_iter()
-        .map(|body| record::Op::Send(record::Send { id: crate::ids::random(), idempotency: None, body }));
-    let enqueues = effects.enqueues.into_iter().map(|task| record::Op::Enqueue(record::Enqueue { task, assign: None }));
-    for op in sends.chain(enqueues) {
-        match context.committer.propose(op).await {
-            Ok(record::Outcome::Refused(refusal)) => return Err(Failure::Refused(refusal)),
-            Ok(_) => {}
-            Err(error) => return Err(Failure::Failed(error.to_string())),
-        }
+    let Effects { sends, enqueues, timers: _, tells } = effects;
+    for op in ops(sends, enqueues) {
+        send(context, op).await?;
     }
-    if !effects.tells.is_empty() {
-        context.services().tell(effects.tells).await;
-    }
+    tell_all(context, tells).await;
     Ok(())
 }
 
-/// Sends what those want to send whom nobody waits for.
+/// Sends what turns want to send whom nobody waits for: what is refused to one is no reason to keep that of others.
 async fn emit(context: &Context, agent: &AgentId, effects: Effects) {
-    if let Err(error) = send_all(context, effects).await {
-        tracing::warn!(%agent, %error, "what an agent wanted to send when it was told something is lost");
+    let Effects { sends, enqueues, timers: _, tells } = effects;
+    for op in ops(sends, enqueues) {
+        if let Err(error) = send(context, op).await {
+            tracing::warn!(%agent, %error, "what an agent wanted to send when it was told something is lost");
+        }
+    }
+    tell_all(context, tells).await;
+}
+
+async fn tell_all(context: &Context, tells: Vec<(Address, Bytes)>) {
+    if !tells.is_empty() {
+        context.services().tell(tells).await;
+    }
+}
+
+fn ops(sends: Vec<record::MessageBody>, enqueues: Vec<record::NewTask>) -> impl Iterator<Item = record::Op> {
+    let send = |body| record::Op::Send(record::Send { id: crate::ids::random(), idempotency: None, body });
+    let enqueue = |task| record::Op::Enqueue(record::Enqueue { task, assign: None });
+    sends.into_iter().map(send).chain(enqueues.into_iter().map(enqueue))
+}
+
+async fn send(context: &Context, op: record::Op) -> Result<(), Failure> {
+    match context.committer.propose(op).await {
+        Ok(record::Outcome::Refused(refusal)) => Err(Failure::Refused(refusal)),
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::Failed(error.to_string())),
     }
 }

@@ -97,6 +97,7 @@ pub(super) async fn run_all(
     while told.len() > 0 {
         let running = std::panic::AssertUnwindSafe(agent.run_all(&mut told, anew, &mut turn));
         if running.catch_unwind().await.is_err() {
+            turn.take_back();
             tracing::warn!(agent = %id, "it panicked at something that it was told");
         }
     }

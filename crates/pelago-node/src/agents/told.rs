@@ -20,6 +20,11 @@ impl Told {
         Self { messages: messages.into_iter(), _credit: credit, lost: lost.clone() }
     }
 
+    /// Gives the next message up.
+    pub(crate) fn lose_first(&mut self) {
+        self.lost.inc_by(u64::from(self.messages.next().is_some()));
+    }
+
     /// The message that is next.
     pub(crate) fn first(&self) -> Option<&Bytes> {
         self.messages.as_slice().first()

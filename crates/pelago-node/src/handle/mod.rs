@@ -245,6 +245,11 @@ impl Handle {
         Told::new(messages, credit, &self.parts().metrics.told_lost)
     }
 
+    /// Counts messages to agents that came to nothing.
+    pub(crate) fn lost_told(&self, messages: u64) {
+        self.parts().metrics.told_lost.inc_by(messages);
+    }
+
     /// This run of the node.
     pub(crate) fn holder(&self) -> Holder {
         self.parts().holder

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pelago_core::{
+    agent::Failure,
     id::{Address, Name, TaskId},
     record::{self, BodyHash, IdempotencyKey, MessageBody, Op, Outcome, Placement, TaskEvent, TaskState},
 };
@@ -59,7 +60,7 @@ impl Handle {
     }
 
     /// Tells an agent something: a message that nobody answers, with at most one effect. What one sender tells one agent
-    /// is handled in order. It is on its way when this returns, which waits for room; nobody hears what becomes of it.
+    /// is handled in order, unless it is a pool. It is on its way when this returns, which waits for room; nobody hears what becomes of it.
     ///
     /// # Errors
     /// [`Error::Busy`] if there is no room, or the node that has the agent cannot be reached; [`Error`] says what is
@@ -72,7 +73,9 @@ impl Handle {
         let (address, placement) = self.find(to)?;
         services::fits("the message", &payload)?;
         let told = self.told(vec![payload], None);
-        Ok(self.router().tell(&address, placement, told, Instant::now() + TELL_MAX).await?)
+        let deadline = Instant::now() + TELL_MAX;
+        let tell = self.router().tell(&address, placement, told, deadline);
+        Ok(tokio::time::timeout_at(deadline, tell).await.unwrap_or(Err(Failure::Busy))?)
     }
 
     /// Sends a durable message to a keyed agent. Says whether an earlier one had the same key, and so was this one.

@@ -34,7 +34,7 @@ use futures_util::future::BoxFuture;
 use pelago_core::{
     agent::Work,
     id::{Address, AgentId, FencingToken, Name, TaskId, TimerName},
-    record::{MessageBody, NewTask, Placement, SetTimer, TimerChange},
+    record::{MessageBody, NewTask, PAYLOAD_BYTES_MAX, Placement, SetTimer, TimerChange},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -150,6 +150,8 @@ pub struct Turn {
     effects: Effects,
     progress: u64,
     told: Counts,
+    /// What the turns wanted that count.
+    counts: [usize; 4],
 }
 
 /// How many messages a turn was told that had their effect, and how many had none.
@@ -225,11 +227,24 @@ const ASK_WAIT: Duration = Duration::from_secs(30);
 
 impl Turn {
     pub(crate) fn new(agent: AgentId, work: Work, services: Arc<dyn Services>) -> Self {
-        Self { agent, work, services, effects: Effects::default(), progress: 0, told: Counts::default() }
+        Self {
+            agent,
+            work,
+            services,
+            effects: Effects::default(),
+            progress: 0,
+            told: Counts::default(),
+            counts: [0; 4],
+        }
     }
 
     pub(crate) fn into_effects(self) -> Effects {
         self.effects
+    }
+
+    /// Takes back what a turn wanted that failed.
+    pub(crate) fn take_back(&mut self) {
+        self.effects.cut(self.counts);
     }
 
     pub(crate) fn told(&self) -> Counts {
@@ -319,13 +334,18 @@ impl Turn {
     }
 
     /// Tells another agent something: a message that nobody answers, with at most one effect. It leaves when the turn
-    /// counts, and is stored nowhere; what one agent tells another is handled in order.
+    /// counts, and is stored nowhere; what one keyed agent or resident tells another is handled in order.
     ///
     /// # Errors
     /// When nobody in the mesh has that name, or `message` cannot be written as JSON.
     pub fn tell(&mut self, to: &str, message: &impl Serialize) -> Result<(), Fault> {
         let to = self.services.resolve(&self.agent.namespace, to)?;
-        self.effects.tells.push((to, Bytes::from(serde_json::to_vec(message)?)));
+        let payload = Bytes::from(serde_json::to_vec(message)?);
+        if payload.len() > PAYLOAD_BYTES_MAX {
+            let bytes = payload.len();
+            return Err(Fault::hopeless(format!("a message has {bytes} bytes, more than {PAYLOAD_BYTES_MAX}")));
+        }
+        self.effects.tells.push((to, payload));
         Ok(())
     }
 
@@ -419,7 +439,6 @@ impl<A: Agent> Living for InMemory<A> {
                 if anew {
                     *agent = A::default();
                 }
-                let before = turn.effects.lengths();
                 // Counted first: a panic takes the rest of this round with it.
                 turn.told.failed += 1;
                 let ended = match A::Input::read(payload) {
@@ -430,8 +449,9 @@ impl<A: Agent> Living for InMemory<A> {
                     Ok(()) => {
                         turn.told.failed -= 1;
                         turn.told.done += 1;
+                        turn.counts = turn.effects.lengths();
                     }
-                    Err(_) => turn.effects.cut(before),
+                    Err(_) => turn.take_back(),
                 }
                 // A clock is read too slowly to ask it after each.
                 if n.is_multiple_of(TOLD_PER_LOOK) && since.elapsed() > TOLD_MAX {

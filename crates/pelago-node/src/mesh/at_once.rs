@@ -4,6 +4,7 @@
 //! loop nor a wake falls on it. What does not end at once goes on as a loop of its own.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -17,8 +18,6 @@ use crate::agents::AskedTurn;
 
 /// How long one batch of a link may keep its reading loop with questions.
 const BATCH_MAX: Duration = Duration::from_micros(500);
-/// How many are answered before the clock is read.
-const LOOK_EVERY: u32 = 16;
 
 /// What came of a question that was put to its agent where it was read.
 pub(super) enum AtOnce {
@@ -34,33 +33,24 @@ pub(super) enum AtOnce {
 /// The turn, if it waits: whoever awaits it polls it again, with a waker of its own.
 pub(super) fn begin(mut turn: AskedTurn) -> Result<Result<Bytes, Failure>, AskedTurn> {
     let mut nobody = Context::from_waker(Waker::noop());
-    match unconstrained(&mut turn).poll_unpin(&mut nobody) {
-        Poll::Ready(reply) => Ok(reply),
-        Poll::Pending => Err(turn),
+    let begun = catch_unwind(AssertUnwindSafe(|| unconstrained(&mut turn).poll_unpin(&mut nobody)));
+    match begun {
+        Ok(Poll::Ready(reply)) => Ok(reply),
+        Ok(Poll::Pending) => Err(turn),
+        // Even what makes the agent may panic, and the link is no part of it.
+        Err(_panic) => Ok(Err(Failure::Failed("it panicked before its turn began".into()))),
     }
 }
 
-/// How much of a batch may still be answered where it is read.
-pub(super) struct Budget {
-    since: Instant,
-    answered: u32,
-    is_spent: bool,
-}
+/// How long a batch may still be answered where it is read.
+pub(super) struct Budget(Instant);
 
 impl Budget {
     pub(super) fn new() -> Self {
-        Self { since: Instant::now(), answered: 0, is_spent: false }
+        Self(Instant::now() + BATCH_MAX)
     }
 
     pub(super) fn is_spent(&self) -> bool {
-        self.is_spent
-    }
-
-    /// Counts a question that was answered.
-    pub(super) fn spend(&mut self) {
-        self.answered += 1;
-        if self.answered.is_multiple_of(LOOK_EVERY) {
-            self.is_spent = self.since.elapsed() > BATCH_MAX;
-        }
+        Instant::now() >= self.0
     }
 }

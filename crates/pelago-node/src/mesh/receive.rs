@@ -80,10 +80,10 @@ impl Deliver for FromNode {
     fn deliver(&mut self, lane: Lane, batch: &mut Vec<Incoming>, credit: Credit) {
         let credit = Arc::new(credit);
         let node = self.receiver.node.borrow().clone();
-        let mut budget = Budget::new();
+        let budget = Budget::new();
         for Incoming { kind, number, payload, ask } in batch.drain(..) {
             let Some(ask) = ask else {
-                if !self.tells.take(lane, kind, number, payload) {
+                if !self.tells.take(lane, kind, number, payload, node.as_ref().map(|node| &node.handle)) {
                     tracing::debug!(kind, number, "a frame without a meaning was dropped");
                 }
                 continue;
@@ -94,13 +94,10 @@ impl Deliver for FromNode {
             };
             let at_once = if budget.is_spent() { None } else { self.at_once(node, kind, &payload, &ask) };
             let (ask, answer) = match at_once {
-                Some(AtOnce::Answered(answer)) => {
-                    budget.spend();
-                    match ask.try_reply(&answer) {
-                        Ok(()) => continue,
-                        Err(ask) => (ask, Some(std::future::ready(answer).boxed())),
-                    }
-                }
+                Some(AtOnce::Answered(answer)) => match ask.try_reply(&answer) {
+                    Ok(()) => continue,
+                    Err(ask) => (ask, Some(std::future::ready(answer).boxed())),
+                },
                 Some(AtOnce::Waits(answer)) => (ask, Some(answer)),
                 None if self.is_node => (ask, node.clone().answer(kind, payload)),
                 None => {

@@ -27,7 +27,7 @@ use crate::agents::{Agents, AskedTurn, Told};
 /// The pause before an agent whose node cannot be reached is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// How long what has to wait for an agent waits.
+/// How long an agent that is to be told something is looked for, and whoever tells it waits for room.
 pub(crate) const TELL_MAX: Duration = Duration::from_secs(5);
 
 /// Asks agents wherever they are, and tells them things.
@@ -95,8 +95,8 @@ impl Router {
         self.agents.upgrade().filter(|_| is_here)?.quick_turn(agent, payload)
     }
 
-    /// Tells an agent something, here or on the node that holds it, as soon as there is room. Looks for the agent until
-    /// `deadline`. Nobody hears what becomes of it there.
+    /// Tells an agent something, here or on the node that holds it, as soon as there is room. An agent that cannot be
+    /// reached is looked for until `deadline`. Nobody hears what becomes of it there.
     ///
     /// # Errors
     /// [`Failure`]: what was not told yet is lost.
@@ -116,13 +116,12 @@ impl Router {
                 (None, Placement::Pool | Placement::Resident) => self.homes.any_host(&to.agent),
             };
             if place == Some(self.homes.me()) {
-                return self.tell_here(&to.agent, told, deadline).await;
+                return self.tell_here(&to.agent, told).await;
             }
             let node = place.and_then(|holder| self.homes.node(holder));
             if let Some(link) = node.and_then(|node| self.links.get(&node, Role::Main)) {
                 let name = Bytes::from(to.agent.to_string());
-                let tell = tell_over(link.recipient(Lane::Requests, name), &mut told);
-                if tokio::time::timeout_at(deadline, tell).await.is_ok_and(|told| told.is_ok()) {
+                if tell_over(link.recipient(Lane::Bulk, name), &mut told).await.is_ok() {
                     return Ok(());
                 }
             }
@@ -137,9 +136,8 @@ impl Router {
     ///
     /// # Errors
     /// [`Failure`]: it is lost.
-    pub(crate) async fn tell_here(&self, to: &AgentId, told: Told, deadline: Instant) -> Result<(), Failure> {
-        let agents = self.agents.upgrade().ok_or(Failure::Stopped)?;
-        tokio::time::timeout_at(deadline, agents.tell(to, told)).await.unwrap_or(Err(Failure::Busy))
+    pub(crate) async fn tell_here(&self, to: &AgentId, told: Told) -> Result<(), Failure> {
+        self.agents.upgrade().ok_or(Failure::Stopped)?.tell(to, told).await
     }
 
     /// Tells an agent something at once, if it is known to be here and has room.
@@ -249,8 +247,12 @@ impl Router {
 /// Tells somebody on another node something. What was not told when the link ended is left in `told`.
 async fn tell_over(mut recipient: Recipient, told: &mut Told) -> Result<(), SendError> {
     while let Some(message) = told.first() {
-        recipient.tell(message).await?;
-        told.next();
+        match recipient.tell(message).await {
+            Ok(()) => drop(told.next()),
+            // No other link takes it either.
+            Err(SendError::TooLarge { .. }) => told.lose_first(),
+            Err(error @ (SendError::Down | SendError::Busy)) => return Err(error),
+        }
     }
     Ok(())
 }

@@ -5,15 +5,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use pelago_core::{
     id::{BootId, Incarnation, Name, NodeId},
-    link::{Hello, LANE_BYTES_MIN, Lane, NoReply, PerLane, RequestId, Role, Versions},
+    link::{Hello, LANE_BYTES_MIN, Lane, NAMES_MAX, NoReply, PerLane, RequestId, Role, Versions},
 };
-use pelago_net::{Config, Credit, Deliver, Dial, Incoming, Links, RequestError};
+use pelago_net::{Config, Credit, Deliver, Dial, Handle, Incoming, Links, RequestError};
+use pelago_node::Node;
 use pelago_wire::{
     client::{self as wire, Why, answer::Answer},
     mesh,
 };
 
-use crate::world::{start, stop};
+use tokio::task::JoinHandle;
+
+use crate::world::{ask, poll, start, stop};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -21,11 +24,7 @@ const WAIT: Duration = Duration::from_secs(20);
 async fn a_client_that_sends_nonsense_is_told_so_and_may_not_act_as_a_node() {
     let home = tempfile::tempdir().expect("a temporary folder");
     let node = start(home.path()).await;
-    let links = Links::new(Config::default(), hello(), |_| Box::new(Nobody));
-    let (dial, mut state) = Dial::new(&links, node.mesh_address(), Role::Client);
-    let dial = tokio::spawn(dial.run());
-    let link = state.wait_for(|state| state.up().is_some()).await.expect("it dials on").up().cloned();
-    let link = link.expect("it is up");
+    let (link, dial) = link_to(&node).await;
 
     let nonsense = (wire::kind::ASK..=wire::kind::CANCEL).map(|kind| (kind, Bytes::from_static(b"\xff\xff\xff")));
     let short = Bytes::from_static(b"short");
@@ -49,6 +48,35 @@ async fn a_client_that_sends_nonsense_is_told_so_and_may_not_act_as_a_node() {
     }
     dial.abort();
     stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_may_tell_more_names_than_there_are_numbers() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let node = start(home.path()).await;
+    let (link, dial) = link_to(&node).await;
+    let mut here = link.recipient(Lane::Requests, "here".into());
+    for round in 1..=3 {
+        here.tell(b"1").await.expect("the link is up");
+        // As many as take the number of every other.
+        for n in 0..NAMES_MAX {
+            let nobody = link.recipient(Lane::Requests, format!("nobody:{n}").into());
+            nobody.clone().tell(b"1").await.expect("the link is up");
+        }
+        poll(async || ask(node.handle(), "here", "0").await == Ok(round.to_string())).await;
+        let lost = format!("pelago_told_lost_total {}", round * NAMES_MAX);
+        poll(async || node.handle().metrics().render().contains(&lost)).await;
+    }
+    dial.abort();
+    stop(node).await;
+}
+
+async fn link_to(node: &Node) -> (Handle, JoinHandle<()>) {
+    let links = Links::new(Config::default(), hello(), |_| Box::new(Nobody));
+    let (dial, mut state) = Dial::new(&links, node.mesh_address(), Role::Client);
+    let dial = tokio::spawn(dial.run());
+    let link = state.wait_for(|state| state.up().is_some()).await.expect("it dials on").up().cloned();
+    (link.expect("it is up"), dial)
 }
 
 fn hello() -> Hello {

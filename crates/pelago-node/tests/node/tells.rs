@@ -3,11 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pelago_node::{Handle, Node, handle::Error};
+use pelago_core::record::TaskState;
+use pelago_node::{
+    Handle, Node,
+    handle::{AskOptions, Error},
+};
 
 use crate::{
     several::{stop_all, three},
-    world::{ask, poll, start, stop},
+    world::{ask, poll, start, stop, task},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,6 +63,56 @@ async fn what_an_agent_tells_leaves_in_order_when_its_turn_counts() {
         let whole = serde_json::to_string(&(0..200).collect::<Vec<u64>>()).expect("numbers are JSON");
         poll(async || ask(&to, r#""read""#).await.as_ref() == Ok(&whole)).await;
     }
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_tasks_and_residents_tell_is_told_once() {
+    let (_homes, nodes) = three().await;
+    for (n, node) in nodes.iter().enumerate() {
+        for to in ["crier", "crier-here"] {
+            let done = task(node.handle(), to, &format!("\"counter:cried{n}\"")).await;
+            assert_eq!(done.task.state, TaskState::Done, "{done:?}");
+            assert_eq!(ask(node.handle(), to, &format!("\"counter:cried{n}\"")).await, Ok("null".into()));
+        }
+        let to = format!("counter:cried{n}");
+        poll(async || ask(nodes[0].handle(), &to, "0").await == Ok("12".into())).await;
+    }
+    assert_eq!(counted(&nodes, "pelago_told_lost_total"), 0);
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_is_asked_twice_under_its_key_tells_once() {
+    let home = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = start(home.path()).await;
+    for round in 0..20_u64 {
+        let (to, key) = (format!("diary:to{round}"), Some(format!("k{round}")));
+        let whisper = Bytes::from(format!(r#"{{"whisper": ["{to}", {{"start": 0, "end": 3}}]}}"#));
+        let options = || AskOptions { wait: Duration::from_secs(10), idempotency_key: key.clone() };
+        let twice = (0..2).map(|_| node.handle().ask("diary:from", whisper.clone(), options()));
+        for reply in futures_util::future::join_all(twice).await {
+            reply.expect("the same reply");
+        }
+        poll(async || ask(node.handle(), &to, r#""read""#).await == Ok("[0,1,2]".into())).await;
+    }
+    poll(async || counted(std::slice::from_ref(&node), "pelago_told_total") == 60).await;
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_told_more_than_a_link_holds_still_commits() {
+    let (_homes, nodes) = three().await;
+    let (leader, other) = (nodes[0].handle(), nodes[1].handle());
+    let to = format!("{}/counter:flooded", other.name());
+    assert_eq!(ask(other, &to, "0").await, Ok("0".into()));
+    // Its commits need replies over the very link that brings what it is told.
+    let padded = format!("1{}", " ".repeat(8 << 10));
+    for _ in 0..3_000 {
+        tell(leader, "counter:flooded", &padded).await;
+    }
+    poll(async || ask(leader, "counter:flooded", "0").await == Ok("3000".into())).await;
+    assert_eq!(counted(&nodes, "pelago_told_lost_total"), 0);
     stop_all(nodes).await;
 }
 

@@ -99,6 +99,22 @@ impl Agent for Diary {
     }
 }
 
+/// Tells a counter three times to add one.
+#[derive(Default, Serialize, Deserialize)]
+struct Crier;
+
+impl Agent for Crier {
+    type Input = String;
+    type Output = ();
+
+    async fn handle(&mut self, to: String, turn: &mut Turn) -> Result<(), Fault> {
+        for _ in 0..3 {
+            turn.tell(&to, &1)?;
+        }
+        Ok(())
+    }
+}
+
 #[derive(Default, Serialize, Deserialize)]
 struct Panics;
 
@@ -185,6 +201,8 @@ pub(crate) fn kinds() -> Vec<Kind> {
         keyed::<Clock>("clock"),
         keyed::<Diary>("diary"),
         pool::<Teller>("teller"),
+        pool::<Crier>("crier"),
+        resident::<Crier>("crier-here"),
         pool::<Panics>("panics"),
         pool::<Sleeper>("sleeper").at_most(const { NonZeroU32::new(4).expect("not zero") }),
         resident::<Counter>("here"),

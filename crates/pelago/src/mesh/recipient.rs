@@ -50,7 +50,7 @@ impl Recipient {
                 Some(there) if there.link().has_ended().is_none() => there,
                 gone => {
                     let link = self.mesh.link(deadline).await?;
-                    gone.insert(link.recipient(Lane::Requests, self.name.clone()))
+                    gone.insert(link.recipient(Lane::Bulk, self.name.clone()))
                 }
             };
             return match timeout_at(deadline, there.tell(payload)).await {
