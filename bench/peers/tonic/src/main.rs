@@ -13,8 +13,11 @@ use std::{
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use tokio::net::TcpListener;
-use tokio_stream::{StreamExt as _, wrappers::TcpListenerStream};
-use tonic::{Request, Response, Status, Streaming, transport::Server};
+use tokio_stream::StreamExt as _;
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{Server, server::TcpIncoming},
+};
 
 use proto::{
     Counted, Message,
@@ -71,8 +74,8 @@ async fn main() -> Result<(), Failed> {
 async fn serve() -> Result<(), Failed> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
-    let server = Server::builder().tcp_nodelay(true).add_service(LoadServer::new(Counts));
-    Ok(server.serve_with_incoming(TcpListenerStream::new(listener)).await?)
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    Ok(Server::builder().add_service(LoadServer::new(Counts)).serve_with_incoming(incoming).await?)
 }
 
 async fn tell(address: &str, seconds: u64, warm_up: u64, bytes: u64) -> Result<(), Failed> {
@@ -86,11 +89,7 @@ async fn tell(address: &str, seconds: u64, warm_up: u64, bytes: u64) -> Result<(
 }
 
 /// Streams messages for so long. Returns how many the server has counted.
-async fn push(
-    client: &mut LoadClient<tonic::transport::Channel>,
-    seconds: u64,
-    bytes: u64,
-) -> Result<u64, Failed> {
+async fn push(client: &mut LoadClient<tonic::transport::Channel>, seconds: u64, bytes: u64) -> Result<u64, Failed> {
     let end = Instant::now() + Duration::from_secs(seconds);
     let payload = Bytes::from(vec![b'1'; usize::try_from(bytes)?]);
     let messages = (0_u64..)
