@@ -29,7 +29,7 @@ pub struct Metrics {
     pub agents_active: Gauge,
     /// Messages told to agents of this node whose turns counted.
     pub told: Counter,
-    /// Messages told to agents that had no effect: nobody had the agent, its turn failed, or it ended first.
+    /// Messages that this node could tell no agent, or whose turns failed. Of one whose commit is in doubt nobody knows.
     pub told_lost: Counter,
     /// Deliveries refused because a mailbox was full.
     pub busy: Counter,

@@ -1,8 +1,9 @@
 //! A mesh, seen from a program that hosts nothing: a client over one link.
 //!
-//! *Is:* the short way to ask agents, tell and send them messages, give them tasks and call these off from another process. The
-//! link is made again by itself when it was lost; requests wait for it. *Is not:* a member of the mesh, nor a retry: a
-//! request that may have had its effect is never sent twice, unless its caller does so, with an idempotency key.
+//! *Is:* the short way to ask agents, tell and send them messages, give them tasks and call these off from another
+//! process. The link is made again by itself when it was lost; requests wait for it. *Is not:* a member of the mesh,
+//! nor a retry: a request that may have had its effect is never sent twice, unless its caller does so, with an
+//! idempotency key.
 
 mod error;
 mod recipient;
@@ -123,8 +124,8 @@ impl Mesh {
         self.recipient(to).await?.tell(payload).await
     }
 
-    /// An agent that is to be told much. What one recipient is told is handled in order, unless it is a pool; a question
-    /// to the same agent may overtake it.
+    /// An agent that is to be told much. What one recipient is told is handled in order, unless it is a pool; a
+    /// question to the same agent may overtake it.
     ///
     /// # Errors
     /// [`Error::Refused`] if nobody in the mesh can be meant by the address; else [`Error`] says why that is not known.

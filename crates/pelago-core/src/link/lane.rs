@@ -15,8 +15,8 @@ pub enum Lane {
     Control,
     /// Requests and replies.
     Requests,
-    /// What may take its time: messages that nobody answers, snapshots, moves. An agent that is slow with what it is told
-    /// must not keep the replies waiting that it needs to go on.
+    /// What may take its time: messages that nobody answers, snapshots, moves. An agent that is slow with what it is
+    /// told must not keep the replies waiting that it needs to go on.
     Bulk,
 }
 

@@ -148,8 +148,8 @@ impl Agents {
         Some(Box::pin(async move { self.run(&agent, Work::Ask { remember: None }, payload).await }))
     }
 
-    /// Gives an agent what it is told, as soon as its mailbox has room; a keyed agent is activated here, if no other node
-    /// holds it. Nobody hears what becomes of it: it is counted.
+    /// Gives an agent what it is told, as soon as its mailbox has room; a keyed agent is activated here, if no other
+    /// node holds it. Nobody hears what becomes of it: it is counted.
     ///
     /// # Errors
     /// [`Failure`] if the agent cannot be here; nothing was done.

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use pelago_net::Credit;
 use prometheus_client::metrics::counter::Counter;
 
-/// Messages for one agent, in the order in which they were told. Those that nobody takes out count as lost.
+/// Messages for one agent, in the order in which they were told. Those that nobody takes out count as lost;
+/// those that a link ended under, on their way, are counted by nobody.
 #[derive(Debug)]
 pub(crate) struct Told {
     messages: vec::IntoIter<Bytes>,

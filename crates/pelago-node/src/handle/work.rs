@@ -60,7 +60,8 @@ impl Handle {
     }
 
     /// Tells an agent something: a message that nobody answers, with at most one effect. What one sender tells one agent
-    /// is handled in order, unless it is a pool. It is on its way when this returns, which waits for room; nobody hears what becomes of it.
+    /// is handled in order, unless it is a pool. It is on its way when this returns, which waits for room; nobody hears
+    /// what becomes of it.
     ///
     /// # Errors
     /// [`Error::Busy`] if there is no room, or the node that has the agent cannot be reached; [`Error`] says what is

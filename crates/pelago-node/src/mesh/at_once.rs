@@ -1,7 +1,7 @@
 //! Questions that are answered where they are read.
 //!
-//! A question to a pool of this node whose code is known to be quick is put to it on the reading loop, so that neither a
-//! loop nor a wake falls on it. What does not end at once goes on as a loop of its own.
+//! A question to a pool of this node whose code is known to be quick is put to it on the reading loop, so that neither
+//! a loop nor a wake falls on it. What does not end at once goes on as a loop of its own.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},

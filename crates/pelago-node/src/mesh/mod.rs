@@ -1,10 +1,10 @@
 //! This node among the others: links, joining, leases, and what nodes ask each other.
 //!
 //! *Is:* the only part of a node that knows there are others. `dials` keeps a link with each; `receive` answers what
-//! comes over them, `clients` what comes from those who are no nodes; `tells` takes what wants no answer; `at_once` has what is
-//! answered where it is read; `forward` takes batches and strict reads to the
-//! leader; `router` finds the node an agent is on (`homes` knows where one belongs); `lease` and `grants` are the two
-//! sides of a node's lease; `join` and `removal` are how a node comes and goes for good.
+//! comes over them, `clients` what comes from those who are no nodes; `tells` takes what wants no answer; `at_once` has
+//! what is answered where it is read; `forward` takes batches and strict reads to the leader; `router` finds the node an
+//! agent is on (`homes` knows where one belongs); `lease` and `grants` are the two sides of a node's lease; `join` and
+//! `removal` are how a node comes and goes for good.
 //!
 //! *Is not:* consensus, which has links of its own (`raft`), nor a rule about who may own what (`core::record`).
 
