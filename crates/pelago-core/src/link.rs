@@ -28,7 +28,7 @@ pub use event::{Control, Effect, Ended, Flaw, Goodbye, Input, NoReply, Unanswere
 pub use hello::{Hello, Refusal, Role, Terms, VERSION, Versions};
 use lane::Credit;
 pub use lane::{LANE_BYTES_MIN, Lane, PerLane};
-pub use names::{Bound, NAMES_MAX, Names, Number};
+pub use names::{Account, Bound, NAMES_MAX, Names, Number, Settled, WINDOW_BYTES};
 use requests::Requests;
 pub use requests::{RequestId, Ticket};
 pub use table::{LinkId, Table};

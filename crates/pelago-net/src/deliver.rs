@@ -9,6 +9,7 @@ use pelago_wire::frame::Form;
 use crate::{
     handle::SendError,
     outbox::{Attempt, Outbox, Queue},
+    window::Window,
 };
 
 /// Takes what arrives over one link. It is dropped when the link has ended.
@@ -33,6 +34,8 @@ pub struct Incoming {
     pub number: u64,
     /// The payload: a slice of what was read at once. Whoever keeps a small one for long should copy it.
     pub payload: Bytes,
+    /// What it was charged, in bytes.
+    pub charged: u32,
     /// How to answer it, if it is a request.
     pub ask: Option<Ask>,
 }
@@ -138,6 +141,12 @@ pub struct Credit {
 impl Credit {
     pub(crate) fn new(outbox: Arc<Outbox>, lane: Lane, bytes: u32) -> Self {
         Self { outbox, lane, bytes }
+    }
+
+    /// The window of a name that the other end has just bound to `number` in this lane, which `before` names had.
+    #[must_use]
+    pub fn window(&self, number: u64, before: u32) -> Arc<Window> {
+        Arc::new(Window::new(Arc::clone(&self.outbox), self.lane, number, before))
     }
 
     /// How many bytes.

@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use pelago_core::link::{Ended, Goodbye, Input, Lane, NoReply, Number, PAYLOAD_BYTES_MAX, RequestId, Terms};
+use pelago_core::link::{Account, Ended, Goodbye, Input, Lane, NoReply, Number, PAYLOAD_BYTES_MAX, RequestId, Terms};
 use pelago_wire::frame::{self, Form};
 use tokio::sync::oneshot;
 
-use crate::outbox::{Outbox, Queue};
+use crate::outbox::{Attempt, Outbox, Queue, Told};
 
 /// A frame that nobody answers, whomever it is for.
 const ONE_WAY: Form = Form::OneWay { number: 0 };
@@ -120,7 +120,7 @@ impl Handle {
         let mut waiter = Some(waiter);
         let deadline = self.outbox.now() + wait;
         let queue = (lane, Queue::Requests);
-        let mut put = |attempt: &mut crate::outbox::Attempt<'_>| {
+        let mut put = |attempt: &mut Attempt<'_>| {
             attempt.put_request(lane, kind, payload, (self.outbox.now(), deadline), &mut waiter)
         };
         let id = match self.outbox.try_now(queue, &mut put) {
@@ -132,6 +132,12 @@ impl Handle {
             done => done?,
         };
         Ok((id, reply))
+    }
+
+    /// What became of all that recipients were told over the link, as far as the other end has said it.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        self.outbox.account()
     }
 
     /// Closes the link, after all that was sent. Requests in flight may still be answered until the other end closes
@@ -174,8 +180,9 @@ impl Recipient {
         &self.link
     }
 
-    /// Tells it something, as soon as there is credit and room for it. It is on its way when this returns, and arrives
-    /// unless the link ends first; what is told one recipient arrives in order.
+    /// Tells it something, as soon as there is credit and room for it, and it has settled enough of what it was told
+    /// before. It is on its way when this returns, and arrives unless the link ends first; what is told one recipient
+    /// arrives in order.
     ///
     /// # Errors
     /// [`SendError::Down`] and [`SendError::TooLarge`].
@@ -183,24 +190,43 @@ impl Recipient {
     /// # Cancel safety
     /// Dropped before it is done, nothing was told.
     pub async fn tell(&mut self, payload: &[u8]) -> Result<(), SendError> {
-        match self.try_tell(payload) {
-            Err(SendError::Busy) => {}
-            done => return done,
-        }
+        self.check(payload)?;
         let Self { link, lane, name, number } = self;
-        let place = (*lane, Queue::Others);
-        link.outbox.when_there_is_room(place, |attempt| attempt.put_told(*lane, name, number, payload)).await
+        let (outbox, place) = (&link.outbox, (*lane, Queue::Others));
+        loop {
+            let put = |attempt: &mut Attempt<'_>| {
+                let told = attempt.put_told(*lane, name, number, payload)?;
+                // In the same moment: what is settled later is heard of.
+                Some(match told {
+                    Told::Sent => None,
+                    Told::Closed(closed) => Some(attempt.opening(*lane, closed)),
+                })
+            };
+            let Some(opening) = outbox.when_there_is_room(place, put).await? else { return Ok(()) };
+            // An error says that the name has another number, or the link has ended: the next try finds out.
+            let _ = opening.await;
+        }
     }
 
     /// Tells it something at once, or not at all.
     ///
     /// # Errors
-    /// [`SendError::Busy`] too, if there is no credit or room, or others wait for it.
+    /// [`SendError::Busy`] too, if there is no credit or room, others wait for it, or the recipient has not settled
+    /// enough of what it was told before.
     pub fn try_tell(&mut self, payload: &[u8]) -> Result<(), SendError> {
-        SendError::check(ONE_WAY, payload)?;
-        SendError::check(ONE_WAY, &self.name)?;
+        self.check(payload)?;
         let Self { link, lane, name, number } = self;
-        link.outbox.try_now((*lane, Queue::Others), |attempt| attempt.put_told(*lane, name, number, payload))
+        let told =
+            link.outbox.try_now((*lane, Queue::Others), |attempt| attempt.put_told(*lane, name, number, payload));
+        match told? {
+            Told::Sent => Ok(()),
+            Told::Closed(_) => Err(SendError::Busy),
+        }
+    }
+
+    fn check(&self, payload: &[u8]) -> Result<(), SendError> {
+        SendError::check(ONE_WAY, payload)?;
+        SendError::check(ONE_WAY, &self.name)
     }
 }
 

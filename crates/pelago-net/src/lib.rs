@@ -22,9 +22,11 @@ mod links;
 mod listen;
 mod outbox;
 mod tickets;
+mod window;
 
 pub use deliver::{Ask, Credit, Deliver, Incoming};
 pub use dial::{Dial, State};
 pub use handle::{Handle, Recipient, RequestError, SendError};
 pub use links::{Config, Links};
 pub use listen::{ListenError, Listener};
+pub use window::{Held, Window};

@@ -3,14 +3,20 @@
 //! Senders encode straight into a buffer a lane; the writer swaps the buffers and writes them whole, so that neither a
 //! system call nor a wake falls on each message. The lock is held for a few lines at a time, never across `.await`.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
 };
 
 use bytes::{Bytes, BytesMut};
 use pelago_core::{
-    link::{Control, Effect, Ended, Input, Lane, Link, Names, NoReply, Number, PerLane, RequestId, Terms, Unanswered},
+    link::{
+        Account, Control, Effect, Ended, Flaw, Input, Lane, Link, Names, NoReply, Number, PerLane, RequestId, Settled,
+        Terms, Unanswered,
+    },
     time::Time,
 };
 use pelago_wire::{
@@ -18,7 +24,7 @@ use pelago_wire::{
     tell::kind as tell,
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, oneshot, watch},
     time::Instant,
 };
 
@@ -50,6 +56,8 @@ pub(crate) struct Outbox {
     rooms: PerLane<Rooms>,
     terms: OnceLock<Terms>,
     ended: watch::Sender<Option<Ended>>,
+    /// What names of this end were told and have not settled, in bytes.
+    pub(crate) held: AtomicU64,
 }
 
 /// Those who wait to send in a lane. Requests wait apart: the first of them may wait for replies, which must not wait
@@ -80,6 +88,8 @@ pub(crate) struct State {
     link: Link,
     lanes: PerLane<BytesMut>,
     names: PerLane<Names>,
+    /// Those who wait for a name's window, by its number.
+    closed: PerLane<BTreeMap<u64, Vec<oneshot::Sender<()>>>>,
     tickets: Tickets,
     effects: Vec<Effect>,
     armed: Option<Time>,
@@ -94,6 +104,7 @@ pub(crate) struct After {
     pub(crate) up: Option<Box<Terms>>,
     ends: Vec<(Waiter, Result<Bytes, RequestError>)>,
     freed: PerLane<bool>,
+    opened: Vec<oneshot::Sender<()>>,
     down: Option<Ended>,
     sooner: bool,
     unsent: bool,
@@ -105,8 +116,8 @@ impl Outbox {
         let link = link(since(started), &mut effects);
         let mut lanes = PerLane::<BytesMut>::default();
         lanes[Lane::Control].extend_from_slice(&frame::PREFACE);
-        let (names, tickets) = Default::default();
-        let mut state = State { link, lanes, names, tickets, effects, armed: None };
+        let (names, closed, tickets) = Default::default();
+        let mut state = State { link, lanes, names, closed, tickets, effects, armed: None };
         state.carry_out(&mut After::default());
         Arc::new(Self {
             state: Mutex::new(state),
@@ -116,6 +127,7 @@ impl Outbox {
             rooms: PerLane::default(),
             terms: OnceLock::new(),
             ended: watch::Sender::new(None),
+            held: AtomicU64::new(0),
         })
     }
 
@@ -241,6 +253,21 @@ impl Outbox {
         });
     }
 
+    /// Says what became of messages to a name of this end.
+    pub(crate) fn settled(&self, lane: Lane, settled: Settled) {
+        self.with(|state, _| {
+            if state.link.is_up() {
+                state.put_control(&Control::Settled { lane, settled });
+            }
+        });
+    }
+
+    /// What became of all that was told over the link.
+    pub(crate) fn account(&self) -> Account {
+        let state = self.lock();
+        state.names.0.iter().map(Names::account).fold(Account::default(), |sum, lane| sum + lane)
+    }
+
     /// Swaps what waits with `empty` buffers. `false` if nothing waits.
     pub(crate) fn swap(&self, empty: &mut PerLane<BytesMut>) -> bool {
         let mut state = self.lock();
@@ -275,6 +302,10 @@ impl Outbox {
         for (waiter, end) in after.ends.drain(..) {
             // Whoever waited may have gone in this moment.
             let _ = waiter.send(end);
+        }
+        for opened in after.opened.drain(..) {
+            // So may whoever waited for room.
+            let _ = opened.send(());
         }
         if after.unsent {
             self.unsent.notify_one();
@@ -341,10 +372,18 @@ impl State {
         id: RequestId,
         end: Result<Bytes, RequestError>,
         after: &mut After,
-    ) -> Result<(), pelago_core::link::Flaw> {
+    ) -> Result<(), Flaw> {
         if let Some(ticket) = self.link.replied(lane, id)? {
             after.ends.push((self.tickets.take(ticket), end));
             after.freed[lane] = true;
+        }
+        Ok(())
+    }
+
+    /// The other end says what became of messages to a name.
+    pub(crate) fn settled(&mut self, lane: Lane, settled: Settled, after: &mut After) -> Result<(), Flaw> {
+        if self.names[lane].settled(settled)? {
+            after.opened.extend(self.closed[lane].remove(&settled.number).into_iter().flatten());
         }
         Ok(())
     }
@@ -372,7 +411,11 @@ impl State {
                     after.ends.push((self.tickets.take(ticket), Err(error)));
                     after.freed = PerLane::all(true);
                 }
-                Effect::Down(ended) => after.down = Some(ended),
+                Effect::Down(ended) => {
+                    after.down = Some(ended);
+                    let closed = self.closed.0.iter_mut().map(std::mem::take);
+                    after.opened.extend(closed.flat_map(BTreeMap::into_values).flatten());
+                }
             }
         }
         self.effects = effects;
@@ -384,9 +427,12 @@ impl State {
             Control::Cancel { lane, .. } => *lane,
             // After everything.
             Control::Goodbye(_) => Lane::Bulk,
-            Control::Hello(_) | Control::Refuse(_) | Control::Ping(_) | Control::Pong(_) | Control::Credit { .. } => {
-                Lane::Control
-            }
+            Control::Hello(_)
+            | Control::Refuse(_)
+            | Control::Ping(_)
+            | Control::Pong(_)
+            | Control::Credit { .. }
+            | Control::Settled { .. } => Lane::Control,
         };
         frame::put_control(&mut self.lanes[lane], control);
     }
@@ -421,27 +467,42 @@ impl Attempt<'_> {
         name: &[u8],
         number: &mut Option<Number>,
         payload: &[u8],
-    ) -> Option<()> {
-        let names = &self.state.names[lane];
-        let sent = match number.and_then(|number| names.number(number)) {
-            Some(sent) => sent,
-            None => self.bind(lane, name, number)?,
+    ) -> Option<Told> {
+        let known = number.filter(|known| self.state.names[lane].number(*known).is_some());
+        let known = match known.or_else(|| self.state.names[lane].find(name)) {
+            Some(known) => known,
+            None => self.bind(lane, name)?,
         };
-        self.put_one_way(lane, tell::TELL, sent, payload)
+        *number = Some(known);
+        if !self.state.names[lane].is_open(known) {
+            return Some(Told::Closed(known));
+        }
+        let sent = self.state.names[lane].number(known)?;
+        self.put_one_way(lane, tell::TELL, sent, payload)?;
+        let bytes = frame::charge_of(Form::OneWay { number: sent }, len(payload));
+        self.state.names[lane].told(known, bytes);
+        Some(Told::Sent)
     }
 
-    fn bind(&mut self, lane: Lane, name: &[u8], number: &mut Option<Number>) -> Option<u64> {
-        let names = &self.state.names[lane];
-        let (found, next) = (names.find(name), names.next());
-        let bound = match found {
-            Some(found) => found,
-            None => {
-                self.put_one_way(lane, tell::BIND, next, name)?;
-                self.state.names[lane].bind(name)
+    fn bind(&mut self, lane: Lane, name: &[u8]) -> Option<Number> {
+        let next = self.state.names[lane].next();
+        self.put_one_way(lane, tell::BIND, next, name)?;
+        // Whoever waited for the name that had the number looks for its new one.
+        self.state.closed[lane].remove(&next);
+        Some(self.state.names[lane].bind(name))
+    }
+
+    /// Where it is heard that a name may be told more, or that its number is another's.
+    pub(crate) fn opening(&mut self, lane: Lane, number: Number) -> oneshot::Receiver<()> {
+        let (opened, opening) = oneshot::channel();
+        if let Some(sent) = self.state.names[lane].number(number) {
+            let waiting = self.state.closed[lane].entry(sent).or_default();
+            if waiting.len() == waiting.capacity() {
+                waiting.retain(|gone| !gone.is_closed());
             }
-        };
-        *number = Some(bound);
-        self.state.names[lane].number(bound)
+            waiting.push(opened);
+        }
+        opening
     }
 
     /// Takes the waiter only when it succeeds.
@@ -475,10 +536,22 @@ impl Attempt<'_> {
     }
 
     fn charge(&mut self, lane: Lane, form: Form, payload: &[u8]) -> Option<()> {
-        let bytes = u32::try_from(payload.len()).expect("the size of a payload is checked before it is sent");
         let has_room = self.state.lanes[lane].len() < UNSENT_BYTES_MAX;
-        (has_room && self.state.link.charge(lane, frame::charge_of(form, bytes))).then_some(())
+        (has_room && self.state.link.charge(lane, frame::charge_of(form, len(payload)))).then_some(())
     }
+}
+
+/// What became of a message to a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// It is on its way.
+    Sent,
+    /// The name has its window full.
+    Closed(Number),
+}
+
+fn len(payload: &[u8]) -> u32 {
+    u32::try_from(payload.len()).expect("the size of a payload is checked before it is sent")
 }
 
 /// Counts one who waits, until it is dropped.

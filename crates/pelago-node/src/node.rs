@@ -129,7 +129,7 @@ impl Node {
 
         // Links first: a new node meets its mesh over them. What arrives is refused until there is somebody to answer.
         let runtime = raft::Runtime::new()?;
-        let (receiver, voice) = (Receiver::default(), runtime.receiver());
+        let (receiver, voice) = (Receiver::new(config.metrics.told_lost.clone()), runtime.receiver());
         let links = beginning::links(&config, &name, boot, &runtime, (receiver.clone(), voice.clone()));
         if let Some(directory) = &opened {
             beginning::introduce(&links, directory.identity());

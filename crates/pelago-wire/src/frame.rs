@@ -5,6 +5,7 @@
 //! ```text
 //! frame    checksum 4 | length 3 | lane 1 | form 2 | kind 2 | number 8      = 20 bytes, payload
 //! request  its payload begins with 4 bytes: how many milliseconds its sender waits for the reply
+//! settled  its payload is before 4 | bytes 4 | handled 4 | lost 4
 //! ```
 //!
 //! Numbers are little-endian. The length is the payload's. The checksum is CRC-32 (IEEE, as in the log's segments) over
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use pelago_core::link::{
-    Control, Flaw, GREETING_BYTES_MAX, Goodbye, Hello, Lane, NoReply, PAYLOAD_BYTES_MAX, Refusal, RequestId,
+    Control, Flaw, GREETING_BYTES_MAX, Goodbye, Hello, Lane, NoReply, PAYLOAD_BYTES_MAX, Refusal, RequestId, Settled,
 };
 
 /// The first bytes of each direction.
@@ -107,6 +108,7 @@ mod form {
     pub(super) const REQUEST: u16 = 9;
     pub(super) const REPLY: u16 = 10;
     pub(super) const NO_REPLY: u16 = 11;
+    pub(super) const SETTLED: u16 = 12;
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -171,6 +173,12 @@ pub fn put_control(buffer: &mut BytesMut, control: &Control) {
         Control::Ping(number) => put(buffer, header(form::PING, Lane::Control, *number), |_| ()),
         Control::Pong(number) => put(buffer, header(form::PONG, Lane::Control, *number), |_| ()),
         Control::Credit { lane, bytes } => put(buffer, header(form::CREDIT, *lane, u64::from(*bytes)), |_| ()),
+        Control::Settled { lane, settled } => {
+            let Settled { number, before, bytes, handled, lost } = *settled;
+            put(buffer, header(form::SETTLED, *lane, number), |buffer| {
+                [before, bytes, handled, lost].into_iter().for_each(|field| buffer.put_u32_le(field));
+            });
+        }
         Control::Cancel { lane, request } => put(buffer, header(form::CANCEL, *lane, request.0), |_| ()),
     }
 }
@@ -317,6 +325,11 @@ fn control(header: Header, payload: &[u8]) -> Result<Control, Flaw> {
         (form::CREDIT, _, _, []) => {
             let bytes = u32::try_from(number).map_err(|_| Flaw::Malformed)?;
             Ok(Control::Credit { lane, bytes })
+        }
+        (form::SETTLED, _, _, payload) if payload.len() == 16 => {
+            let field = |n: usize| u32::from_le_bytes(field(&payload[4 * n..4 * n + 4]));
+            let [before, bytes, handled, lost] = [field(0), field(1), field(2), field(3)];
+            Ok(Control::Settled { lane, settled: Settled { number, before, bytes, handled, lost } })
         }
         (form::CANCEL, _, _, []) => Ok(Control::Cancel { lane, request: RequestId(number) }),
         (_, _, _, _) => Err(Flaw::Malformed),

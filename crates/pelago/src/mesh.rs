@@ -8,7 +8,10 @@
 mod error;
 mod recipient;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use pelago_core::{
@@ -22,6 +25,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 pub use error::Error;
+pub use pelago_core::link::Account;
 pub use pelago_node::handle::{AskOptions, Enqueued};
 pub use recipient::Recipient;
 
@@ -61,6 +65,7 @@ pub struct Mesh {
 struct Shared {
     address: String,
     dialled: watch::Receiver<State>,
+    accounts: Accounts,
     _dial: AbortOnDropHandle<()>,
 }
 
@@ -79,12 +84,14 @@ impl Mesh {
         let at = found.min_by_key(|at| at.is_ipv6()).ok_or_else(|| unreachable("the name has no address".into()))?;
         let mut config = Config::default();
         config.pauses = Pauses { max: PAUSE_MAX, ..config.pauses };
-        let links = Links::new(config, hello(), |_| Box::new(Nobody));
+        let accounts = Accounts::default();
+        let of_links = accounts.clone();
+        let links = Links::new(config, hello(), move |link| Box::new(of_links.begin(link)));
         let (dial, mut dialled) = Dial::new(&links, at, Role::Client);
         let _dial = AbortOnDropHandle::new(tokio::spawn(dial.run()));
         // The sender lives in the dial, which goes on as long as its handle is kept.
         let first = dialled.wait_for(|state| !matches!(state, State::Dialling)).await.map(|state| state.clone());
-        let mesh = Self { shared: Arc::new(Shared { address: address.to_owned(), dialled, _dial }) };
+        let mesh = Self { shared: Arc::new(Shared { address: address.to_owned(), dialled, accounts, _dial }) };
         match first {
             Ok(State::Up(_)) => Ok(mesh),
             Ok(State::Dialling | State::Unreachable(_) | State::Ended(_)) | Err(_) => Err(mesh.unreachable()),
@@ -136,6 +143,13 @@ impl Mesh {
         let answer = self.request(kind::FIND, &wire::encode(&wire::Find { to: to.to_owned() }), TELL_MAX).await?;
         let Answer::Found(wire::Found {}) = answer else { return Err(Error::BadAnswer) };
         Ok(Recipient::new(self.clone(), to))
+    }
+
+    /// What became of all that was told so far, by all recipients of this mesh. What was under way when a link ended
+    /// counts as lost, though some of it may have been handled.
+    #[must_use]
+    pub fn account(&self) -> Account {
+        self.shared.accounts.sum()
     }
 
     /// Sends a durable message to a keyed agent. Says whether an earlier one had the same key, and so was this one.
@@ -278,8 +292,42 @@ fn hello() -> Hello {
     }
 }
 
+/// What was told over the links of a mesh, one after the other.
+#[derive(Debug, Default, Clone)]
+struct Accounts(Arc<Mutex<Told>>);
+
+#[derive(Debug, Default)]
+struct Told {
+    /// Over links that have ended.
+    before: Account,
+    link: Option<Handle>,
+}
+
+impl Accounts {
+    fn begin(&self, link: &Handle) -> Nobody {
+        self.lock().link = Some(link.clone());
+        Nobody(self.clone())
+    }
+
+    fn end(&self) {
+        let mut told = self.lock();
+        let of_link = told.link.take().map(|link| link.account()).unwrap_or_default();
+        told.before = told.before + Account { lost: of_link.sent - of_link.handled, ..of_link };
+    }
+
+    fn sum(&self) -> Account {
+        let told = self.lock();
+        told.link.as_ref().map(Handle::account).into_iter().fold(told.before, |sum, link| sum + link)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        // Nothing panics under the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Nodes only answer: what comes besides is dropped, and who asks is told.
-struct Nobody;
+struct Nobody(Accounts);
 
 impl Deliver for Nobody {
     fn deliver(&mut self, _lane: Lane, batch: &mut Vec<Incoming>, _credit: Credit) {
@@ -289,6 +337,12 @@ impl Deliver for Nobody {
     }
 
     fn called_off(&mut self, _lane: Lane, _request: RequestId) {}
+}
+
+impl Drop for Nobody {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 fn task(to: &str, input: Bytes, request: TaskRequest) -> wire::Enqueue {

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 
 mod mesh;
 mod register;
+mod tells;
 mod tests;
 
 /// Tells whoever reads the test's output.

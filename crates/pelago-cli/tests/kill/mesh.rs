@@ -184,6 +184,11 @@ impl Node {
         Client::new(&format!("http://{}", self.http))
     }
 
+    /// Where other nodes and clients reach it.
+    pub(crate) fn mesh_address(&self) -> String {
+        self.mesh.to_string()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let process = self.process.as_ref().expect("it runs");
         let id = i32::try_from(process.id()).ok().and_then(Pid::from_raw).expect("a process has an id");

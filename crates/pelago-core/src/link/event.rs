@@ -3,6 +3,7 @@
 use super::{
     hello::{Hello, Refusal, Terms},
     lane::Lane,
+    names::Settled,
     requests::{RequestId, Ticket},
 };
 
@@ -77,6 +78,13 @@ pub enum Control {
         lane: Lane,
         /// How much.
         bytes: u32,
+    },
+    /// Says what became of messages to a name.
+    Settled {
+        /// The lane in which they came.
+        lane: Lane,
+        /// What became of them.
+        settled: Settled,
     },
     /// Calls a request off.
     Cancel {

@@ -200,12 +200,13 @@ impl Reader {
                 };
                 let batch = &mut self.batches[lane];
                 batch.bytes += bytes;
-                batch.incoming.push(Incoming { kind, number, payload, ask });
+                batch.incoming.push(Incoming { kind, number, payload, charged: bytes, ask });
                 Ok(())
             }
             Frame::NoReply { lane, request, why } => {
                 state.replied(lane, request, Err(RequestError::NoReply(why)), after)
             }
+            Frame::Control(Control::Settled { lane, settled }) => state.settled(lane, settled, after),
             Frame::Control(Control::Cancel { lane, request }) => {
                 if state.link().called_off(lane, request)? {
                     self.called_off.push((lane, request));
@@ -253,7 +254,7 @@ fn input_of(control: Control) -> Input {
         Control::Pong(number) => Input::Pong(number),
         Control::Credit { lane, bytes } => Input::Credit { lane, bytes },
         Control::Goodbye(why) => Input::Goodbye(why),
-        // Nothing can be called off before the link is up.
-        Control::Cancel { .. } => Input::Broken(Flaw::Unexpected),
+        // Nothing can be called off, or was told, before the link is up.
+        Control::Cancel { .. } | Control::Settled { .. } => Input::Broken(Flaw::Unexpected),
     }
 }

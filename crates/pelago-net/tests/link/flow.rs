@@ -1,10 +1,9 @@
 //! Credit: a slow receiver slows its sender, in its lane, and holds no more than it granted.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use pelago_core::link::{LANE_BYTES_MIN, Lane, PAYLOAD_BYTES_MAX};
-use pelago_net::{Handle, SendError};
-use pelago_wire::tell::kind::{BIND, TELL};
+use pelago_core::link::{Account, Goodbye, LANE_BYTES_MIN, Lane, PAYLOAD_BYTES_MAX, WINDOW_BYTES};
+use pelago_net::{Credit, Handle, Held, SendError};
 use tokio::task::JoinHandle;
 
 use crate::world::{COLLECT, ECHO, Node, Seen, until, within};
@@ -49,7 +48,7 @@ fn send_numbers(link: &Handle, count: u32) -> JoinHandle<()> {
 }
 
 /// Keeps the credit and the numbers, without what the test itself tried to send.
-fn take(seen: Seen, numbers: &mut Vec<u32>, held: &mut Vec<pelago_net::Credit>) {
+fn take(seen: Seen, numbers: &mut Vec<u32>, held: &mut Vec<Arc<Credit>>) {
     let Seen::Collected(payloads, credit) = seen else { panic!("{seen:?} is no message") };
     held.push(credit);
     let number = |payload: &bytes::Bytes| u32::from_be_bytes(payload[..4].try_into().expect("four bytes"));
@@ -115,18 +114,87 @@ async fn a_name_goes_over_the_link_once_however_much_it_is_told() {
     for (who, text) in [(0, "one"), (1, "two"), (0, "three"), (2, "four")] {
         within(recipients[who].tell(text.as_bytes())).await.expect("the link is up");
     }
-    let all = [
-        (BIND, 1, "cart:1"),
-        (TELL, 1, "one"),
-        (BIND, 2, "order:2"),
-        (TELL, 2, "two"),
-        (TELL, 1, "three"),
-        (TELL, 1, "four"),
-    ];
-    for expected in all {
-        let Seen::Told(kind, number, payload) = b.next().await else { panic!("something else came") };
-        assert_eq!((kind, number, payload.as_ref()), (expected.0, expected.1, expected.2.as_bytes()));
+    for expected in ["1 is cart:1", "1 one", "2 is order:2", "2 two", "1 three", "1 four"] {
+        let seen = match b.next().await {
+            Seen::Bound(number, name) => format!("{number} is {}", name.escape_ascii()),
+            Seen::Told(number, payload, _held) => format!("{number} {}", payload.escape_ascii()),
+            other @ (Seen::Held(_) | Seen::CalledOff(_) | Seen::Collected(..) | Seen::Gone) => panic!("{other:?}"),
+        };
+        assert_eq!(seen, expected);
     }
     let large = vec![0; PAYLOAD_BYTES_MAX as usize + 1];
     assert_eq!(recipients[0].try_tell(&large), Err(SendError::TooLarge { bytes: large.len() }));
+}
+
+#[tokio::test]
+async fn who_is_slow_slows_those_who_tell_it_things_and_nobody_else() {
+    let (a, mut b) = (Node::start("a").await, Node::start("b").await);
+    let link = a.link_to(&b).await;
+    let (mut slow, mut quick) = (link.recipient(Lane::Bulk, "slow".into()), link.recipient(Lane::Bulk, "quick".into()));
+    let payload = [1; PAYLOAD];
+    let mut told = 0;
+    while slow.try_tell(&payload) == Ok(()) {
+        told += 1;
+    }
+    assert!((told - 1) * PAYLOAD < WINDOW_BYTES as usize && told * (PAYLOAD + 20) >= WINDOW_BYTES as usize, "{told}");
+    let mut patient = slow.clone();
+    let waits = tokio::spawn(async move { patient.tell(&[2]).await });
+    let telling = tokio::spawn(async move {
+        for _ in 0..2_000 {
+            quick.tell(&payload).await.expect("the link is up");
+        }
+    });
+    let mut held = Vec::new();
+    until(|| {
+        settle_all_but(1, &mut b, &mut held);
+        telling.is_finished()
+    })
+    .await;
+    assert!(!waits.is_finished());
+    assert_eq!(slow.try_tell(&[3]), Err(SendError::Busy));
+
+    until(|| {
+        settle_all_but(1, &mut b, &mut held);
+        held.len() == told
+    })
+    .await;
+    // One of them comes to nothing.
+    held.drain(..).skip(1).for_each(handle);
+    assert_eq!(within(waits).await.expect("it does not panic"), Ok(()));
+    until(|| {
+        settle_all_but(0, &mut b, &mut held);
+        link.account().under_way() == 0
+    })
+    .await;
+    assert_eq!(link.account(), Account { sent: told as u64 + 2_001, handled: told as u64 + 2_000, lost: 1 });
+}
+
+#[tokio::test]
+async fn who_waits_for_a_window_hears_that_the_link_has_ended() {
+    let (a, b) = (Node::start("a").await, Node::start("b").await);
+    let link = a.link_to(&b).await;
+    let mut slow = link.recipient(Lane::Bulk, "slow".into());
+    while slow.try_tell(&[1; PAYLOAD]) == Ok(()) {}
+    let told = link.account().sent;
+    let waits = tokio::spawn(async move { slow.tell(&[2]).await });
+    b.links.all().pop().expect("the link is up").close(Goodbye::Stopping);
+    assert_eq!(within(waits).await.expect("it does not panic"), Err(SendError::Down));
+    // What came is held by the test until the end: nobody said what became of it.
+    assert_eq!(link.account(), Account { sent: told, handled: 0, lost: 0 });
+}
+
+/// Takes what has come, and keeps what the recipient with this number was told.
+fn settle_all_but(kept: u64, node: &mut Node, held: &mut Vec<Held>) {
+    while let Ok(seen) = node.seen.try_recv() {
+        match seen {
+            Seen::Told(number, _, place) if number == kept => held.push(place),
+            Seen::Told(_, _, place) => handle(place),
+            Seen::Bound(..) => {}
+            other @ (Seen::Held(_) | Seen::CalledOff(_) | Seen::Collected(..) | Seen::Gone) => panic!("{other:?}"),
+        }
+    }
+}
+
+fn handle(mut held: Held) {
+    held.handle(1);
 }

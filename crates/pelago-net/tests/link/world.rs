@@ -1,13 +1,13 @@
 //! Nodes that answer, collect or hold back what arrives, and raw connections that break the rules.
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use pelago_core::{
     id::{BootId, Incarnation, MeshId, Name, NodeId},
-    link::{self, Control, Hello, LANE_BYTES_MIN, Lane, Pauses, PerLane, RequestId, Role, Versions},
+    link::{self, Bound, Control, Hello, LANE_BYTES_MIN, Lane, Pauses, PerLane, RequestId, Role, Versions},
 };
-use pelago_net::{Ask, Config, Credit, Deliver, Dial, Handle, Incoming, Links, Listener, State};
+use pelago_net::{Ask, Config, Credit, Deliver, Dial, Handle, Held, Incoming, Links, Listener, State, Window};
 use pelago_wire::{
     frame::{self, Cutter, Frame, PREFACE},
     tell::kind as tell,
@@ -33,9 +33,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) enum Seen {
     Held(Ask),
     CalledOff(RequestId),
-    Collected(Vec<Bytes>, Credit),
-    /// The kind, the number and the payload of what a recipient was told.
-    Told(u16, u64, Bytes),
+    Collected(Vec<Bytes>, Arc<Credit>),
+    /// The number of a recipient, and its name.
+    Bound(u64, Bytes),
+    /// The number of a recipient, and what it was told.
+    Told(u64, Bytes, Held),
     Gone,
 }
 
@@ -46,18 +48,28 @@ pub(crate) struct Node {
     pub(crate) listener: JoinHandle<()>,
 }
 
-struct Receiver(mpsc::UnboundedSender<Seen>);
+struct Receiver {
+    seen: mpsc::UnboundedSender<Seen>,
+    windows: Bound<Arc<Window>>,
+}
 
 impl Deliver for Receiver {
     fn deliver(&mut self, _: Lane, batch: &mut Vec<Incoming>, credit: Credit) {
+        let credit = Arc::new(credit);
         let mut collected = Vec::new();
-        for incoming in batch.drain(..) {
-            match (incoming.kind, incoming.ask) {
-                (ECHO, Some(ask)) => echo(ask, incoming.payload),
+        for Incoming { kind, number, payload, charged, ask } in batch.drain(..) {
+            match (kind, ask) {
+                (ECHO, Some(ask)) => echo(ask, payload),
                 (HOLD, Some(ask)) => self.tell(Seen::Held(ask)),
-                (COLLECT, None) => collected.push(incoming.payload),
-                (tell::BIND | tell::TELL, None) => {
-                    self.tell(Seen::Told(incoming.kind, incoming.number, incoming.payload));
+                (COLLECT, None) => collected.push(payload),
+                (tell::BIND, None) => {
+                    self.windows.bind(number, |before| credit.window(number, before)).expect("numbers come in order");
+                    self.tell(Seen::Bound(number, payload));
+                }
+                (tell::TELL, None) => {
+                    let window = self.windows.get_mut(number).expect("its name came first");
+                    let held = window.hold(1, charged, &credit);
+                    self.tell(Seen::Told(number, payload, held));
                 }
                 (kind, ask) => assert!(kind == DROP && ask.is_some(), "nobody sends {kind}"),
             }
@@ -73,9 +85,13 @@ impl Deliver for Receiver {
 }
 
 impl Receiver {
+    fn new(seen: &mpsc::UnboundedSender<Seen>) -> Self {
+        Self { seen: seen.clone(), windows: Bound::default() }
+    }
+
     fn tell(&self, seen: Seen) {
         // A test that has ended listens no more.
-        let _ = self.0.send(seen);
+        let _ = self.seen.send(seen);
     }
 }
 
@@ -145,7 +161,7 @@ impl Node {
 
     pub(crate) async fn at(address: SocketAddr, config: Config, me: Hello) -> Self {
         let (sender, seen) = mpsc::unbounded_channel();
-        let links = Links::new(config, me, move |_| Box::new(Receiver(sender.clone())));
+        let links = Links::new(config, me, move |_| Box::new(Receiver::new(&sender)));
         let listener = Listener::bind(&links, address).await.expect("loopback can be bound");
         let address = listener.address();
         Self { links, address, seen, listener: tokio::spawn(listener.run()) }
@@ -167,7 +183,7 @@ impl Node {
     pub(crate) async fn held(&mut self) -> Ask {
         match self.next().await {
             Seen::Held(ask) => ask,
-            other @ (Seen::CalledOff(_) | Seen::Collected(..) | Seen::Told(..) | Seen::Gone) => {
+            other @ (Seen::CalledOff(_) | Seen::Collected(..) | Seen::Bound(..) | Seen::Told(..) | Seen::Gone) => {
                 panic!("{other:?} came first")
             }
         }
@@ -200,7 +216,7 @@ pub(crate) async fn within<F: Future>(future: F) -> F::Output {
 }
 
 /// Looks again and again, giving way in between.
-pub(crate) async fn until(what: impl Fn() -> bool) {
+pub(crate) async fn until(mut what: impl FnMut() -> bool) {
     within(async {
         while !what() {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -95,7 +95,7 @@ enum Waiting {
     Someone(oneshot::Sender<Result<Bytes, Failure>>),
     Inbox(MessageId),
     /// Nobody: it was told something.
-    Nobody,
+    Nobody(Told),
 }
 
 /// Which messages of the inbox are in the mailbox, and whether there may be more.
@@ -287,11 +287,11 @@ impl Loop {
     /// Gives the core of what the agent was told as much as fits into a commit or two.
     fn listen(&mut self) {
         while !self.gone && !self.tells_too_much() && self.core.waiting() < TOLD_WAITING_MAX {
-            let Some(payload) = self.told.as_mut().and_then(Iterator::next) else {
+            let Some((payload, told)) = self.told.as_mut().and_then(Told::split_first) else {
                 self.told = None;
                 return;
             };
-            let ticket = self.ticket(Waiting::Nobody);
+            let ticket = self.ticket(Waiting::Nobody(told));
             let envelope = Envelope { ticket, work: Work::Tell, payload };
             self.core.handle(clock::now(), Input::Deliver(envelope), &mut self.effects);
         }
@@ -412,9 +412,11 @@ impl Loop {
                     tracing::warn!(agent = %self.agent, %error, "a message stays in the inbox");
                 }
             }
-            Some(Waiting::Nobody) => {
-                let counter = if answer.is_ok() { &self.context.metrics.told } else { &self.context.metrics.told_lost };
-                counter.inc();
+            Some(Waiting::Nobody(mut told)) => {
+                if answer.is_ok() {
+                    self.context.metrics.told.inc();
+                    told.succeed();
+                }
             }
             None => {}
         }

@@ -22,7 +22,7 @@ use pelago_core::{
     record::{self, NodeState, Op, Outcome, Phase, Placement, TaskState},
     time::LogTime,
 };
-use pelago_net::{Credit, Links};
+use pelago_net::Links;
 use pelago_store::sqlite::{self, Reader, View};
 use tokio::time::timeout;
 
@@ -240,14 +240,9 @@ impl Handle {
         &self.parts().services.router
     }
 
-    /// Messages on their way to an agent, with the credit of the link that they came over.
-    pub(crate) fn told(&self, messages: Vec<Bytes>, credit: Option<Arc<Credit>>) -> Told {
-        Told::new(messages, credit, &self.parts().metrics.told_lost)
-    }
-
-    /// Counts messages to agents that came to nothing.
-    pub(crate) fn lost_told(&self, messages: u64) {
-        self.parts().metrics.told_lost.inc_by(messages);
+    /// Messages on their way to an agent.
+    pub(crate) fn told(&self, messages: Vec<Bytes>) -> Told {
+        Told::new(messages, None, &self.parts().metrics.told_lost)
     }
 
     /// This run of the node.

@@ -73,7 +73,7 @@ impl Handle {
         self.takes_work()?;
         let (address, placement) = self.find(to)?;
         services::fits("the message", &payload)?;
-        let told = self.told(vec![payload], None);
+        let told = self.told(vec![payload]);
         let deadline = Instant::now() + TELL_MAX;
         let tell = self.router().tell(&address, placement, told, deadline);
         Ok(tokio::time::timeout_at(deadline, tell).await.unwrap_or(Err(Failure::Busy))?)

@@ -17,6 +17,7 @@ use pelago_wire::{
     mesh::{self as wire, kind},
     record,
 };
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -27,15 +28,16 @@ use super::{
     forward::Forward,
     grants::{self, Heartbeat, Verdict},
     removal::Removal,
-    tells::Tells,
+    tells::{Source, Tells},
 };
 use crate::{Handle as NodeHandle, agents::Agents, committer, raft::Consensus};
 
 /// Answers requests, once the node is put together.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Receiver {
     node: watch::Sender<Option<Answers>>,
     loops: TaskTracker,
+    told_lost: Counter,
 }
 
 /// What requests are answered with.
@@ -59,6 +61,10 @@ struct FromNode {
 }
 
 impl Receiver {
+    pub(crate) fn new(told_lost: Counter) -> Self {
+        Self { node: watch::Sender::default(), loops: TaskTracker::new(), told_lost }
+    }
+
     /// From here on requests are answered. Before, they are refused as if the node were busy.
     pub(crate) fn open(&self, answers: Answers) {
         self.node.send_replace(Some(answers));
@@ -72,7 +78,14 @@ impl Receiver {
     /// Whom the frames of a link go to.
     pub(crate) fn of(&self, link: &Handle) -> Box<dyn Deliver> {
         let is_node = link.terms().other.role == Role::Main;
-        Box::new(FromNode { receiver: self.clone(), is_node, tells: Tells::new(is_node) })
+        let tells = Tells::new(Source {
+            from_node: is_node,
+            link: link.clone(),
+            node: self.node.subscribe(),
+            loops: self.loops.clone(),
+            lost: self.told_lost.clone(),
+        });
+        Box::new(FromNode { receiver: self.clone(), is_node, tells })
     }
 }
 
@@ -81,18 +94,20 @@ impl Deliver for FromNode {
         let credit = Arc::new(credit);
         let node = self.receiver.node.borrow().clone();
         let budget = Budget::new();
-        for Incoming { kind, number, payload, ask } in batch.drain(..) {
-            let Some(ask) = ask else {
-                if !self.tells.take(lane, kind, number, payload, node.as_ref().map(|node| &node.handle)) {
-                    tracing::debug!(kind, number, "a frame without a meaning was dropped");
+        let handle = node.as_ref().map(|node| &node.handle);
+        for mut incoming in batch.drain(..) {
+            let Some(ask) = incoming.ask.take() else {
+                if !self.tells.take(lane, incoming, &credit, handle) {
+                    tracing::debug!("a frame without a meaning was dropped");
                 }
                 continue;
             };
+            let Incoming { kind, payload, .. } = incoming;
             let Some(node) = &node else {
                 ask.refuse(NoReply::Busy);
                 continue;
             };
-            let at_once = if budget.is_spent() { None } else { self.at_once(node, kind, &payload, &ask) };
+            let at_once = if budget.is_spent() { None } else { at_once(self.is_node, node, kind, &payload, &ask) };
             let (ask, answer) = match at_once {
                 Some(AtOnce::Answered(answer)) => match ask.try_reply(&answer) {
                     Ok(()) => continue,
@@ -110,22 +125,18 @@ impl Deliver for FromNode {
                 None => ask.refuse(NoReply::UnknownKind),
             }
         }
-        if let Some(node) = node {
-            self.tells.hand_over(&node.handle, &credit, &self.receiver.loops);
-        }
+        self.tells.hand_over(&credit, handle);
     }
 
     /// What was begun is done all the same: only its reply goes nowhere.
     fn called_off(&mut self, _lane: Lane, _request: RequestId) {}
 }
 
-impl FromNode {
-    fn at_once(&self, node: &Answers, kind: u16, payload: &Bytes, ask: &Ask) -> Option<AtOnce> {
-        match (self.is_node, kind) {
-            (true, kind::ASK) => node.ask_at_once(payload),
-            (false, client::kind::ASK) => clients::ask_at_once(&node.handle, payload, ask.wait()),
-            (true | false, _) => None,
-        }
+fn at_once(is_node: bool, node: &Answers, kind: u16, payload: &Bytes, ask: &Ask) -> Option<AtOnce> {
+    match (is_node, kind) {
+        (true, kind::ASK) => node.ask_at_once(payload),
+        (false, client::kind::ASK) => clients::ask_at_once(&node.handle, payload, ask.wait()),
+        (true | false, _) => None,
     }
 }
 

@@ -3,6 +3,7 @@
 //! The other end gives each agent a number with the first message to it (`core::link::Names`), so that what arrives is
 //! sorted by agent without a look at any name, and handed over many at a time. An agent that is here and has room gets
 //! it on the reading loop; what has to wait, or goes on to another node, goes to a loop of its agent's own, in order.
+//! Each agent has a window of its own (`net::Window`): what it has not handled holds up nobody else.
 
 use std::{
     collections::HashMap,
@@ -18,12 +19,16 @@ use pelago_core::{
     link::{Bound, Lane, PerLane},
     record::Placement,
 };
-use pelago_net::Credit;
+use pelago_net::{Credit, Incoming, Window};
 use pelago_wire::tell::kind;
-use tokio::{sync::mpsc, time::Instant};
+use prometheus_client::metrics::counter::Counter;
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::task::TaskTracker;
 
-use super::router::TELL_MAX;
+use super::{receive::Answers, router::TELL_MAX};
 use crate::{Handle, agents::Told};
 
 /// The longest name: a node's, an agent's and its key.
@@ -31,15 +36,23 @@ const NAME_BYTES_MAX: usize = 1_024;
 
 /// What one link brings.
 pub(super) struct Tells {
-    /// Another node has looked for the agent and found it here: it is not sent on once more.
-    from_node: bool,
+    source: Arc<Source>,
     bound: PerLane<Bound<Recipient>>,
     /// Who was told something since the last time that all was handed over.
     touched: Vec<(Lane, u64)>,
     /// Those whose number another name has taken, by their own, as long as they have something left to do.
     replaced: HashMap<Bytes, Recipient>,
-    /// Messages that could not be taken and are not counted yet.
-    lost: u64,
+}
+
+/// Where messages come from, and how they are counted.
+pub(super) struct Source {
+    /// Another node has looked for the agent and found it here: it is not sent on once more.
+    pub(super) from_node: bool,
+    pub(super) link: pelago_net::Handle,
+    /// This node, while it is put together.
+    pub(super) node: watch::Receiver<Option<Answers>>,
+    pub(super) loops: TaskTracker,
+    pub(super) lost: Counter,
 }
 
 /// An agent that the other end has given a number.
@@ -47,78 +60,97 @@ struct Recipient {
     name: Bytes,
     /// Known once somebody in the mesh hosts it.
     to: Option<Arc<(Address, Placement)>>,
+    window: Arc<Window>,
     messages: Vec<Bytes>,
+    /// What was charged for them.
+    bytes: u32,
     /// Its loop, once something had to wait.
     waits: Option<Waits>,
 }
 
 struct Waits {
-    /// Without a bound of its own: every batch counts against the credit of the link.
+    /// Without a bound of its own: every batch counts against the agent's window.
     batches: mpsc::UnboundedSender<Told>,
     /// How many batches wait: what comes next may not overtake them.
     count: Arc<AtomicUsize>,
 }
 
 impl Tells {
-    pub(super) fn new(from_node: bool) -> Self {
-        Self { from_node, bound: PerLane::default(), touched: Vec::new(), replaced: HashMap::new(), lost: 0 }
+    pub(super) fn new(source: Source) -> Self {
+        let (bound, touched, replaced) = Default::default();
+        Self { source: Arc::new(source), bound, touched, replaced }
     }
 
-    /// Takes a frame. Before there is a `node`, a message is lost. `false` if the frame has no meaning: then the other
-    /// end is wrong.
-    pub(super) fn take(&mut self, lane: Lane, kind: u16, number: u64, payload: Bytes, node: Option<&Handle>) -> bool {
+    /// Takes a frame that came with `credit`. `false` if it has no meaning: then the other end is wrong.
+    pub(super) fn take(&mut self, lane: Lane, frame: Incoming, credit: &Arc<Credit>, node: Option<&Handle>) -> bool {
+        let Incoming { kind, number, payload, charged, ask: _ } = frame;
         match kind {
-            kind::BIND => self.bind(lane, number, &payload),
+            kind::BIND => {
+                // What came before is for whoever had the number.
+                self.hand_over(credit, node);
+                self.bind(lane, number, &payload, credit)
+            }
             kind::TELL => {
                 let Some(recipient) = self.bound[lane].get_mut(number) else { return false };
-                if node.is_none() {
-                    self.lost += 1;
-                    return true;
-                }
                 if recipient.messages.is_empty() {
                     self.touched.push((lane, number));
                 }
                 recipient.messages.push(payload);
+                recipient.bytes += charged;
                 true
             }
             _unknown => false,
         }
     }
 
-    fn bind(&mut self, lane: Lane, number: u64, name: &[u8]) -> bool {
+    fn bind(&mut self, lane: Lane, number: u64, name: &[u8], credit: &Credit) -> bool {
         if name.len() > NAME_BYTES_MAX {
             return false;
         }
+        let Self { bound, replaced, .. } = self;
         // Copied: it may be kept for long, and is a slice of all that was read at once.
         let name = Bytes::copy_from_slice(name);
-        let recipient = self.replaced.remove(&name).unwrap_or_else(|| Recipient::new(name));
-        let Some(bound) = self.bound[lane].get_mut(number) else { return self.bound[lane].bind(number, recipient) };
-        let before = std::mem::replace(bound, recipient);
-        if before.has_something_left() {
-            self.replaced.insert(before.name.clone(), before);
+        let gone = bound[lane].bind(number, |before| {
+            let window = credit.window(number, before);
+            match replaced.remove(&name) {
+                Some(recipient) => Recipient { window, ..recipient },
+                None => Recipient::new(name, window),
+            }
+        });
+        match gone {
+            Ok(Some(gone)) if gone.waiting() > 0 => {
+                if replaced.len() == replaced.capacity() {
+                    replaced.retain(|_, recipient| recipient.waiting() > 0);
+                }
+                replaced.insert(gone.name.clone(), gone);
+                true
+            }
+            gone => gone.is_ok(),
         }
-        true
     }
 
-    /// Hands over what was taken.
-    pub(super) fn hand_over(&mut self, node: &Handle, credit: &Arc<Credit>, loops: &TaskTracker) {
-        let Self { from_node, bound, touched, replaced, lost } = self;
-        node.lost_told(std::mem::take(lost));
-        for recipient in replaced.values_mut() {
-            recipient.hand_over(node, *from_node, credit, loops);
-        }
-        replaced.retain(|_, recipient| recipient.has_something_left());
+    /// Hands over what was taken, or keeps it for a node that is not put together yet.
+    pub(super) fn hand_over(&mut self, credit: &Arc<Credit>, node: Option<&Handle>) {
+        let Self { source, bound, touched, .. } = self;
         for (lane, number) in touched.drain(..) {
             if let Some(recipient) = bound[lane].get_mut(number) {
-                recipient.hand_over(node, *from_node, credit, loops);
+                let told = recipient.take(credit, &source.lost);
+                recipient.hand_over(told, source, node);
             }
         }
     }
 }
 
+impl Drop for Tells {
+    /// The link has ended. What became of messages that this node told over it and that are not settled, nobody says.
+    fn drop(&mut self) {
+        self.source.lost.inc_by(self.source.link.account().under_way());
+    }
+}
+
 impl Recipient {
-    fn new(name: Bytes) -> Self {
-        Self { name, to: None, messages: Vec::new(), waits: None }
+    fn new(name: Bytes, window: Arc<Window>) -> Self {
+        Self { name, to: None, window, messages: Vec::new(), bytes: 0, waits: None }
     }
 
     fn to(&mut self, node: &Handle) -> Option<Arc<(Address, Placement)>> {
@@ -129,57 +161,67 @@ impl Recipient {
         self.to.clone()
     }
 
+    /// How many batches wait.
     fn waiting(&self) -> usize {
         self.waits.as_ref().map_or(0, |waits| waits.count.load(Ordering::Acquire))
     }
 
-    fn has_something_left(&self) -> bool {
-        !self.messages.is_empty() || self.waiting() > 0
+    fn take(&mut self, credit: &Arc<Credit>, lost: &Counter) -> Told {
+        let messages = std::mem::take(&mut self.messages);
+        let count = u32::try_from(messages.len()).expect("a batch of frames is small");
+        let held = self.window.hold(count, std::mem::take(&mut self.bytes), credit);
+        Told::new(messages, Some(held), lost)
     }
 
-    fn hand_over(&mut self, node: &Handle, from_node: bool, credit: &Arc<Credit>, loops: &TaskTracker) {
-        let messages = std::mem::take(&mut self.messages);
-        if messages.is_empty() {
-            return;
-        }
-        let told = node.told(messages, Some(Arc::clone(credit)));
-        // Dropped, it counts as lost.
-        let Some(to) = self.to(node) else { return };
-        let left = match self.waiting() {
-            0 => node.router().try_tell(&to.0, to.1, told).err(),
+    fn hand_over(&mut self, told: Told, source: &Arc<Source>, node: Option<&Handle>) {
+        let left = match node {
+            Some(node) if self.waiting() == 0 => match self.to(node) {
+                Some(to) => node.router().try_tell(&to.0, to.1, told).err(),
+                // Dropped, it counts as lost.
+                None => None,
+            },
             _ => Some(told),
         };
         let Some(told) = left else { return };
         let waits = self.waits.get_or_insert_with(|| {
             let (batches, waiting) = mpsc::unbounded_channel();
             let count = Arc::new(AtomicUsize::new(0));
-            loops.spawn(go_on(node.clone(), from_node, to, waiting, Arc::clone(&count)));
+            source.loops.spawn(go_on(Arc::clone(source), self.name.clone(), waiting, Arc::clone(&count)));
             Waits { batches, count }
         });
         waits.count.fetch_add(1, Ordering::AcqRel);
         if waits.batches.send(told).is_err() {
-            // The node ends. Dropped, it counts as lost.
+            // The link has ended. Dropped, it counts as lost.
             waits.count.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
 
 /// Gives an agent what had to wait, in order, until nothing more can come.
-async fn go_on(
-    node: Handle,
-    from_node: bool,
-    to: Arc<(Address, Placement)>,
-    mut batches: mpsc::UnboundedReceiver<Told>,
-    count: Arc<AtomicUsize>,
-) {
+async fn go_on(source: Arc<Source>, name: Bytes, mut batches: mpsc::UnboundedReceiver<Told>, count: Arc<AtomicUsize>) {
     while let Some(told) = batches.recv().await {
-        let done = match from_node {
-            true => node.router().tell_here(&to.0.agent, told).await,
-            false => node.router().tell(&to.0, to.1, told, Instant::now() + TELL_MAX).await,
+        let Some(node) = source.node().await else { return };
+        let to = std::str::from_utf8(&name).ok().and_then(|name| node.find(name).ok());
+        let done = match to {
+            Some((to, _)) if source.from_node => node.router().tell_here(&to.agent, told).await,
+            Some((to, placement)) => node.router().tell(&to, placement, told, Instant::now() + TELL_MAX).await,
+            // Dropped, it counts as lost.
+            None => Ok(()),
         };
         if let Err(error) = done {
-            tracing::debug!(agent = %to.0.agent, %error, "what an agent was told is lost");
+            tracing::debug!(agent = %name.escape_ascii(), %error, "what an agent was told is lost");
         }
         count.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl Source {
+    /// This node, once it is put together. `None` if the link ends first.
+    async fn node(&self) -> Option<Handle> {
+        let mut node = self.node.clone();
+        tokio::select! {
+            node = node.wait_for(Option::is_some) => node.ok()?.as_ref().map(|node| node.handle.clone()),
+            _ended = self.link.ended() => None,
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pelago_core::{
     id::{BootId, Incarnation, Name, NodeId},
-    link::{Hello, LANE_BYTES_MIN, Lane, NAMES_MAX, NoReply, PerLane, RequestId, Role, Versions},
+    link::{Account, Hello, LANE_BYTES_MIN, Lane, NAMES_MAX, NoReply, PerLane, RequestId, Role, Versions},
 };
 use pelago_net::{Config, Credit, Deliver, Dial, Handle, Incoming, Links, RequestError};
 use pelago_node::Node;
@@ -67,6 +67,46 @@ async fn a_client_may_tell_more_names_than_there_are_numbers() {
         let lost = format!("pelago_told_lost_total {}", round * NAMES_MAX);
         poll(async || node.handle().metrics().render().contains(&lost)).await;
     }
+    dial.abort();
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_is_slow_holds_up_nobody_else_who_is_told_things_over_its_link() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let node = start(home.path()).await;
+    let (link, dial) = link_to(&node).await;
+    let mut slow = link.recipient(Lane::Bulk, "sleeper".into());
+    let padded = |text: &str| format!("{text}{}", " ".repeat(8 << 10)).into_bytes();
+    while slow.try_tell(&padded("100")) == Ok(()) {}
+    let told = link.account().sent;
+
+    // More than the lane's credit, and again to one whose every message is a commit.
+    for (to, messages) in [("here", 2_000), ("counter:a", 200)] {
+        let mut quick = link.recipient(Lane::Bulk, to.into());
+        for _ in 0..messages {
+            tokio::time::timeout(WAIT, quick.tell(&padded("1"))).await.expect("there is room").expect("the link is up");
+        }
+        poll(async || ask(node.handle(), to, "0").await == Ok(messages.to_string())).await;
+    }
+    assert!(link.account().under_way() > 0, "the slow one is done: nothing was shown");
+    poll(async || link.account().under_way() == 0).await;
+    assert_eq!(link.account(), Account { sent: told + 2_200, handled: told + 2_200, lost: 0 });
+    dial.abort();
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_tells_hears_how_many_messages_came_to_nothing() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let node = start(home.path()).await;
+    let (link, dial) = link_to(&node).await;
+    for (to, message) in
+        [("here", "1"), ("here", "no number"), ("counter:a", "-1"), ("panics", "null"), ("nobody", "1")]
+    {
+        link.recipient(Lane::Bulk, to.into()).tell(message.as_bytes()).await.expect("the link is up");
+    }
+    poll(async || link.account() == Account { sent: 5, handled: 1, lost: 4 }).await;
     dial.abort();
     stop(node).await;
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use pelago_core::{
     id::{BootId, Incarnation, MeshId, Name, NodeId},
-    link::{Control, Goodbye, Hello, LANE_BYTES_MIN, Lane, NoReply, PerLane, Refusal, RequestId, Role, Versions},
+    link::{
+        Control, Goodbye, Hello, LANE_BYTES_MIN, Lane, NoReply, PerLane, Refusal, RequestId, Role, Settled, Versions,
+    },
 };
 use pelago_wire::frame::{Form, Frame, HEADER_BYTES, PREFACE, charge_of, put_control, put_data, put_no_reply};
 
@@ -30,6 +32,7 @@ fn plain() -> Vec<(&'static str, Frame)> {
         ("ping", control(Control::Ping(7))),
         ("pong", control(Control::Pong(7))),
         ("credit", control(Control::Credit { lane: Lane::Bulk, bytes: 524_288 })),
+        ("settled", control(Control::Settled { lane: Lane::Bulk, settled: settled() })),
         ("cancel", control(Control::Cancel { lane: Lane::Requests, request: id })),
         ("one_way", data(Lane::Bulk, Form::OneWay { number: 0 }, 0x0203, b"payload")),
         ("one_way_numbered", data(Lane::Requests, Form::OneWay { number: 0x0102_0304 }, 0x0081, b"payload")),
@@ -40,6 +43,10 @@ fn plain() -> Vec<(&'static str, Frame)> {
         ("no_reply_busy", Frame::NoReply { lane: Lane::Bulk, request: id, why: NoReply::Busy }),
         ("no_reply_unknown_kind", Frame::NoReply { lane: Lane::Bulk, request: id, why: NoReply::UnknownKind }),
     ]
+}
+
+fn settled() -> Settled {
+    Settled { number: 0x0102_0304, before: 5, bytes: 6_000, handled: 7, lost: 8 }
 }
 
 fn refusals() -> Vec<(&'static str, Refusal)> {
