@@ -250,6 +250,7 @@ fn with_json_all_of_stdout_is_one_document_that_says_its_kind() {
         (&["agent", "ask", "echo", "not JSON"], "Reply"),
         (&["agent", "send", "counter:a", "1"], "SendReceipt"),
         (&["agent", "tell", "tally", "1"], "Told"),
+        (&["agent", "broadcast", "**", "1"], "Reached"),
         (&["agent", "dismiss", "counter:a"], "Dismissed"),
         (&["task", "run", "counter:a", "1"], "Enqueued"),
         (&["task", "run", "counter:a", "1", "--wait"], "Task"),
@@ -269,6 +270,27 @@ fn with_json_all_of_stdout_is_one_document_that_says_its_kind() {
         let event: Value = serde_json::from_str(line).expect("each line is a document");
         assert_eq!(event["kind"], "TaskEvent");
     }
+}
+
+#[test]
+fn tail_shows_what_is_published_as_it_comes() {
+    let home = Home::new();
+    let node = home.start();
+    let tail = node.command(["tail", "clock.*", "--count", "3", "-o", "json"]).stdout(Stdio::piped()).spawn();
+    let mut tail = tail.expect("the binary runs");
+    let mut published = 0;
+    while tail.try_wait().expect("it is our child").is_none() {
+        published += 1;
+        node.text(["publish", "clock.tick", &published.to_string()]);
+        node.text(["publish", "other", "0"]);
+    }
+    let shown = tail.wait_with_output().expect("it has ended");
+    let heard: Vec<Value> = text(&shown.stdout).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let first = heard[0]["message"].as_u64().expect("a number");
+    for (line, n) in heard.iter().zip(first..) {
+        assert_eq!(line, &json!({ "kind": "Published", "topic": "clock.tick", "message": n, "missed": 0 }));
+    }
+    assert_eq!((heard.len(), shown.status.code()), (3, Some(0)));
 }
 
 #[test]

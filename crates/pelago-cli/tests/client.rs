@@ -73,10 +73,53 @@ async fn a_program_tells_agents_of_any_node_things() {
     }
     second.tell("tally", "not JSON").await.expect("the node is there");
     until_replied(&second, "tally", "null", r#"{"messages":1,"bytes":8}"#).await;
+    let reached = first.broadcast("tally", "1").await.expect("the node is there");
+    assert_eq!((reached.nodes, reached.agents, reached.missed.len()), (2, 2, 0));
+    until_replied(&second, "tally", "null", r#"{"messages":2,"bytes":9}"#).await;
+    assert_eq!(first.broadcast("tal*", "1").await.expect_err("no pattern").code(), Code::BadAddress);
     assert_eq!(first.recipient("conter:a").await.expect_err("nobody of this name").code(), Code::UnknownAgent);
     assert_eq!(first.tell("counter", "1").await.expect_err("no key").code(), Code::WrongKey);
     let large = first.tell("tally", vec![0; 2 << 20]).await.expect_err("it fits no frame");
     assert_eq!(large.code(), Code::TooLarge);
+}
+
+#[tokio::test]
+async fn a_program_hears_topics_again_after_its_node_was_lost() {
+    let (home, other) = (TempDir::new().expect("a temporary folder"), TempDir::new().expect("a temporary folder"));
+    let node = Node::start(&home, "127.0.0.1:0");
+    let joined = Node::join(&other, &node);
+    let (first, second) = (Mesh::connect(&node.mesh).await, Mesh::connect(&joined.mesh).await);
+    let (first, second) = (first.expect("the node listens"), second.expect("the node listens"));
+    let mut all = second.subscribe("**").await.expect("the node is there");
+    let mut orders = second.subscribe("orders.*").await.expect("the node is there");
+    assert_eq!(second.subscribe("or*").await.expect_err("no pattern").code(), Code::BadAddress);
+    for n in 0..1_000 {
+        let topic = if n % 2 == 0 { "orders.eu" } else { "news" };
+        first.publish(topic, n.to_string()).await.expect("the node is there");
+    }
+    for n in 0..1_000 {
+        let heard = all.next().await.expect("the node is there");
+        assert_eq!((heard.payload, heard.missed), (n.to_string().into(), 0));
+    }
+    for n in (0..1_000).step_by(2) {
+        assert_eq!(orders.next().await.expect("the node is there").payload, n.to_string());
+    }
+    drop(orders);
+
+    let mesh = joined.mesh.clone();
+    drop(joined);
+    let _joined = Node::start(&other, &mesh);
+    let deadline = Instant::now() + PATIENCE;
+    let heard = loop {
+        assert!(Instant::now() < deadline, "nothing is heard");
+        first.publish("again", "1").await.expect("the node is there");
+        if let Ok(heard) = tokio::time::timeout(Duration::from_millis(50), all.next()).await {
+            // Until it listens, the node is not there.
+            let Ok(heard) = heard else { continue };
+            break heard;
+        }
+    };
+    assert_eq!(heard.topic.as_str(), "again");
 }
 
 async fn until_replied(mesh: &Mesh, to: &str, question: &'static str, reply: &str) {

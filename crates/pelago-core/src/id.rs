@@ -124,7 +124,7 @@ pub struct Invalid {
 }
 
 impl Invalid {
-    fn new(text: &str, why: &'static str) -> Self {
+    pub(crate) fn new(text: &str, why: &'static str) -> Self {
         Self { text: text.chars().take(80).collect(), why }
     }
 }
@@ -266,6 +266,12 @@ pub struct AgentId {
 }
 
 impl AgentId {
+    /// The agent of this name that has no key.
+    #[must_use]
+    pub fn unkeyed(name: Name) -> Self {
+        Self { namespace: Name::default_namespace(), name, key: None }
+    }
+
     /// The key as text, empty for an agent without one.
     #[must_use]
     pub fn key_str(&self) -> &str {
@@ -322,9 +328,54 @@ impl fmt::Display for Address {
     }
 }
 
+/// Whom something is told: an agent, or, as `#topic`, all who subscribe to a topic.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Destination {
+    /// The agent with this address.
+    Agent(Address),
+    /// Those who subscribe to this topic at that moment.
+    Topic(Name),
+}
+
+impl Destination {
+    /// What a topic begins with.
+    pub const TOPIC: char = '#';
+
+    /// Parses a topic, or an address within `namespace`.
+    ///
+    /// # Errors
+    /// [`Invalid`] names the rule that `text` breaks.
+    pub fn parse(namespace: &Name, text: &str) -> Result<Self, Invalid> {
+        match text.strip_prefix(Self::TOPIC) {
+            Some(topic) => Ok(Self::Topic(Name::new(topic)?)),
+            None => Ok(Self::Agent(Address::parse(namespace, text)?)),
+        }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent(address) => address.fmt(f),
+            Self::Topic(topic) => write!(f, "{}{topic}", Self::TOPIC),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_begins_with_a_number_sign_is_a_topic() {
+        let parse = |text| Destination::parse(&Name::default_namespace(), text).map(|to| to.to_string());
+        for text in ["#orders.eu", "cart:a", "n1/cart:#a"] {
+            assert_eq!(parse(text).as_deref(), Ok(text));
+        }
+        for text in ["#", "##a", "#a:b", "#a.", "#n/a", ""] {
+            assert!(parse(text).is_err(), "{text}");
+        }
+    }
 
     fn parse(text: &str) -> Result<String, &'static str> {
         Address::parse(&Name::default_namespace(), text)

@@ -13,6 +13,7 @@ pub mod id;
 pub mod lease;
 pub mod link;
 pub mod nearest;
+pub mod pattern;
 pub mod record;
 pub mod route;
 pub mod task;

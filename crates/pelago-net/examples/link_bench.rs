@@ -91,7 +91,7 @@ async fn one_way(link: &Handle, bytes: usize, length: Duration, counted: &Atomic
     let began = Instant::now();
     while began.elapsed() < length {
         for _ in 0..1_000 {
-            link.send(Lane::Requests, 1, &payload).await?;
+            link.send(Lane::Requests, 1, 0, &payload).await?;
         }
         sent += 1_000;
     }

@@ -71,7 +71,8 @@ impl Handle {
         self.outbox.terms()
     }
 
-    /// Sends a frame that nobody answers, as soon as there is credit and room for it. It is on its way when this
+    /// Sends a frame that nobody answers, with a number that means something to the layers above, as soon as there is
+    /// credit and room for it. It is on its way when this
     /// returns, and arrives unless the link ends first; frames of one sender in one lane arrive in order.
     ///
     /// # Errors
@@ -79,19 +80,19 @@ impl Handle {
     ///
     /// # Cancel safety
     /// Dropped before it is done, nothing was sent.
-    pub async fn send(&self, lane: Lane, kind: u16, payload: &[u8]) -> Result<(), SendError> {
+    pub async fn send(&self, lane: Lane, kind: u16, number: u64, payload: &[u8]) -> Result<(), SendError> {
         SendError::check(ONE_WAY, payload)?;
         let place = (lane, Queue::Others);
-        self.outbox.when_there_is_room(place, |attempt| attempt.put_one_way(lane, kind, 0, payload)).await
+        self.outbox.when_there_is_room(place, |attempt| attempt.put_one_way(lane, kind, number, payload)).await
     }
 
     /// Sends a frame that nobody answers, at once or not at all.
     ///
     /// # Errors
     /// [`SendError::Busy`] too, if there is no credit or room, or others wait for it.
-    pub fn try_send(&self, lane: Lane, kind: u16, payload: &[u8]) -> Result<(), SendError> {
+    pub fn try_send(&self, lane: Lane, kind: u16, number: u64, payload: &[u8]) -> Result<(), SendError> {
         SendError::check(ONE_WAY, payload)?;
-        self.outbox.try_now((lane, Queue::Others), |attempt| attempt.put_one_way(lane, kind, 0, payload))
+        self.outbox.try_now((lane, Queue::Others), |attempt| attempt.put_one_way(lane, kind, number, payload))
     }
 
     /// Somebody at the other end whom much is to be told, in one lane.

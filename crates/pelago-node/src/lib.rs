@@ -25,6 +25,7 @@ mod raft;
 mod scheduler;
 mod services;
 mod timers;
+mod topics;
 mod view;
 mod waiters;
 

@@ -31,6 +31,10 @@ pub struct Metrics {
     pub told: Counter,
     /// Messages that this node could tell no agent, or whose turns failed. Of one whose commit is in doubt nobody knows.
     pub told_lost: Counter,
+    /// Messages of topics given to those who subscribe at this node: each once for each of them.
+    pub published: Counter,
+    /// Messages of topics that those who subscribe here were too slow for, or that another node had no room for.
+    pub published_missed: Counter,
     /// Deliveries refused because a mailbox was full.
     pub busy: Counter,
     /// Messages that agents of this node failed at too often, and that are tried no more.
@@ -63,6 +67,8 @@ impl Default for Metrics {
             agents_active: Gauge::default(),
             told: Counter::default(),
             told_lost: Counter::default(),
+            published: Counter::default(),
+            published_missed: Counter::default(),
             busy: Counter::default(),
             messages_buried: Counter::default(),
             http_requests: Counter::default(),
@@ -102,6 +108,9 @@ impl Metrics {
         all.register("agents_active", "Keyed agents in memory", self.agents_active.clone());
         all.register("told", "Messages told to agents of this node whose turns counted", self.told.clone());
         all.register("told_lost", "Messages told to agents that had no effect", self.told_lost.clone());
+        all.register("published", "Messages of topics given to subscribers of this node", self.published.clone());
+        let help = "Messages of topics that subscribers, or other nodes, missed since they were slow";
+        all.register("published_missed", help, self.published_missed.clone());
         all.register("mailbox_busy", "Deliveries refused because a mailbox was full", self.busy.clone());
         let help = "Messages that agents of this node failed at too often";
         all.register("messages_dead", help, self.messages_buried.clone());

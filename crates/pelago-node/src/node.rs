@@ -38,6 +38,7 @@ use crate::{
     scheduler,
     services::NodeServices,
     timers::{self, Timers},
+    topics::Topics,
     view,
     waiters::TaskWaiters,
 };
@@ -228,6 +229,7 @@ impl Node {
             reader: Arc::clone(&reader),
             agents: Arc::downgrade(&agents),
             places: mesh::Places::default(),
+            topics: Topics::new(Arc::clone(&metrics)),
         };
         let node_services = Arc::new(NodeServices {
             view: view.clone(),
@@ -426,6 +428,7 @@ impl Node {
     /// Last step: hands leadership over, takes leave of the mesh, ends the loops and closes the log. What was
     /// acknowledged is durable already.
     pub async fn close(mut self) {
+        self.handle.router().topics.close();
         if self.handle.has_others() && self.handle.leads() && !self.consensus.hand_over().await {
             tracing::info!("no other voter took the lead in time: they elect one");
         }

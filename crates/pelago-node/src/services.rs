@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pelago_core::{
     agent::Failure,
-    id::{Address, FencingToken, Name, TaskId},
+    id::{Address, Destination, FencingToken, Name, TaskId},
     record::{BodyHash, IdempotencyKey, NewTask, Op, PAYLOAD_BYTES_MAX, Placement, Progress, RetryPolicy},
 };
 use prometheus_client::metrics::counter::Counter;
@@ -17,7 +17,7 @@ use crate::{
     handle::Error,
     host::{Fault, PRIORITY_MAX, Services, TaskRequest},
     ids,
-    mesh::{Held, Router, TELL_MAX},
+    mesh::{Held, Router, TELL_MAX, Whom},
     raft::Consensus,
     view,
 };
@@ -67,6 +67,18 @@ impl NodeServices {
             },
             None => Ok((address, placement)),
         }
+    }
+
+    /// Whom something is to be told: an agent as [`Self::find`] finds it, or a topic.
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong with it.
+    pub(crate) fn whom(&self, namespace: &Name, to: &str) -> Result<Whom, Error> {
+        if let Some(topic) = to.strip_prefix(Destination::TOPIC) {
+            return Ok(Whom::Topic(Name::new(topic)?));
+        }
+        let (address, placement) = self.find(namespace, to)?;
+        Ok(Whom::Agent(address, placement))
     }
 
     /// Asks an agent and waits for its reply.
@@ -192,20 +204,30 @@ impl Services for NodeServices {
         })
     }
 
-    fn tell(&self, tells: Vec<(Address, Bytes)>) -> BoxFuture<'_, ()> {
+    fn destination(&self, namespace: &Name, to: &str) -> Result<Destination, Fault> {
+        Ok(self.whom(namespace, to)?.into())
+    }
+
+    fn tell(&self, tells: Vec<(Destination, Bytes)>) -> BoxFuture<'_, ()> {
         // At once, so that whatever is not told counts as lost, also if nobody waits for this to end.
         let told = |(to, message)| (to, Told::new(vec![message], None, &self.told_lost));
-        let tells: Vec<(Address, Told)> = tells.into_iter().map(told).collect();
+        let tells: Vec<(Destination, Told)> = tells.into_iter().map(told).collect();
         Box::pin(async move {
             let deadline = tokio::time::Instant::now() + TELL_MAX;
             for (to, told) in tells {
-                let Ok(placement) = self.view.get().placement(&to.agent.name) else { continue };
-                let Err(told) = self.router.try_tell(&to, placement, told) else { continue };
-                let tell = self.router.tell(&to, placement, told, deadline);
+                let whom = match to.clone() {
+                    Destination::Agent(address) => match self.view.get().placement(&address.agent.name) {
+                        Ok(placement) => Whom::Agent(address, placement),
+                        Err(_unknown) => continue,
+                    },
+                    Destination::Topic(topic) => Whom::Topic(topic),
+                };
+                let Err(told) = self.router.try_tell(&whom, told) else { continue };
+                let tell = self.router.tell(&whom, told, deadline);
                 if tokio::time::timeout_at(deadline, tell).await.is_ok_and(|told| told.is_ok()) {
                     continue;
                 }
-                tracing::debug!(agent = %to.agent, "what an agent was told is lost");
+                tracing::debug!(%to, "what an agent was told is lost");
             }
         })
     }

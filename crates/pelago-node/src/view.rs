@@ -12,6 +12,7 @@ use pelago_core::{
     id::{Holder, Incarnation, Name, NodeId},
     link::{Hello, Refusal},
     nearest::nearest_few,
+    pattern::Pattern,
     record::{Node, NodeState, Offer, Placement},
 };
 use tokio::sync::watch;
@@ -146,6 +147,11 @@ impl View {
         let near = nearest_few(name.as_str(), declared.iter().map(|declared| declared.name.as_str()));
         let nearest = near.into_iter().filter_map(|name| Name::new(name).ok()).collect();
         Error::UnknownAgent { name: name.clone(), nearest }
+    }
+
+    /// The runs that host agents whose names meet the pattern.
+    pub(crate) fn hosts_of_any(&self, names: &Pattern) -> impl Iterator<Item = Holder> {
+        self.live().filter(|node| node.offers.keys().any(|name| names.is_met_by(name))).map(Node::holder)
     }
 
     /// The runs that host agents of this name.

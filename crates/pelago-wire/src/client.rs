@@ -9,8 +9,8 @@ use pelago_core::id::TaskId;
 
 pub use crate::message::{Malformed, decode, encode};
 pub use proto::{
-    Answer, Ask, Cancel, Cancelled, Ended, Enqueue, Enqueued, Failed, Find, Found, Result as TaskResult, Send, Sent,
-    Why, answer, ended,
+    Answer, Ask, Broadcast, Cancel, Cancelled, Ended, Enqueue, Enqueued, Failed, Find, Found, Published, Reached,
+    Result as TaskResult, Send, Sent, Subscribe, Subscribed, Why, answer, ended,
 };
 
 mod proto {
@@ -34,7 +34,14 @@ pub mod kind {
     pub const CANCEL: u16 = 69;
     /// [`Find`](super::Find).
     pub const FIND: u16 = 70;
+    /// [`Broadcast`](super::Broadcast).
+    pub const BROADCAST: u16 = 71;
+    /// [`Subscribe`](super::Subscribe).
+    pub const SUBSCRIBE: u16 = 72;
 }
+
+/// The most subscriptions that a client has over one link.
+pub const SUBSCRIPTIONS_MAX: usize = 1_024;
 
 /// Writes a task's id.
 #[must_use]

@@ -3,7 +3,9 @@
 //! The types are those generated from `proto/pelago/mesh/v1/mesh.proto`; `node::mesh` turns them into core's.
 
 pub use crate::message::{Malformed, decode, encode};
-pub use proto::{Applied, Ask, Asked, Granted, Heartbeat, Nothing, Proposed, Run, Verdict, asked, proposed};
+pub use proto::{
+    Applied, Ask, Asked, Broadcast, Granted, Heartbeat, Nothing, Proposed, Reached, Run, Verdict, asked, proposed,
+};
 
 mod proto {
     include!(concat!(env!("OUT_DIR"), "/pelago.mesh.v1.rs"));
@@ -24,6 +26,8 @@ pub mod kind {
     /// A batch with the removal of a node, for the leader, who takes its vote first; answered with
     /// [`Proposed`](super::Proposed).
     pub const REMOVE: u16 = 6;
+    /// [`Broadcast`](super::Broadcast), answered with [`Reached`](super::Reached).
+    pub const BROADCAST: u16 = 7;
 }
 
 #[cfg(test)]

@@ -4,8 +4,14 @@
 
 /// What a one-way frame is about: its kind in `wire::frame`. Numbers are never given another meaning.
 pub mod kind {
-    /// From here on the frame's number stands for the name that is its payload: an agent's address.
+    /// From here on the frame's number stands for the name that is its payload: an agent's address, or `#` and a
+    /// topic.
     pub const BIND: u16 = 128;
-    /// A message to the agent that the frame's number stands for. The payload is the message.
+    /// A message to the agent, or the topic, that the frame's number stands for. The payload is the message.
     pub const TELL: u16 = 129;
+    /// To a client: a message of the subscription with the frame's number. The payload is a
+    /// [`Published`](crate::client::Published).
+    pub const PUBLISHED: u16 = 130;
+    /// From a client: it wants no more of the subscription with the frame's number.
+    pub const UNSUBSCRIBE: u16 = 131;
 }

@@ -5,34 +5,37 @@
 //! nor a retry: a request that may have had its effect is never sent twice, unless its caller does so, with an
 //! idempotency key.
 
+mod arrivals;
 mod error;
 mod recipient;
+mod subscription;
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{BootId, Incarnation, Name, NodeId, TaskId},
-    link::{Hello, LANE_BYTES_MIN, Lane, NoReply, Pauses, PerLane, RequestId, Role, Versions},
+    id::{BootId, Destination, Incarnation, Name, NodeId, TaskId},
+    link::{Hello, LANE_BYTES_MIN, Lane, NoReply, Pauses, PerLane, Role, Versions},
 };
-use pelago_net::{Config, Credit, Deliver, Dial, Handle, Incoming, Links, RequestError, SendError, State};
+use pelago_net::{Config, Dial, Handle, Links, RequestError, SendError, State};
 use pelago_node::TaskRequest;
 use pelago_wire::client::{self as wire, answer::Answer, ended::How, kind};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
+use arrivals::Arrivals;
 pub use error::Error;
 pub use pelago_core::link::Account;
-pub use pelago_node::handle::{AskOptions, Enqueued};
+pub use pelago_node::handle::{AskOptions, Enqueued, Published, Reached};
 pub use recipient::Recipient;
+pub use subscription::Subscription;
 
 /// How long a message or a task may take to become durable.
 const DURABLE_MAX: Duration = Duration::from_secs(30);
 /// How long something may wait to be told.
 const TELL_MAX: Duration = Duration::from_secs(5);
+/// How long a broadcast may take: nodes that say nothing are waited for for half of it.
+const BROADCAST_MAX: Duration = Duration::from_secs(10);
 /// The longest pause between two dials.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// What the node may send in each lane before any of it is consumed, in bytes.
@@ -65,7 +68,7 @@ pub struct Mesh {
 struct Shared {
     address: String,
     dialled: watch::Receiver<State>,
-    accounts: Accounts,
+    arrivals: Arrivals,
     _dial: AbortOnDropHandle<()>,
 }
 
@@ -84,14 +87,14 @@ impl Mesh {
         let at = found.min_by_key(|at| at.is_ipv6()).ok_or_else(|| unreachable("the name has no address".into()))?;
         let mut config = Config::default();
         config.pauses = Pauses { max: PAUSE_MAX, ..config.pauses };
-        let accounts = Accounts::default();
-        let of_links = accounts.clone();
-        let links = Links::new(config, hello(), move |link| Box::new(of_links.begin(link)));
+        let arrivals = Arrivals::default();
+        let of_links = arrivals.clone();
+        let links = Links::new(config, hello(), move |link| of_links.begin(link));
         let (dial, mut dialled) = Dial::new(&links, at, Role::Client);
         let _dial = AbortOnDropHandle::new(tokio::spawn(dial.run()));
         // The sender lives in the dial, which goes on as long as its handle is kept.
         let first = dialled.wait_for(|state| !matches!(state, State::Dialling)).await.map(|state| state.clone());
-        let mesh = Self { shared: Arc::new(Shared { address: address.to_owned(), dialled, accounts, _dial }) };
+        let mesh = Self { shared: Arc::new(Shared { address: address.to_owned(), dialled, arrivals, _dial }) };
         match first {
             Ok(State::Up(_)) => Ok(mesh),
             Ok(State::Dialling | State::Unreachable(_) | State::Ended(_)) | Err(_) => Err(mesh.unreachable()),
@@ -119,8 +122,8 @@ impl Mesh {
         Ok(reply)
     }
 
-    /// Tells an agent something: a message that nobody answers, with at most one effect. It is on its way when this
-    /// returns. Whoever tells one agent much keeps its [`Recipient`].
+    /// Tells an agent something, or, as `#topic`, all who subscribe to a topic: a message that nobody answers, with at
+    /// most one effect. It is on its way when this returns. Whoever tells one agent much keeps its [`Recipient`].
     ///
     /// # Errors
     /// Like [`Self::recipient`] and [`Recipient::tell`].
@@ -145,11 +148,52 @@ impl Mesh {
         Ok(Recipient::new(self.clone(), to))
     }
 
+    /// Tells every agent in memory, on any node, whose name meets the pattern (`cart`, `prod.*`, `prod.**`): residents,
+    /// pools (each once a node) and keyed agents that are active. Says whom that reached; nobody answers it.
+    ///
+    /// # Errors
+    /// [`Error`] says what became of the message.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it open who is told.
+    pub async fn broadcast(&self, to: &str, payload: impl Into<Bytes>) -> Result<Reached, Error> {
+        let broadcast = wire::Broadcast { to: to.to_owned(), payload: payload.into() };
+        let answer = self.request(kind::BROADCAST, &wire::encode(&broadcast), BROADCAST_MAX).await?;
+        let Answer::Reached(wire::Reached { nodes, agents, missed }) = answer else { return Err(Error::BadAnswer) };
+        let missed =
+            missed.iter().map(|name| Name::new(name)).collect::<Result<_, _>>().map_err(|_| Error::BadAnswer)?;
+        Ok(Reached { nodes, agents, missed })
+    }
+
+    /// Tells something to all who subscribe to a topic at that moment, on any node: `tell` to `#topic`. Whoever publishes
+    /// much keeps the [`Recipient`] of `#topic`.
+    ///
+    /// # Errors
+    /// Like [`Self::tell`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it open whether the message is published.
+    pub async fn publish(&self, topic: &str, payload: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.tell(&format!("{}{topic}", Destination::TOPIC), payload).await
+    }
+
+    /// Hears what is published under topics that meet the pattern `to` (`orders.eu`, `orders.*`, `orders.**`), on any
+    /// node, from now on.
+    ///
+    /// # Errors
+    /// [`Error`]: it is no pattern, or there is no link.
+    ///
+    /// # Cancel safety
+    /// Dropping the future subscribes to nothing.
+    pub async fn subscribe(&self, to: &str) -> Result<Subscription, Error> {
+        Subscription::begin(self, to).await
+    }
+
     /// What became of all that was told so far, by all recipients of this mesh. What was under way when a link ended
     /// counts as lost, though some of it may have been handled.
     #[must_use]
     pub fn account(&self) -> Account {
-        self.shared.accounts.sum()
+        self.shared.arrivals.account()
     }
 
     /// Sends a durable message to a keyed agent. Says whether an earlier one had the same key, and so was this one.
@@ -232,14 +276,18 @@ impl Mesh {
         Ok(())
     }
 
-    /// Sends a request over the link that is there within `wait`, and waits for the answer for the rest of it.
     async fn request(&self, kind: u16, payload: &[u8], wait: Duration) -> Result<Answer, Error> {
+        self.request_over(kind, payload, wait).await.map(|(answer, _)| answer)
+    }
+
+    /// Sends a request over the link that is there within `wait`, and waits for the answer for the rest of it.
+    async fn request_over(&self, kind: u16, payload: &[u8], wait: Duration) -> Result<(Answer, Handle), Error> {
         let deadline = Instant::now() + wait;
         loop {
             let link = self.link(deadline).await?;
             let left = deadline.saturating_duration_since(Instant::now());
             return match link.request(Lane::Requests, kind, payload, left).await {
-                Ok(answer) => read(answer),
+                Ok(answer) => read(answer).map(|answer| (answer, link)),
                 // The link had ended by then: nothing was sent, and there may be another.
                 Err(RequestError::NotSent(SendError::Down)) => continue,
                 Err(RequestError::NotSent(SendError::Busy)) | Err(RequestError::NoReply(NoReply::Busy)) => {
@@ -289,59 +337,6 @@ fn hello() -> Hello {
         credit: PerLane::all(LANE_BYTES),
         // Nodes ask clients nothing; a link needs to grant one all the same.
         requests_max: 1,
-    }
-}
-
-/// What was told over the links of a mesh, one after the other.
-#[derive(Debug, Default, Clone)]
-struct Accounts(Arc<Mutex<Told>>);
-
-#[derive(Debug, Default)]
-struct Told {
-    /// Over links that have ended.
-    before: Account,
-    link: Option<Handle>,
-}
-
-impl Accounts {
-    fn begin(&self, link: &Handle) -> Nobody {
-        self.lock().link = Some(link.clone());
-        Nobody(self.clone())
-    }
-
-    fn end(&self) {
-        let mut told = self.lock();
-        let of_link = told.link.take().map(|link| link.account()).unwrap_or_default();
-        told.before = told.before + Account { lost: of_link.sent - of_link.handled, ..of_link };
-    }
-
-    fn sum(&self) -> Account {
-        let told = self.lock();
-        told.link.as_ref().map(Handle::account).into_iter().fold(told.before, |sum, link| sum + link)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Told> {
-        // Nothing panics under the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Nodes only answer: what comes besides is dropped, and who asks is told.
-struct Nobody(Accounts);
-
-impl Deliver for Nobody {
-    fn deliver(&mut self, _lane: Lane, batch: &mut Vec<Incoming>, _credit: Credit) {
-        for ask in batch.drain(..).filter_map(|incoming| incoming.ask) {
-            ask.refuse(NoReply::UnknownKind);
-        }
-    }
-
-    fn called_off(&mut self, _lane: Lane, _request: RequestId) {}
-}
-
-impl Drop for Nobody {
-    fn drop(&mut self) {
-        self.0.end();
     }
 }
 

@@ -21,11 +21,11 @@ use pelago_core::{id::TaskId, record::TaskState};
 use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 
-use request::{Request, agent_path, node_path};
+use request::{Request, agent_path, node_path, topic_path};
 
 use crate::{
     model::{
-        Agent, AgentList, Cancel, DeadMessageList, Dismissed, Enqueued, Health, NewTask, NodeList, Payload,
+        Agent, AgentList, Cancel, DeadMessageList, Dismissed, Enqueued, Health, NewTask, NodeList, Payload, Reached,
         RemovedNode, SendReceipt, Status, Task, TaskEventList, TaskList, Told, words,
     },
     problem::{Code, Problem},
@@ -367,6 +367,22 @@ impl Client {
     /// See [`Error`].
     pub async fn tell(&self, address: &str, message: impl Into<Bytes>) -> Result<Told> {
         self.document(Request::post(agent_path(address, "/tell")).body(message.into())).await
+    }
+
+    /// Tells every agent in memory, on any node, whose name meets a pattern; `message` is JSON.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn broadcast(&self, to: &str, message: impl Into<Bytes>) -> Result<Reached> {
+        self.document(Request::post(agent_path(to, "/broadcast")).body(message.into())).await
+    }
+
+    /// Tells something to all who subscribe to a topic at that moment; `message` is JSON.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn publish(&self, topic: &str, message: impl Into<Bytes>) -> Result<Told> {
+        self.document(Request::post(topic_path(topic)).body(message.into())).await
     }
 
     /// All nodes.

@@ -98,6 +98,11 @@ pub(super) fn agent_path(address: &str, action: &str) -> String {
     format!("/api/v1/agents/{}{action}", utf8_percent_encode(address, SEGMENT))
 }
 
+/// The path of a topic.
+pub(super) fn topic_path(topic: &str) -> String {
+    format!("/api/v1/topics/{}", utf8_percent_encode(topic, SEGMENT))
+}
+
 /// The path of a node.
 pub(super) fn node_path(name: &str) -> String {
     format!("/api/v1/nodes/{}", utf8_percent_encode(name, SEGMENT))

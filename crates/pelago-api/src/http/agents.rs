@@ -6,7 +6,7 @@ use axum::{
     extract::{RawQuery, Request, State},
     http::StatusCode,
 };
-use pelago_node::handle::{AgentFilter, AskOptions, BuriedFilter};
+use pelago_node::handle::{self, AgentFilter, AskOptions, BuriedFilter};
 
 use super::{
     answer::{self, Answer},
@@ -17,7 +17,7 @@ use super::{
     query::Query,
 };
 use crate::{
-    model::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, SendReceipt, Told},
+    model::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, Reached, SendReceipt, Told},
     problem::Code,
 };
 
@@ -98,6 +98,22 @@ pub(super) async fn tell(
     body::check_json(&message)?;
     app.handle.tell(&address, message).await?;
     Ok(answer::accepted(false, &Told { to: address }))
+}
+
+/// POST: tells the body to every agent whose name meets the pattern.
+pub(super) async fn broadcast(
+    State(app): State<Arc<App>>,
+    Segment(to): Segment,
+    RawQuery(query): RawQuery,
+    request: Request,
+) -> Answer {
+    Query::parse(query.as_deref(), &[])?;
+    let (head, body) = request.into_parts();
+    let message = body::read(&head.headers, body).await?;
+    body::check_json(&message)?;
+    let handle::Reached { nodes, agents, missed } = app.handle.broadcast(&to, message).await?;
+    let missed = missed.iter().map(ToString::to_string).collect();
+    Ok(answer::accepted(false, &Reached { to, nodes, agents, missed }))
 }
 
 /// POST: sends a durable message, which is the body.

@@ -24,6 +24,10 @@ impl Failure {
         Self(Box::new(self.0.with_next(command)))
     }
 
+    pub(super) fn into_problem(self) -> Problem {
+        *self.0
+    }
+
     pub(super) fn is(&self, code: Code) -> bool {
         self.0.code() == Some(code)
     }
@@ -43,7 +47,7 @@ impl From<pelago_node::handle::Error> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let problem = *self.0;
+        let problem = self.into_problem();
         if problem.status == 500 {
             tracing::warn!(code = %problem.code, detail = %problem.detail, "a request failed");
         }

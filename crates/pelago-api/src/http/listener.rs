@@ -187,7 +187,7 @@ struct Connection {
 
 /// The place of a connection, free again once it is dropped.
 #[derive(Debug)]
-enum Place {
+pub(super) enum Place {
     /// Of [`Limits::connections_max`].
     ForAll(#[expect(dead_code, reason = "it is held, not read")] OwnedSemaphorePermit),
     /// Of [`Limits::probes_max`].
@@ -201,7 +201,13 @@ impl Connection {
         let Self { stream, place, limits } = self;
         match &place {
             Place::ForAll(_) => {
-                converse(stream, limits.head_max, move |request| api.clone().answer(request), closing).await
+                let place = Arc::new(place);
+                let answer = move |mut request: Request<Incoming>| {
+                    // Whoever takes the connection over takes its place too.
+                    request.extensions_mut().insert(Arc::clone(&place));
+                    api.clone().answer(request)
+                };
+                converse(stream, limits.head_max, answer, closing).await
             }
             Place::ForProbes(_) => {
                 let only_probes = move |request| api.clone().answer_if_probe(request);
@@ -230,7 +236,8 @@ async fn converse<A>(
         .timer(TokioTimer::new())
         .header_read_timeout(head_max)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -270,11 +277,16 @@ impl Api {
         Self { router, counters, stop, ending, under_way: TaskTracker::new() }
     }
 
-    async fn answer(mut self, request: Request<Incoming>) -> Result<Response, Infallible> {
+    async fn answer(mut self, mut request: Request<Incoming>) -> Result<Response, Infallible> {
         let admission = guard::check(&request).and_then(|()| self.admit(request.uri().path()));
         self.counters.http_requests.inc();
         match admission {
-            Ok(_under_way) => self.router.call(request.map(Body::new)).await,
+            Ok(under_way) => {
+                request.extensions_mut().insert(under_way.clone());
+                let answer = self.router.call(request.map(Body::new)).await;
+                drop(under_way);
+                answer
+            }
             // Whoever is not let in has no business on this connection.
             Err(refusal) => Ok(last(refusal.into_response())),
         }

@@ -13,6 +13,10 @@
 //! | `/api/v1/agents` | GET | list of keyed agents |
 //! | `/api/v1/agents/{address}` | GET | one agent with its state |
 //! | `/api/v1/agents/{address}/ask`, `…/send`, `…/tell` | POST | a question and its reply; a durable message; one that may be lost |
+//! | `/api/v1/agents/{pattern}/broadcast` | POST | tells all agents whose names meet a pattern |
+//! | `/api/v1/topics/{topic}` | POST | tells all who subscribe to a topic |
+//! | `/api/v1/topics/{pattern}` | GET | what is told to topics that meet a pattern, as server-sent events |
+//! | `/api/v1/socket` | GET | a WebSocket: ask, tell, broadcast, publish and subscribe over one connection |
 //! | `/api/v1/messages/dead` | GET | messages that could not be handled; `?agent=ADDRESS` |
 //! | `/api/v1/messages/dead?agent=ADDRESS` | DELETE | forget those of one agent |
 //! | `/api/v1/nodes`, `/api/v1/status` | GET | the mesh |
@@ -36,8 +40,10 @@ mod listener;
 mod mesh;
 mod path;
 mod query;
+mod socket;
 mod starting;
 mod tasks;
+mod topics;
 
 use std::sync::Arc;
 
@@ -64,6 +70,9 @@ fn router(app: Arc<App>) -> Router {
         .route("/api/v1/agents/{address}/ask", post(agents::ask))
         .route("/api/v1/agents/{address}/send", post(agents::send))
         .route("/api/v1/agents/{address}/tell", post(agents::tell))
+        .route("/api/v1/agents/{address}/broadcast", post(agents::broadcast))
+        .route("/api/v1/socket", get(socket::open))
+        .route("/api/v1/topics/{topic}", get(topics::tail).post(topics::publish))
         .route("/api/v1/messages/dead", get(agents::dead_messages).delete(agents::dismiss))
         .route("/api/v1/nodes", get(mesh::nodes))
         .route("/api/v1/nodes/{name}", delete(mesh::remove))
@@ -85,7 +94,7 @@ async fn no_resource(request: Request) -> Failure {
     } else if path.len() > 1 && path.ends_with('/') {
         "paths do not end with `/`"
     } else {
-        "the API begins with /api/v1: tasks, agents, messages/dead, nodes, status"
+        "the API begins with /api/v1: tasks, agents, topics, socket, messages/dead, nodes, status"
     };
     Problem::new(Code::UnknownPath, format!("there is no {}", failure::excerpt(path)), hint).into()
 }

@@ -155,6 +155,19 @@ pub struct Told {
     pub to: String,
 }
 
+/// Whom a broadcast reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// The pattern, as it was given.
+    pub to: String,
+    /// How many nodes told their agents.
+    pub nodes: u32,
+    /// How many agents were told.
+    pub agents: u64,
+    /// Nodes that host such agents and did not say that they told them: some may have been told.
+    pub missed: Vec<String>,
+}
+
 /// A message is durable and will be handled once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendReceipt {

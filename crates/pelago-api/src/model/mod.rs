@@ -10,15 +10,17 @@ mod node;
 mod payload;
 mod task;
 mod time;
+mod topic;
 pub mod words;
 
 use serde::Serialize;
 
-pub use agent::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, SendReceipt, Timer, Told};
+pub use agent::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, Reached, SendReceipt, Timer, Told};
 pub use node::{Health, HealthAgents, HealthMesh, Liveness, Node, NodeList, Offer, Readiness, RemovedNode, Status};
 pub use payload::Payload;
 pub use task::{Cancel, Enqueued, Happening, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList};
 pub use time::Timestamp;
+pub use topic::Published;
 
 pub use crate::problem::Problem;
 
@@ -45,6 +47,8 @@ documents![
     Node,
     NodeList,
     Problem,
+    Published,
+    Reached,
     Readiness,
     RemovedNode,
     SendReceipt,

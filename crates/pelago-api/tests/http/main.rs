@@ -8,4 +8,5 @@ mod life;
 mod refusals;
 mod starting;
 mod stopping;
+mod topics;
 mod world;

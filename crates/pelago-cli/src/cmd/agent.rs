@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pelago_api::{
     client::{AgentQuery, Client, DeadMessageQuery},
-    model::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, Document, Payload, Timer, words},
+    model::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, Document, Payload, Reached, Timer, words},
 };
 use serde::Serialize;
 
@@ -37,6 +37,12 @@ pub(crate) enum AgentCommand {
     /// It is handled at once and at most once: nothing is stored, and it is lost with the node that it is on its way to.
     #[command(after_long_help = TELL_EXAMPLES)]
     Tell(TellArgs),
+    /// Tell all agents whose names meet a pattern
+    ///
+    /// Residents, pools (each once a node), and keyed agents that are in memory, on all nodes. The answer says how many
+    /// that were. Like `tell`: nothing is stored, and nobody answers.
+    #[command(after_long_help = BROADCAST_EXAMPLES)]
+    Broadcast(BroadcastArgs),
     /// List messages that an agent failed at too often
     ///
     /// They are kept and tried no more. What a message was meant to do can be sent again.
@@ -81,6 +87,13 @@ Examples:
   pelago agent tell counter:a 5
   pelago agent tell tally '{\"any\": \"JSON\"}'    # counts what it is told; `agent ask tally` says how much
   pelago agent tell node-2/tally 1";
+
+const BROADCAST_EXAMPLES: &str = "\
+Examples:
+  pelago agent broadcast tally 1          # all agents of this name: one on each node
+  pelago agent broadcast counter 1        # all counters in memory
+  pelago agent broadcast 'prod.*' '{\"pause\": true}'     # * is any part of a dotted name, ** any parts at its end
+  pelago agent broadcast '**' 1 -o json";
 
 const DEAD_EXAMPLES: &str = "\
 Examples:
@@ -155,6 +168,15 @@ pub(crate) struct TellArgs {
     input: InputArgs,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct BroadcastArgs {
+    /// The agents: NAME, or a pattern of dotted names with `*` and `**`
+    #[arg(value_name = "PATTERN")]
+    to: String,
+    #[command(flatten)]
+    input: InputArgs,
+}
+
 /// A node waits no longer for a reply.
 const REPLY_MAX: Duration = Duration::from_secs(60);
 
@@ -173,6 +195,7 @@ pub(super) async fn run(command: AgentCommand, client: &Client, output: Output) 
         AgentCommand::Ask(args) => ask(&args, client, output).await?,
         AgentCommand::Send(message) => send(&message, client, output).await?,
         AgentCommand::Tell(args) => tell(&args, client, output).await?,
+        AgentCommand::Broadcast(args) => broadcast(&args, client, output).await?,
         AgentCommand::Dead(args) => dead(args, client, output).await?,
         AgentCommand::Dismiss(args) => dismiss(&args, client, output).await?,
     }
@@ -264,6 +287,16 @@ async fn tell(args: &TellArgs, client: &Client, output: Output) -> Result<(), Er
     let told = client.tell(&args.address, text).await?;
     output.document(&told, |_nothing_to_tell| String::new())?;
     output.note("told: it is on its way, and handled at most once");
+    Ok(())
+}
+
+async fn broadcast(args: &BroadcastArgs, client: &Client, output: Output) -> Result<(), Error> {
+    let text = args.input.read(output)?.get().to_owned();
+    let reached = client.broadcast(&args.to, text).await?;
+    output.document(&reached, |Reached { nodes, agents, .. }| format!("told {agents} agents on {nodes} nodes"))?;
+    if !reached.missed.is_empty() {
+        output.note(&format!("no word from {}: agents there may have been told, or not", reached.missed.join(", ")));
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! A closed loop: so many requests are in flight at all times. Latency is from sending a request to having its answer,
 //! so it says nothing about requests that a real client would have sent meanwhile.
 
+mod fanout;
 mod figures;
 mod requests;
 mod target;
@@ -26,7 +27,7 @@ use self::{
     requests::{Answer, Requests},
     target::Target,
 };
-use super::request::client_of;
+use super::request::{client_of, link_of};
 use crate::{
     exit::Exit,
     output::{Error, Output},
@@ -38,6 +39,7 @@ Examples:
   pelago bench turn --in-flight 64 --seconds 10 --keys 64
   pelago bench propose --url 127.0.0.1:50051 -o json       # the node's mesh address
   pelago bench tell --in-flight 1 --bytes 16
+  pelago bench fanout --in-flight 100 --bytes 64
   pelago bench task --http --in-flight 1                   # the same over HTTP";
 
 /// How long to wait when the node takes no more for the moment.
@@ -61,7 +63,8 @@ pub(crate) struct BenchArgs {
     /// How many agents take turns in `turn`
     #[arg(long, default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     keys: u32,
-    /// The input of each task of `propose`, each question of `ask`, each message of `tell`, in bytes
+    /// The input of each task of `propose`, each question of `ask`, each message of `tell`, `broadcast` and `fanout`, in
+    /// bytes
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=PAYLOAD_BYTES_MAX as i64))]
     bytes: u32,
     /// Ask over HTTP, not over a link
@@ -80,6 +83,11 @@ pub(super) enum What {
     Ask,
     /// Messages that nobody answers, to the resident agent `tally`, as fast as there is room for them: what it counts
     Tell,
+    /// Messages to all agents of the name `tally`, one on each node: an answer says whom it reached
+    Broadcast,
+    /// Messages of a topic, as fast as there is room for them: what those who subscribe to it hear. `--in-flight` is how
+    /// many they are
+    Fanout,
     /// A durable write that nobody acts on: a task that is due in an hour is enqueued, then cancelled, and so on. Each
     /// of the two counts as an answer, once a quorum has flushed it. None stays queued, not even after Ctrl-C, but
     /// for what is in doubt because a node was lost
@@ -87,10 +95,9 @@ pub(super) enum What {
 }
 
 pub(crate) async fn run(args: BenchArgs, urls: &[String], output: Output) -> Result<Exit, Error> {
-    let http = || client_of(urls);
-    let target = if args.http { Target::Http(http()) } else { Target::link(urls, http).await? };
-    if args.what == What::Tell {
-        return tell(&target, &args, output).await;
+    let target = if args.http { Target::Http(client_of(urls)) } else { Target::Link(link_of(urls).await?) };
+    if matches!(args.what, What::Tell | What::Fanout) {
+        return one_way(&target, &args, output).await;
     }
     let begin = Instant::now() + Duration::from_secs(args.warm_up.into());
     let end = Cell::new(begin + Duration::from_secs(args.seconds.into()));
@@ -127,18 +134,23 @@ pub(crate) async fn run(args: BenchArgs, urls: &[String], output: Output) -> Res
     Ok(Exit::Done)
 }
 
-async fn tell(target: &Target, args: &BenchArgs, output: Output) -> Result<Exit, Error> {
+/// Measures what has no answer.
+async fn one_way(target: &Target, args: &BenchArgs, output: Output) -> Result<Exit, Error> {
     let Target::Link(mesh) = target else {
         let detail = "what is told is measured over a link";
         return Err(Problem::new(Code::BadParameter, detail, "leave --http out").into());
     };
-    let figures = tokio::select! {
-        biased;
-        figures = tell::run(mesh, args) => figures?,
-        _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+    let measured = async {
+        match args.what {
+            What::Fanout => output.document(&fanout::run(mesh, args).await?, fanout::FanoutFigures::text),
+            _tell => output.document(&tell::run(mesh, args).await?, tell::ToldFigures::text),
+        }
     };
-    output.document(&figures, tell::ToldFigures::text)?;
-    Ok(Exit::Done)
+    tokio::select! {
+        biased;
+        shown = measured => shown.map(|()| Exit::Done),
+        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
+    }
 }
 
 /// What one loop, or all of them, measured.

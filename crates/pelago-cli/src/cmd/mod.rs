@@ -13,6 +13,7 @@ mod paging;
 mod settle;
 mod status;
 mod task;
+mod topic;
 
 /// What to do.
 #[derive(Debug, clap::Subcommand)]

@@ -1,8 +1,12 @@
 //! Commands that ask a node.
 
-use pelago_api::client::Client;
+use pelago::Mesh;
+use pelago_api::{
+    client::Client,
+    problem::{Code, Problem},
+};
 
-use super::{agent, node, status, task};
+use super::{agent, node, status, task, topic};
 use crate::{
     exit::Exit,
     output::{Error, Output},
@@ -22,6 +26,16 @@ pub(crate) enum Request {
     /// Enqueue durable work and follow it
     #[command(subcommand)]
     Task(task::TaskCommand),
+    /// Tell all who subscribe to a topic
+    ///
+    /// Like `agent tell`: nothing is stored, and nobody answers.
+    #[command(after_long_help = topic::PUBLISH_EXAMPLES)]
+    Publish(topic::PublishArgs),
+    /// Show what is published, as it comes
+    ///
+    /// From now on, on any node. Whoever is too slow misses the oldest, and is told how many.
+    #[command(after_long_help = topic::TAIL_EXAMPLES)]
+    Tail(topic::TailArgs),
 }
 
 pub(crate) async fn run(request: Request, urls: &[String], output: Output) -> Result<Exit, Error> {
@@ -31,6 +45,8 @@ pub(crate) async fn run(request: Request, urls: &[String], output: Output) -> Re
         Request::Node(command) => node::run(command, &client, output).await,
         Request::Agent(command) => agent::run(command, &client, output).await,
         Request::Task(command) => task::run(command, &client, output).await,
+        Request::Publish(args) => topic::publish(&args, &client, output).await,
+        Request::Tail(args) => topic::tail(&args, urls, output).await,
     }
 }
 
@@ -39,4 +55,20 @@ pub(super) fn client_of(urls: &[String]) -> Client {
     let urls: Vec<_> =
         urls.iter().map(|url| if url.contains("://") { url.clone() } else { format!("http://{url}") }).collect();
     Client::of(urls.iter().map(String::as_str))
+}
+
+/// A link with the node whose mesh address, or HTTP address, is the first of `urls`. Of HTTP addresses, any that
+/// answers will do.
+pub(super) async fn link_of(urls: &[String]) -> Result<Mesh, Error> {
+    if let Some(address) = urls.first().filter(|url| !url.contains("://")) {
+        return Ok(Mesh::connect(address).await?);
+    }
+    let client = client_of(urls);
+    let node = client.status().await?.node;
+    let address = client.nodes().await?.items.into_iter().find(|other| other.name == node);
+    let Some(address) = address.map(|node| node.mesh_address) else {
+        let detail = format!("{node} is not among the nodes of its mesh");
+        return Err(Problem::new(Code::UnknownNode, detail, "name its mesh address by --url HOST:PORT").into());
+    };
+    Ok(Mesh::connect(&address).await?)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    id::{Address, FencingToken, Holder, TaskId, TimerName, Version},
+    id::{Destination, FencingToken, Holder, TaskId, TimerName, Version},
     record::{BodyHash, IdempotencyKey, MessageBody, MessageId, NewTask, Refusal, TimerChange},
 };
 
@@ -105,7 +105,7 @@ pub struct Produced {
     /// Timers that are set or cancelled, in order.
     pub timers: Vec<TimerChange>,
     /// What other agents are told, in order; nothing of it is stored.
-    pub tells: Vec<(Address, Bytes)>,
+    pub tells: Vec<(Destination, Bytes)>,
 }
 
 /// Why a delivery has no reply. Only after [`Failure::Unknown`] may it have had its effect.

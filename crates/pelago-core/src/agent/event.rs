@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Envelope, Failure, Produced, Ticket};
 use crate::{
-    id::{Address, FencingToken, TaskId},
+    id::{Destination, FencingToken, TaskId},
     record::{self, Op, Outcome},
 };
 
@@ -111,7 +111,7 @@ pub enum Effect {
         answer: Result<Bytes, Failure>,
     },
     /// Tell other agents these things, after all that was told before: the turn counts.
-    Tell(Vec<(Address, Bytes)>),
+    Tell(Vec<(Destination, Bytes)>),
     /// Deliver a durable message again after a pause.
     Again(Envelope),
     /// The activation is over: nothing more will happen.

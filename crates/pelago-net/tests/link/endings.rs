@@ -18,7 +18,7 @@ async fn a_goodbye_follows_all_that_was_sent() {
     let link = a.link_to(&b).await;
     for lane in [Lane::Bulk, Lane::Requests, Lane::Control] {
         for _ in 0..100 {
-            link.send(lane, COLLECT, &[0; 1_000]).await.expect("the link is up");
+            link.send(lane, COLLECT, 0, &[0; 1_000]).await.expect("the link is up");
         }
     }
     a.links.close(Goodbye::Stopping).await;
@@ -94,7 +94,7 @@ async fn an_end_that_never_reads_is_given_up_although_it_gives_signs_of_life() {
     let mut raw = Raw::greeted(a.address, generous).await;
     let link = a.links.all().pop().expect("the link is up");
     let sending = link.clone();
-    let sent = tokio::spawn(async move { while sending.send(Lane::Bulk, COLLECT, &[0; 64 << 10]).await.is_ok() {} });
+    let sent = tokio::spawn(async move { while sending.send(Lane::Bulk, COLLECT, 0, &[0; 64 << 10]).await.is_ok() {} });
     let alive = async {
         loop {
             raw.control(&Control::Ping(7)).await;

@@ -18,7 +18,7 @@ async fn credit_blocks_a_sender_and_lets_it_go_on() {
     let mut held = Vec::new();
     let mut numbers = Vec::new();
     // What arrives is kept, so the sender stops at what was granted, and another lane goes on.
-    until(|| link.try_send(Lane::Bulk, COLLECT, &[0; PAYLOAD]) == Err(SendError::Busy)).await;
+    until(|| link.try_send(Lane::Bulk, COLLECT, 0, &[0; PAYLOAD]) == Err(SendError::Busy)).await;
     let echo = link.request(Lane::Requests, ECHO, b"on", Duration::from_secs(10));
     assert_eq!(within(echo).await.as_deref(), Ok(&b"on"[..]));
     while let Ok(seen) = b.seen.try_recv() {
@@ -42,7 +42,7 @@ fn send_numbers(link: &Handle, count: u32) -> JoinHandle<()> {
         for number in 1..=count {
             let mut payload = vec![0; PAYLOAD];
             payload[..4].copy_from_slice(&number.to_be_bytes());
-            link.send(Lane::Bulk, COLLECT, &payload).await.expect("the link is up");
+            link.send(Lane::Bulk, COLLECT, 0, &payload).await.expect("the link is up");
         }
     })
 }
@@ -64,7 +64,7 @@ async fn frames_of_one_sender_arrive_in_order_whatever_their_size() {
             let size = if number % 1_000 == 0 { PAYLOAD_BYTES_MAX as usize } else { 4 + number as usize % 300 };
             let mut payload = vec![7; size];
             payload[..4].copy_from_slice(&number.to_be_bytes());
-            link.send(Lane::Requests, COLLECT, &payload).await.expect("the link is up");
+            link.send(Lane::Requests, COLLECT, 0, &payload).await.expect("the link is up");
         }
     });
     let mut next = 0_u32;
@@ -83,7 +83,7 @@ async fn a_payload_that_no_frame_holds_is_not_sent() {
     let (a, b) = (Node::start("a").await, Node::start("b").await);
     let link = a.link_to(&b).await;
     let bytes = PAYLOAD_BYTES_MAX as usize + 1;
-    let sent = within(link.send(Lane::Bulk, COLLECT, &vec![0; bytes])).await;
+    let sent = within(link.send(Lane::Bulk, COLLECT, 0, &vec![0; bytes])).await;
     assert_eq!(sent, Err(SendError::TooLarge { bytes }));
 }
 

@@ -202,7 +202,7 @@ fn links_of_consensus_are_driven_where_they_are_told_to_be() {
             let up = within(state.wait_for(|state| state.up().is_some())).await.expect("the dial goes on");
             let link = up.up().expect("it was waited for").clone();
             drop(up);
-            link.send(Lane::Control, 1, b"where").await.expect("the link is up");
+            link.send(Lane::Control, 1, 0, b"where").await.expect("the link is up");
             assert_eq!(within(seen.recv()).await.as_deref(), Some(thread));
         }
         within(links.close(Goodbye::Stopping)).await;

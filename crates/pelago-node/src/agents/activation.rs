@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use pelago_core::{
     agent::{Activation, Config, Effect, Envelope, Failure, Input, Loaded, Produced, Proposal, Ticket, Work},
-    id::{Address, AgentId, FencingToken, TaskId},
+    id::{AgentId, Destination, FencingToken, TaskId},
     record::{self, MessageId, Op, Outcome, Refusal},
     time::Time,
 };
@@ -113,7 +113,7 @@ struct Inbox {
 #[derive(Default)]
 struct Tells {
     /// What is to leave, in order.
-    waiting: Vec<(Address, Bytes)>,
+    waiting: Vec<(Destination, Bytes)>,
     leaving: Option<BoxFuture<'static, ()>>,
 }
 

@@ -6,6 +6,7 @@
 
 mod activation;
 mod attempts;
+mod broadcast;
 mod pool;
 mod resident;
 mod told;
@@ -20,7 +21,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pelago_core::{
     agent::{self, Failure, Work},
-    id::{Address, AgentId, FencingToken, Holder, Name, TaskId},
+    id::{AgentId, Destination, FencingToken, Holder, Name, TaskId},
     record::{self, Placement},
 };
 use pelago_store::sqlite::Reader;
@@ -393,7 +394,7 @@ async fn emit(context: &Context, agent: &AgentId, effects: Effects) {
     tell_all(context, tells).await;
 }
 
-async fn tell_all(context: &Context, tells: Vec<(Address, Bytes)>) {
+async fn tell_all(context: &Context, tells: Vec<(Destination, Bytes)>) {
     if !tells.is_empty() {
         context.services().tell(tells).await;
     }

@@ -26,6 +26,8 @@ use pelago_net::Links;
 use pelago_store::sqlite::{self, Reader, View};
 use tokio::time::timeout;
 
+pub use crate::mesh::Reached;
+pub use crate::topics::{Published, Subscription};
 pub use documents::{
     AgentDetail, AgentFilter, AskOptions, BuriedFilter, Declared, Enqueued, Page, Status, TaskDetail, TaskFilter,
 };
@@ -35,7 +37,7 @@ pub use pelago_wire::client::Why;
 use crate::{
     agents::Told,
     committer,
-    mesh::{Forward, Held, Removal, Router},
+    mesh::{Forward, Held, Removal, Router, Whom},
     metrics::Metrics,
     raft::Consensus,
     scheduler,
@@ -233,6 +235,11 @@ impl Handle {
     /// [`Error`] says what is wrong with it.
     pub(crate) fn find(&self, to: &str) -> Result<(Address, Placement), Error> {
         self.parts().services.find(&Name::default_namespace(), to)
+    }
+
+    /// Whom something is to be told.
+    pub(crate) fn whom(&self, to: &str) -> Result<Whom, Error> {
+        self.parts().services.whom(&Name::default_namespace(), to)
     }
 
     /// Finds agents, and tells them things.

@@ -6,12 +6,13 @@ use bytes::Bytes;
 use pelago_core::{
     agent::Failure,
     id::{Address, Name, TaskId},
+    pattern::Pattern,
     record::{self, BodyHash, IdempotencyKey, MessageBody, Op, Outcome, Placement, TaskEvent, TaskState},
 };
 use pelago_store::sqlite;
 use tokio::time::Instant;
 
-use super::{AskOptions, Enqueued, Error, Handle, TaskDetail, lists::page_rows};
+use super::{AskOptions, Enqueued, Error, Handle, Reached, Subscription, TaskDetail, lists::page_rows};
 use crate::{agents::AskedTurn, host::TaskRequest, ids, mesh::TELL_MAX, services, waiters::End};
 
 impl Handle {
@@ -59,9 +60,9 @@ impl Handle {
         self.parts().services.within(Instant::now() + wait, wait, turn).await
     }
 
-    /// Tells an agent something: a message that nobody answers, with at most one effect. What one sender tells one agent
-    /// is handled in order, unless it is a pool. It is on its way when this returns, which waits for room; nobody hears
-    /// what becomes of it.
+    /// Tells an agent something, or, as `#topic`, all who subscribe to a topic: a message that nobody answers, with at
+    /// most one effect. What one sender tells one agent is handled in order, unless it is a pool. It is on its way when
+    /// this returns, which waits for room; nobody hears what becomes of it.
     ///
     /// # Errors
     /// [`Error::Busy`] if there is no room, or the node that has the agent cannot be reached; [`Error`] says what is
@@ -71,12 +72,40 @@ impl Handle {
     /// Dropping the future leaves it open whether the message is told.
     pub async fn tell(&self, to: &str, payload: Bytes) -> Result<(), Error> {
         self.takes_work()?;
-        let (address, placement) = self.find(to)?;
+        let whom = self.whom(to)?;
         services::fits("the message", &payload)?;
         let told = self.told(vec![payload]);
         let deadline = Instant::now() + TELL_MAX;
-        let tell = self.router().tell(&address, placement, told, deadline);
+        let tell = self.router().tell(&whom, told, deadline);
         Ok(tokio::time::timeout_at(deadline, tell).await.unwrap_or(Err(Failure::Busy))?)
+    }
+
+    /// Tells every agent in memory, on any node, whose name meets the pattern `to` (`cart`, `prod.*`, `prod.**`):
+    /// residents, pools (each once a node) and keyed agents that are active. Says whom that reached.
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong with the message. It has no effect.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it open who is told.
+    pub async fn broadcast(&self, to: &str, payload: Bytes) -> Result<Reached, Error> {
+        self.takes_work()?;
+        let pattern = Pattern::new(to)?;
+        if let Ok(name) = Name::new(to) {
+            self.parts().view.get().placement(&name)?;
+        }
+        services::fits("the message", &payload)?;
+        Ok(self.router().broadcast(&pattern, payload).await)
+    }
+
+    /// Hears what is told to topics that meet the pattern `to` (`orders.eu`, `orders.*`, `orders.**`), on any node, from
+    /// now on.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`]: it is no pattern.
+    pub fn subscribe(&self, to: &str) -> Result<Subscription, Error> {
+        self.takes_work()?;
+        Ok(self.router().topics.subscribe(Pattern::new(to)?))
     }
 
     /// Sends a durable message to a keyed agent. Says whether an earlier one had the same key, and so was this one.

@@ -33,7 +33,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pelago_core::{
     agent::Work,
-    id::{Address, AgentId, FencingToken, Name, TaskId, TimerName},
+    id::{Address, AgentId, Destination, FencingToken, Name, TaskId, TimerName},
     record::{MessageBody, NewTask, PAYLOAD_BYTES_MAX, Placement, SetTimer, TimerChange},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -167,7 +167,7 @@ pub(crate) struct Effects {
     pub(crate) sends: Vec<MessageBody>,
     pub(crate) enqueues: Vec<NewTask>,
     pub(crate) timers: Vec<TimerChange>,
-    pub(crate) tells: Vec<(Address, Bytes)>,
+    pub(crate) tells: Vec<(Destination, Bytes)>,
 }
 
 impl Effects {
@@ -187,11 +187,12 @@ impl Effects {
 /// What a turn needs of its node.
 pub(crate) trait Services: Send + Sync {
     fn resolve(&self, namespace: &Name, to: &str) -> Result<Address, Fault>;
+    fn destination(&self, namespace: &Name, to: &str) -> Result<Destination, Fault>;
     fn new_task(&self, to: Address, input: Bytes, request: TaskRequest) -> Result<NewTask, Fault>;
     fn ask(&self, to: Address, payload: Bytes, wait: Duration) -> BoxFuture<'_, Result<Bytes, Fault>>;
     fn progress(&self, task: TaskId, token: FencingToken, n: u64, note: Bytes) -> BoxFuture<'_, Result<(), Fault>>;
     /// Tells agents things, in order; what there is no room for in time is lost.
-    fn tell(&self, tells: Vec<(Address, Bytes)>) -> BoxFuture<'_, ()>;
+    fn tell(&self, tells: Vec<(Destination, Bytes)>) -> BoxFuture<'_, ()>;
 }
 
 /// The priority of a task that everything else comes before.
@@ -333,13 +334,14 @@ impl Turn {
         Ok(())
     }
 
-    /// Tells another agent something: a message that nobody answers, with at most one effect. It leaves when the turn
-    /// counts, and is stored nowhere; what one keyed agent or resident tells another is handled in order.
+    /// Tells another agent something, or, as `#topic`, all who subscribe to a topic: a message that nobody answers, with
+    /// at most one effect. It leaves when the turn counts, and is stored nowhere; what one keyed agent or resident tells
+    /// another is handled in order.
     ///
     /// # Errors
     /// When nobody in the mesh has that name, or `message` cannot be written as JSON.
     pub fn tell(&mut self, to: &str, message: &impl Serialize) -> Result<(), Fault> {
-        let to = self.services.resolve(&self.agent.namespace, to)?;
+        let to = self.services.destination(&self.agent.namespace, to)?;
         let payload = Bytes::from(serde_json::to_vec(message)?);
         if payload.len() > PAYLOAD_BYTES_MAX {
             let bytes = payload.len();

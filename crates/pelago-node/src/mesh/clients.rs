@@ -7,13 +7,13 @@ use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use pelago_core::link::PAYLOAD_BYTES_MAX;
+use pelago_core::{id::Name, link::PAYLOAD_BYTES_MAX};
 use pelago_wire::client::{self as wire, Answer, Ended, Failed, Why, answer, ended::How, kind};
 
 use super::at_once::{self, AtOnce};
 use crate::{
     Handle,
-    handle::{AskOptions, Error},
+    handle::{AskOptions, Error, Reached},
     host::TaskRequest,
     services,
     waiters::End,
@@ -21,7 +21,7 @@ use crate::{
 
 /// Why a client's request has no value.
 #[derive(Debug, thiserror::Error)]
-enum NoValue {
+pub(super) enum NoValue {
     #[error(transparent)]
     Malformed(#[from] wire::Malformed),
     #[error("a task's id has 16 bytes")]
@@ -41,6 +41,7 @@ pub(super) fn answer(handle: Handle, kind: u16, payload: Bytes, wait: Duration) 
         kind::RUN => Box::pin(async move { encoded(run(&handle, payload, wait).await) }),
         kind::RESULT => Box::pin(async move { encoded(result(&handle, payload, wait).await) }),
         kind::CANCEL => Box::pin(async move { encoded(within(wait, pin!(cancel(&handle, payload))).await) }),
+        kind::BROADCAST => Box::pin(async move { encoded(within(wait, pin!(broadcast(&handle, payload))).await) }),
         kind::FIND => Box::pin(async move { encoded(find(&handle, payload)) }),
         _unknown => return None,
     })
@@ -98,9 +99,16 @@ async fn cancel(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoVal
     Ok(answer::Answer::Cancelled(wire::Cancelled {}))
 }
 
+async fn broadcast(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoValue> {
+    let wire::Broadcast { to, payload } = wire::decode("broadcast", payload)?;
+    let Reached { nodes, agents, missed } = handle.broadcast(&to, payload).await?;
+    let missed = missed.iter().map(Name::to_string).collect();
+    Ok(answer::Answer::Reached(wire::Reached { nodes, agents, missed }))
+}
+
 fn find(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoValue> {
     let wire::Find { to } = wire::decode("address", payload)?;
-    handle.find(&to)?;
+    handle.whom(&to)?;
     Ok(answer::Answer::Found(wire::Found {}))
 }
 
@@ -139,7 +147,7 @@ fn timeout(wait: Duration) -> Error {
     Error::Timeout { waited_ms: u64::try_from(wait.as_millis()).unwrap_or(u64::MAX) }
 }
 
-fn encoded(answer: Result<answer::Answer, NoValue>) -> Bytes {
+pub(super) fn encoded(answer: Result<answer::Answer, NoValue>) -> Bytes {
     let bytes = encode(answer.unwrap_or_else(|error| failed(&error)));
     if bytes.len() <= PAYLOAD_BYTES_MAX as usize {
         return bytes;

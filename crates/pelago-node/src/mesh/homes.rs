@@ -2,6 +2,7 @@
 
 use pelago_core::{
     id::{AgentId, Holder, Name},
+    pattern::Pattern,
     record::{self, Phase},
     route,
 };
@@ -63,6 +64,17 @@ impl Homes {
             return Some(self.me);
         }
         route::rendezvous(agent, view.hosts(&agent.name))
+    }
+
+    /// The runs that host agents whose names meet the pattern.
+    pub(crate) fn hosts_of_any(&self, names: &Pattern) -> Vec<Holder> {
+        self.view.get().hosts_of_any(names).collect()
+    }
+
+    /// The names of the other nodes that are up.
+    pub(crate) fn others(&self) -> Vec<Name> {
+        let view = self.view.get();
+        view.live().filter(|node| node.id != self.me.node).map(|node| node.name.clone()).collect()
     }
 
     /// The name of the node that a run belongs to.

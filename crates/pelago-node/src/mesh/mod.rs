@@ -10,6 +10,7 @@
 
 mod answer;
 mod at_once;
+mod broadcast;
 mod clients;
 mod dials;
 mod forward;
@@ -21,8 +22,10 @@ mod places;
 mod receive;
 mod removal;
 mod router;
+mod subscriptions;
 mod tells;
 
+pub use broadcast::Reached;
 pub(crate) use dials::{Dials, Unwanted, doubled, part_with_unwanted, unwanted};
 pub(crate) use forward::Forward;
 pub(crate) use grants::{Loop as Granting, channel as heartbeats};
@@ -32,4 +35,4 @@ pub(crate) use lease::{End, Held, Loop as Holding};
 pub(crate) use places::Places;
 pub(crate) use receive::{Answers, Receiver};
 pub(crate) use removal::{Removal, candidates};
-pub(crate) use router::{Router, TELL_MAX};
+pub(crate) use router::{Router, TELL_MAX, Whom};

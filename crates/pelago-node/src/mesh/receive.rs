@@ -8,6 +8,7 @@ use pelago_core::{
     agent::Work,
     lease::Beat,
     link::{Lane, NoReply, RequestId, Role},
+    pattern::Pattern,
     record::{Op, Outcome},
 };
 use pelago_net::{Ask, Credit, Deliver, Handle, Incoming};
@@ -16,6 +17,7 @@ use pelago_wire::{
     client,
     mesh::{self as wire, kind},
     record,
+    tell::kind as tell,
 };
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::watch;
@@ -28,6 +30,7 @@ use super::{
     forward::Forward,
     grants::{self, Heartbeat, Verdict},
     removal::Removal,
+    subscriptions::Subscriptions,
     tells::{Source, Tells},
 };
 use crate::{Handle as NodeHandle, agents::Agents, committer, raft::Consensus};
@@ -57,7 +60,9 @@ struct FromNode {
     receiver: Receiver,
     /// A client is no member: it may not write into the log, nor keep a lease. It has requests of its own.
     is_node: bool,
+    link: Handle,
     tells: Tells,
+    subscriptions: Subscriptions,
 }
 
 impl Receiver {
@@ -85,7 +90,8 @@ impl Receiver {
             loops: self.loops.clone(),
             lost: self.told_lost.clone(),
         });
-        Box::new(FromNode { receiver: self.clone(), is_node, tells })
+        let subscriptions = Subscriptions::default();
+        Box::new(FromNode { receiver: self.clone(), is_node, link: link.clone(), tells, subscriptions })
     }
 }
 
@@ -97,6 +103,10 @@ impl Deliver for FromNode {
         let handle = node.as_ref().map(|node| &node.handle);
         for mut incoming in batch.drain(..) {
             let Some(ask) = incoming.ask.take() else {
+                if incoming.kind == tell::UNSUBSCRIBE {
+                    self.subscriptions.end(incoming.number);
+                    continue;
+                }
                 if !self.tells.take(lane, incoming, &credit, handle) {
                     tracing::debug!("a frame without a meaning was dropped");
                 }
@@ -115,6 +125,11 @@ impl Deliver for FromNode {
                 },
                 Some(AtOnce::Waits(answer)) => (ask, Some(answer)),
                 None if self.is_node => (ask, node.clone().answer(kind, payload)),
+                None if kind == client::kind::SUBSCRIBE => {
+                    let Self { receiver, link, subscriptions, .. } = self;
+                    let begun = subscriptions.begin(&node.handle, link, payload, &receiver.loops);
+                    (ask, Some(std::future::ready(clients::encoded(begun)).boxed()))
+                }
                 None => {
                     let answer = clients::answer(node.handle.clone(), kind, payload, ask.wait());
                     (ask, answer)
@@ -155,6 +170,7 @@ impl Answers {
             kind::PROPOSE => Box::pin(self.propose(payload)),
             kind::JOIN => Box::pin(self.join(payload)),
             kind::READ_INDEX => Box::pin(self.read_index()),
+            kind::BROADCAST => Box::pin(async move { self.broadcast(payload) }),
             kind::HEARTBEAT => Box::pin(self.heartbeat(payload)),
             kind::REMOVE => Box::pin(async move { answer::encode_proposed(self.removal.asked(payload).await) }),
             _unknown => return None,
@@ -223,6 +239,13 @@ impl Answers {
             None => Err(pelago_core::agent::Failure::Hopeless("the question cannot be read".into())),
         };
         answer::encode_asked(asked)
+    }
+
+    fn broadcast(&self, payload: Bytes) -> Bytes {
+        let wire::Broadcast { to, payload } = wire::decode("broadcast", payload).unwrap_or_default();
+        // Whoever sent something else reached nobody.
+        let agents = Pattern::new(&to).map_or(0, |to| self.agents.broadcast(&to, &payload));
+        wire::encode(&wire::Reached { agents })
     }
 
     async fn heartbeat(self, payload: Bytes) -> Bytes {

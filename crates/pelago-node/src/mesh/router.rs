@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use pelago_core::{
     agent::{Failure, Work},
-    id::{Address, AgentId, Holder, Name},
+    id::{Address, AgentId, Destination, Holder, Name},
     link::{Lane, NoReply, Role},
     record::{BodyHash, IdempotencyKey, Placement},
 };
@@ -22,7 +22,10 @@ use super::{
     homes::Homes,
     places::Places,
 };
-use crate::agents::{Agents, AskedTurn, Told};
+use crate::{
+    agents::{Agents, AskedTurn, Told},
+    topics::Topics,
+};
 
 /// The pause before an agent whose node cannot be reached is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -37,6 +40,25 @@ pub(crate) struct Router {
     pub(crate) reader: Arc<Reader>,
     pub(crate) agents: Weak<Agents>,
     pub(crate) places: Places,
+    pub(crate) topics: Topics,
+}
+
+/// Whom something is to be told.
+#[derive(Debug, Clone)]
+pub(crate) enum Whom {
+    /// An agent, and how agents of its name are placed.
+    Agent(Address, Placement),
+    /// All who subscribe to a topic.
+    Topic(Name),
+}
+
+impl From<Whom> for Destination {
+    fn from(whom: Whom) -> Self {
+        match whom {
+            Whom::Agent(address, _) => Self::Agent(address),
+            Whom::Topic(topic) => Self::Topic(topic),
+        }
+    }
 }
 
 /// Why a question was not answered by the node it went to.
@@ -100,13 +122,14 @@ impl Router {
     ///
     /// # Errors
     /// [`Failure`]: what was not told yet is lost.
-    pub(crate) async fn tell(
-        &self,
-        to: &Address,
-        placement: Placement,
-        mut told: Told,
-        deadline: Instant,
-    ) -> Result<(), Failure> {
+    pub(crate) async fn tell(&self, to: &Whom, mut told: Told, deadline: Instant) -> Result<(), Failure> {
+        let (to, placement) = match to {
+            Whom::Agent(address, placement) => (address, placement),
+            Whom::Topic(topic) => {
+                self.publish(topic, told);
+                return Ok(());
+            }
+        };
         loop {
             let place = match (&to.node, placement) {
                 (Some(node), _) => self.homes.run_of(node),
@@ -144,7 +167,14 @@ impl Router {
     ///
     /// # Errors
     /// What it was to be told: give it to [`Self::tell`].
-    pub(crate) fn try_tell(&self, to: &Address, placement: Placement, told: Told) -> Result<(), Told> {
+    pub(crate) fn try_tell(&self, to: &Whom, told: Told) -> Result<(), Told> {
+        let (to, placement) = match to {
+            Whom::Agent(address, placement) => (address, placement),
+            Whom::Topic(topic) => {
+                self.publish(topic, told);
+                return Ok(());
+            }
+        };
         let is_here = match (&to.node, placement) {
             (Some(node), _) => self.homes.run_of(node) == Some(self.homes.me()),
             (None, Placement::Keyed) => self.is_here(&to.agent),
@@ -154,6 +184,27 @@ impl Router {
             Some(agents) => agents.try_tell(&to.agent, told),
             None => Err(told),
         }
+    }
+
+    /// Publishes messages on all nodes. A node without room for one, or without a link, misses it.
+    fn publish(&self, topic: &Name, told: Told) {
+        let name = Bytes::from(Destination::Topic(topic.clone()).to_string());
+        let nodes: Vec<Name> = self.homes.others();
+        let links = nodes.iter().filter_map(|node| self.links.get(node, Role::Main));
+        let mut others: Vec<Recipient> = links.map(|link| link.recipient(Lane::Bulk, name.clone())).collect();
+        for message in told {
+            for other in &mut others {
+                if other.try_tell(&message).is_err() {
+                    self.topics.missed();
+                }
+            }
+            self.topics.publish(topic, &message);
+        }
+    }
+
+    /// Publishes on this node what came from another.
+    pub(crate) fn publish_here(&self, topic: &Name, told: Told) {
+        told.for_each(|message| self.topics.publish(topic, &message));
     }
 
     /// Where an agent is to be found, as far as this node knows.

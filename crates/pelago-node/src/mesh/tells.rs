@@ -14,11 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use pelago_core::{
-    id::Address,
-    link::{Bound, Lane, PerLane},
-    record::Placement,
-};
+use pelago_core::link::{Bound, Lane, PerLane};
 use pelago_net::{Credit, Incoming, Window};
 use pelago_wire::tell::kind;
 use prometheus_client::metrics::counter::Counter;
@@ -28,7 +24,10 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::{receive::Answers, router::TELL_MAX};
+use super::{
+    receive::Answers,
+    router::{TELL_MAX, Whom},
+};
 use crate::{Handle, agents::Told};
 
 /// The longest name: a node's, an agent's and its key.
@@ -59,7 +58,7 @@ pub(super) struct Source {
 struct Recipient {
     name: Bytes,
     /// Known once somebody in the mesh hosts it.
-    to: Option<Arc<(Address, Placement)>>,
+    to: Option<Arc<Whom>>,
     window: Arc<Window>,
     messages: Vec<Bytes>,
     /// What was charged for them.
@@ -153,10 +152,10 @@ impl Recipient {
         Self { name, to: None, window, messages: Vec::new(), bytes: 0, waits: None }
     }
 
-    fn to(&mut self, node: &Handle) -> Option<Arc<(Address, Placement)>> {
+    fn to(&mut self, node: &Handle) -> Option<Arc<Whom>> {
         if self.to.is_none() {
             let name = std::str::from_utf8(&self.name).ok()?;
-            self.to = node.find(name).ok().map(Arc::new);
+            self.to = node.whom(name).ok().map(Arc::new);
         }
         self.to.clone()
     }
@@ -176,7 +175,7 @@ impl Recipient {
     fn hand_over(&mut self, told: Told, source: &Arc<Source>, node: Option<&Handle>) {
         let left = match node {
             Some(node) if self.waiting() == 0 => match self.to(node) {
-                Some(to) => node.router().try_tell(&to.0, to.1, told).err(),
+                Some(to) => try_tell(&to, told, source, node).err(),
                 // Dropped, it counts as lost.
                 None => None,
             },
@@ -197,16 +196,33 @@ impl Recipient {
     }
 }
 
+fn try_tell(to: &Whom, told: Told, source: &Source, node: &Handle) -> Result<(), Told> {
+    match to {
+        Whom::Topic(topic) if source.from_node => {
+            node.router().publish_here(topic, told);
+            Ok(())
+        }
+        to => node.router().try_tell(to, told),
+    }
+}
+
 /// Gives an agent what had to wait, in order, until nothing more can come.
 async fn go_on(source: Arc<Source>, name: Bytes, mut batches: mpsc::UnboundedReceiver<Told>, count: Arc<AtomicUsize>) {
     while let Some(told) = batches.recv().await {
         let Some(node) = source.node().await else { return };
-        let to = std::str::from_utf8(&name).ok().and_then(|name| node.find(name).ok());
-        let done = match to {
-            Some((to, _)) if source.from_node => node.router().tell_here(&to.agent, told).await,
-            Some((to, placement)) => node.router().tell(&to, placement, told, Instant::now() + TELL_MAX).await,
-            // Dropped, it counts as lost.
-            None => Ok(()),
+        let to = std::str::from_utf8(&name).ok().and_then(|name| node.whom(name).ok());
+        let done = match (to, source.from_node) {
+            (Some(Whom::Agent(to, _)), true) => node.router().tell_here(&to.agent, told).await,
+            (Some(Whom::Topic(topic)), true) => {
+                node.router().publish_here(&topic, told);
+                Ok(())
+            }
+            (Some(to), false) => node.router().tell(&to, told, Instant::now() + TELL_MAX).await,
+            (None, _) => {
+                // It counts as lost.
+                drop(told);
+                Ok(())
+            }
         };
         if let Err(error) = done {
             tracing::debug!(agent = %name.escape_ascii(), %error, "what an agent was told is lost");

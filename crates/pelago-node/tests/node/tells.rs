@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pelago_core::record::TaskState;
 use pelago_node::{
     Handle, Node,
-    handle::{AskOptions, Error},
+    handle::{AskOptions, Error, Published, Reached, Subscription},
 };
 
 use crate::{
@@ -46,6 +46,69 @@ async fn residents_and_pools_of_any_node_are_told_things() {
     poll(async || ask(nodes[1].handle(), "counter:told", "0").await == Ok("6".into())).await;
     assert_eq!(counted(&nodes, "pelago_told_lost_total"), 0);
     stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broadcast_reaches_every_agent_in_memory_whose_name_meets_the_pattern() {
+    let (_homes, nodes) = three().await;
+    let broadcast = async |to: &'static str| nodes[0].handle().broadcast(to, Bytes::from_static(b"1")).await;
+    for n in 0..30 {
+        assert_eq!(ask(nodes[n % 3].handle(), &format!("counter:b{n}"), "0").await, Ok("0".into()));
+    }
+    let reached = |nodes, agents| Ok(Reached { nodes, agents, missed: Vec::new() });
+    assert_eq!(broadcast("counter").await, reached(3, 30));
+    assert_eq!(broadcast("here").await, reached(3, 3));
+    assert_eq!(broadcast("here.**").await, reached(0, 0));
+    for n in 0..30 {
+        poll(async || ask(nodes[0].handle(), &format!("counter:b{n}"), "0").await == Ok("1".into())).await;
+    }
+    for node in &nodes {
+        poll(async || ask(node.handle(), &format!("{}/here", node.handle().name()), "0").await == Ok("1".into())).await;
+    }
+    // All of them at once, some of which cannot read it: that is theirs.
+    let all = broadcast("**").await.expect("a pattern");
+    assert!(all.nodes == 3 && all.agents >= 33 && all.missed.is_empty(), "{all:?}");
+    assert!(matches!(broadcast("countr").await, Err(Error::UnknownAgent { .. })));
+    assert!(matches!(broadcast("counter*").await, Err(Error::Invalid(_))));
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_to_a_topic_reaches_those_who_subscribe_on_any_node() {
+    let (_homes, nodes) = three().await;
+    let mut heard = Vec::new();
+    for node in &nodes {
+        heard.push(node.handle().subscribe("orders.*").expect("a pattern"));
+    }
+    for n in 0..200 {
+        tell(nodes[0].handle(), "#orders.eu", &n.to_string()).await;
+        tell(nodes[0].handle(), "#other", "0").await;
+    }
+    for heard in &mut heard {
+        for n in 0..200 {
+            assert_eq!(next(heard).await, ("orders.eu".into(), n.to_string()));
+        }
+    }
+    // From an agent's turns, once they count.
+    let whisper = r##"{"whisper": ["#orders.diary", {"start": 0, "end": 3}]}"##;
+    assert_eq!(ask(nodes[1].handle(), "diary:orders", whisper).await, Ok("[]".into()));
+    for heard in &mut heard {
+        for n in 0..3 {
+            assert_eq!(next(heard).await, ("orders.diary".into(), format!(r#"{{"write":{n}}}"#)));
+        }
+    }
+    assert!(matches!(nodes[0].handle().tell("#orders.", Bytes::new()).await, Err(Error::Invalid(_))));
+    assert!(nodes[0].handle().subscribe("orders*").is_err());
+    assert_eq!(counted(&nodes, "pelago_published_missed_total"), 0);
+    stop_all(nodes).await;
+    assert_eq!(heard[0].next().await, None);
+}
+
+async fn next(heard: &mut Subscription) -> (String, String) {
+    let published = tokio::time::timeout(Duration::from_secs(20), heard.next()).await.expect("it comes");
+    let Published { topic, payload, missed } = published.expect("the node is there");
+    assert_eq!(missed, 0);
+    (topic.to_string(), String::from_utf8(payload.to_vec()).expect("text"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,7 @@ pub(super) struct Figures {
     /// Only of `turn`.
     #[serde(skip_serializing_if = "Option::is_none")]
     keys: Option<u32>,
-    /// Only of `propose` and `ask`.
+    /// Only of `propose`, `ask` and `broadcast`.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u32>,
     answers: u64,
@@ -89,7 +89,7 @@ impl Figures {
             in_flight,
             seconds,
             keys: (what == What::Turn).then_some(keys),
-            bytes: matches!(what, What::Propose | What::Ask).then_some(bytes),
+            bytes: matches!(what, What::Propose | What::Ask | What::Broadcast).then_some(bytes),
             answers: latencies.len(),
             busy: *busy,
             in_doubt: *in_doubt,

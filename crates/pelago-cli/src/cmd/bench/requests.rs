@@ -51,7 +51,8 @@ impl<'r> Requests<'r> {
         let outcome = match self.args.what {
             What::Task => self.target.task().await,
             What::Ask => self.target.echo(&self.payload).await,
-            What::Tell => panic!("what is told has no answer"),
+            What::Broadcast => self.target.broadcast(&self.payload).await,
+            What::Tell | What::Fanout => panic!("what is told has no answer"),
             What::Turn => self.turn().await,
             What::Propose => self.propose().await,
         };

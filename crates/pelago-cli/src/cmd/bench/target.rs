@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pelago::{Mesh, TaskRequest};
-use pelago_api::{
-    client::Client,
-    model::NewTask,
-    problem::{Code, Problem},
-};
+use pelago_api::{client::Client, model::NewTask};
 use pelago_core::id::TaskId;
 use serde_json::value::RawValue;
 
@@ -30,22 +26,6 @@ pub(super) enum Target {
 }
 
 impl Target {
-    /// A link with the node whose mesh address, or HTTP address, is the first of `urls`. Of HTTP addresses, any that
-    /// answers will do.
-    pub(super) async fn link(urls: &[String], http: impl FnOnce() -> Client) -> Result<Self, Error> {
-        if let Some(address) = urls.first().filter(|url| !url.contains("://")) {
-            return Ok(Self::Link(Mesh::connect(address).await?));
-        }
-        let client = http();
-        let node = client.status().await?.node;
-        let address = client.nodes().await?.items.into_iter().find(|other| other.name == node);
-        let Some(address) = address.map(|node| node.mesh_address) else {
-            let detail = format!("{node} is not among the nodes of its mesh");
-            return Err(Problem::new(Code::UnknownNode, detail, "name its mesh address by --url HOST:PORT").into());
-        };
-        Ok(Self::Link(Mesh::connect(&address).await?))
-    }
-
     pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Link(_) => "link",
@@ -76,6 +56,19 @@ impl Target {
             }
             Self::Http(client) => {
                 client.ask("echo", payload.clone(), None, None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells all agents of the name `tally`.
+    pub(super) async fn broadcast(&self, payload: &Bytes) -> Result<(), Error> {
+        match self {
+            Self::Link(mesh) => {
+                mesh.broadcast("tally", payload.clone()).await?;
+            }
+            Self::Http(client) => {
+                client.broadcast("tally", payload.clone()).await?;
             }
         }
         Ok(())

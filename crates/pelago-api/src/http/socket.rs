@@ -1,0 +1,290 @@
+//! `/api/v1/socket`: a WebSocket, over which a program asks, tells and listens as long as it is open.
+//!
+//! Each text message is one JSON object. Every command has an `id` that its answer repeats; answers come as they are
+//! ready, and messages of topics between them. [`Command`] and [`Answer`] have the fields.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{
+    extract::{
+        Extension, State, WebSocketUpgrade,
+        ws::{self, WebSocket},
+    },
+    response::Response,
+};
+use bytes::Bytes;
+use futures_util::{
+    FutureExt as _, StreamExt as _,
+    future::BoxFuture,
+    stream::{BoxStream, FuturesUnordered, SelectAll},
+};
+use pelago_core::id::Destination;
+use pelago_node::handle::{self, AskOptions};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout};
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::task_tracker::TaskTrackerToken,
+};
+
+use super::{
+    app::{App, WAIT_MAX},
+    failure::Failure,
+    listener::Place,
+    query,
+};
+use crate::{
+    model::{Payload, Published},
+    problem::{Code, Problem},
+};
+
+/// The longest message from a client. Above what the node takes, so that its own, clearer words come first.
+const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// How many commands of one socket may wait for their answers.
+const COMMANDS_MAX: usize = 256;
+/// How many subscriptions a socket may have.
+const SUBSCRIPTIONS_MAX: usize = 64;
+/// How long an ask waits unless told.
+const ASK_WAIT: Duration = Duration::from_secs(30);
+/// How often a client that says nothing is asked for a sign of life, and how long one may take to read.
+const PING_AFTER: Duration = Duration::from_secs(20);
+const READ_MAX: Duration = Duration::from_secs(20);
+
+/// What a client wants: exactly one of the fields besides `id`, `message` and `wait`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Command<'a> {
+    id: u64,
+    ask: Option<String>,
+    tell: Option<String>,
+    broadcast: Option<String>,
+    publish: Option<String>,
+    subscribe: Option<String>,
+    /// The id of the command that subscribed.
+    unsubscribe: Option<u64>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
+    /// How long to wait for the reply: `5s`.
+    wait: Option<String>,
+}
+
+/// What a client hears.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Reply {
+        id: u64,
+        reply: Payload,
+    },
+    Told {
+        id: u64,
+        told: String,
+    },
+    Reached {
+        id: u64,
+        nodes: u32,
+        agents: u64,
+        missed: Vec<String>,
+    },
+    Subscribed {
+        id: u64,
+        subscribed: String,
+    },
+    Unsubscribed {
+        id: u64,
+        unsubscribed: u64,
+    },
+    Problem {
+        id: Option<u64>,
+        problem: Problem,
+    },
+    Published {
+        subscription: u64,
+        #[serde(flatten)]
+        published: Published,
+    },
+}
+
+/// GET: opens the socket.
+pub(super) async fn open(
+    State(app): State<Arc<App>>,
+    Extension(place): Extension<Arc<Place>>,
+    Extension(under_way): Extension<TaskTrackerToken>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
+    upgrade.on_upgrade(async move |socket| {
+        Conversation::new(app).run(socket).await;
+        // A socket counts among the connections, and the API waits for it when it stops.
+        drop((place, under_way));
+    })
+}
+
+struct Conversation {
+    app: Arc<App>,
+    answers: FuturesUnordered<BoxFuture<'static, Answer>>,
+    heard: SelectAll<BoxStream<'static, Answer>>,
+    /// By the ids of the commands that subscribed.
+    subscriptions: BTreeMap<u64, DropGuard>,
+}
+
+enum Event {
+    Said(Option<Result<ws::Message, axum::Error>>),
+    Answer(Answer),
+    Silence,
+    Stop,
+}
+
+impl Conversation {
+    fn new(app: Arc<App>) -> Self {
+        Self { app, answers: FuturesUnordered::new(), heard: SelectAll::new(), subscriptions: BTreeMap::new() }
+    }
+
+    async fn run(mut self, mut socket: WebSocket) {
+        let stop = self.app.stop.clone();
+        let mut ping_at = Instant::now() + PING_AFTER;
+        loop {
+            let event = tokio::select! {
+                biased;
+                () = stop.cancelled() => Event::Stop,
+                Some(answer) = self.answers.next() => Event::Answer(answer),
+                said = socket.recv() => Event::Said(said),
+                Some(published) = self.heard.next() => Event::Answer(published),
+                () = tokio::time::sleep_until(ping_at) => Event::Silence,
+            };
+            let message = match event {
+                Event::Said(Some(Ok(said))) => {
+                    ping_at = Instant::now() + PING_AFTER;
+                    match said {
+                        ws::Message::Text(text) => self.obey(text.as_str()).map(text_of),
+                        ws::Message::Binary(_) => Some(text_of(problem(None, not_text()))),
+                        // The library answers a ping, and a close.
+                        ws::Message::Ping(_) | ws::Message::Pong(_) | ws::Message::Close(_) => None,
+                    }
+                }
+                Event::Said(Some(Err(_)) | None) => return,
+                Event::Answer(answer) => Some(text_of(answer)),
+                Event::Silence => {
+                    ping_at = Instant::now() + PING_AFTER;
+                    Some(ws::Message::Ping(Bytes::new()))
+                }
+                Event::Stop => Some(ws::Message::Close(Some(ws::CloseFrame {
+                    code: ws::close_code::AWAY,
+                    reason: "the node is stopping".into(),
+                }))),
+            };
+            let Some(message) = message else { continue };
+            let is_last = matches!(message, ws::Message::Close(_));
+            let sent = timeout(READ_MAX, socket.send(message)).await;
+            if is_last || !matches!(sent, Ok(Ok(()))) {
+                return;
+            }
+        }
+    }
+
+    /// Begins what a client wants. The answer, if it is there at once.
+    fn obey(&mut self, text: &str) -> Option<Answer> {
+        let command: Command<'_> = match serde_json::from_str(text) {
+            Ok(command) => command,
+            Err(error) => {
+                let code = if error.is_data() { Code::BadField } else { Code::BadJson };
+                return Some(problem(None, Failure::new(code, format!("the command cannot be read: {error}"), HINT)));
+            }
+        };
+        let id = command.id;
+        match self.begin(command) {
+            Ok(answer) => answer,
+            Err(failure) => Some(problem(Some(id), failure)),
+        }
+    }
+
+    fn begin(&mut self, command: Command<'_>) -> Result<Option<Answer>, Failure> {
+        let Command { id, ask, tell, broadcast, publish, subscribe, unsubscribe, message, wait } = command;
+        let message = message.map_or_else(Bytes::new, |message| Bytes::copy_from_slice(message.get().as_bytes()));
+        if self.answers.len() >= COMMANDS_MAX {
+            let busy = format!("{COMMANDS_MAX} commands of this socket wait for their answers");
+            return Err(handle::Error::Busy(busy).into());
+        }
+        let wait = match wait {
+            Some(text) => query::duration(&text).ok_or_else(|| bad_wait(&text))?.min(WAIT_MAX),
+            None => ASK_WAIT,
+        };
+        let app = Arc::clone(&self.app);
+        let answer = match (ask, tell.or(publish.map(as_topic)), broadcast, subscribe, unsubscribe) {
+            (Some(to), None, None, None, None) => async move {
+                let options = AskOptions { wait, idempotency_key: None };
+                answer(id, app.handle.ask(&to, message, options).await, |reply| Answer::Reply {
+                    id,
+                    reply: reply.into(),
+                })
+            }
+            .boxed(),
+            (None, Some(told), None, None, None) => {
+                async move { answer(id, app.handle.tell(&told, message).await, |()| Answer::Told { id, told }) }.boxed()
+            }
+            (None, None, Some(to), None, None) => async move {
+                answer(id, app.handle.broadcast(&to, message).await, |reached| {
+                    let handle::Reached { nodes, agents, missed } = reached;
+                    Answer::Reached { id, nodes, agents, missed: missed.iter().map(ToString::to_string).collect() }
+                })
+            }
+            .boxed(),
+            (None, None, None, Some(to), None) => return self.subscribe(id, to).map(Some),
+            (None, None, None, None, Some(number)) => {
+                self.subscriptions.remove(&number);
+                return Ok(Some(Answer::Unsubscribed { id, unsubscribed: number }));
+            }
+            _ => return Err(Failure::new(Code::BadField, "a command wants exactly one thing", HINT)),
+        };
+        self.answers.push(answer);
+        Ok(None)
+    }
+
+    fn subscribe(&mut self, id: u64, to: String) -> Result<Answer, Failure> {
+        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX && !self.subscriptions.contains_key(&id) {
+            let busy = format!("a socket has {SUBSCRIPTIONS_MAX} subscriptions at most");
+            return Err(handle::Error::Busy(busy).into());
+        }
+        let subscription = self.app.handle.subscribe(&to)?;
+        let end = CancellationToken::new();
+        let published = futures_util::stream::unfold(subscription, |mut subscription| async move {
+            let published = subscription.next().await?;
+            Some((published, subscription))
+        });
+        let published = published.map(move |one| Answer::Published { subscription: id, published: one.into() });
+        self.heard.push(published.take_until(end.clone().cancelled_owned()).boxed());
+        self.subscriptions.insert(id, end.drop_guard());
+        Ok(Answer::Subscribed { id, subscribed: to })
+    }
+}
+
+const HINT: &str = r#"send one JSON object: {"id": 1, "ask": "counter:a", "message": 5}; tell, broadcast, publish, subscribe and unsubscribe are alike"#;
+
+fn as_topic(topic: String) -> String {
+    format!("{}{topic}", Destination::TOPIC)
+}
+
+fn answer<T>(id: u64, result: Result<T, handle::Error>, done: impl FnOnce(T) -> Answer) -> Answer {
+    match result {
+        Ok(value) => done(value),
+        Err(error) => problem(Some(id), error.into()),
+    }
+}
+
+fn problem(id: Option<u64>, failure: Failure) -> Answer {
+    Answer::Problem { id, problem: failure.into_problem() }
+}
+
+fn bad_wait(text: &str) -> Failure {
+    let detail = format!("`wait` must be a time, not {:?}", super::failure::excerpt(text));
+    Failure::new(Code::BadField, detail, "like 500ms or 30s")
+}
+
+fn not_text() -> Failure {
+    Failure::new(Code::BadJson, "a binary message has no meaning here", HINT)
+}
+
+fn text_of(answer: Answer) -> ws::Message {
+    ws::Message::Text(serde_json::to_string(&answer).expect("an answer is JSON").into())
+}
