@@ -6,8 +6,9 @@ use std::{
 };
 
 const DIRECTORY: &str = "../../proto";
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     "../../proto/pelago/client/v1/client.proto",
+    "../../proto/pelago/gossip/v1/gossip.proto",
     "../../proto/pelago/link/v1/link.proto",
     "../../proto/pelago/mesh/v1/mesh.proto",
     "../../proto/pelago/raft/v1/raft.proto",

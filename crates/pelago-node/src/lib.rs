@@ -13,6 +13,7 @@ pub mod clock;
 mod committer;
 pub mod disk;
 mod feed;
+pub mod gossip;
 pub mod handle;
 mod host;
 mod ids;

@@ -8,6 +8,7 @@
 //! | feed | the order in which commits are told |
 //! | scheduler | the leader's view of tasks and room |
 //! | timers | when agents that belong here are told of timers that are due |
+//! | gossip | who is there, as this node hears without a quorum, and how much it has to do |
 //! | leases granted | the leader's view of who is alive |
 //! | lease held | this run's lease |
 //! | leader teller | who led last |

@@ -14,6 +14,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::gossip::GossipMetrics;
+
 /// The counters of one node. Adding to one is a single atomic operation.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -55,6 +57,8 @@ pub struct Metrics {
     pub batch_items: Histogram,
     /// Flushes of the log on this node.
     pub log_flushes: Counter,
+    /// Gossip.
+    pub gossip: GossipMetrics,
 }
 
 impl Default for Metrics {
@@ -79,6 +83,7 @@ impl Default for Metrics {
             batches: Counter::default(),
             batch_items: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             log_flushes: Counter::default(),
+            gossip: GossipMetrics::default(),
         }
     }
 }
@@ -123,6 +128,7 @@ impl Metrics {
         all.register("batches", "Batches proposed by this node", self.batches.clone());
         all.register("batch_items", "Items per batch", self.batch_items.clone());
         all.register("log_flushes", "Flushes of the log on this node", self.log_flushes.clone());
+        self.gossip.register(&mut all);
         all
     }
 }

@@ -15,6 +15,7 @@ use pelago_core::{
     agent,
     id::{BootId, Name},
     link::{Ended, Goodbye},
+    membership::{self, Identity, Record, Stage},
     record::{Expire, Op, Refusal, RetryPolicy},
     task,
 };
@@ -28,6 +29,7 @@ use crate::{
     clock,
     committer::{self, Committer},
     feed::{self, Feed},
+    gossip,
     handle::Handle,
     host::Kind,
     ids,
@@ -75,6 +77,8 @@ pub struct Config {
     pub known: Vec<String>,
     /// How fast the mesh notices that its leader is gone.
     pub timing: Timing,
+    /// How fast gossip notices that a node is gone.
+    pub gossip: membership::Profile,
     /// What is counted; given on when a node starts again in one process.
     pub metrics: Metrics,
     /// What tasks that do not say otherwise do when an attempt fails.
@@ -101,6 +105,7 @@ pub struct Node {
     /// Why another node wanted no link.
     refused: watch::Receiver<Option<Ended>>,
     committer: committer::Handle,
+    gossip: gossip::Handle,
     loops: Loops,
     drain_max: Duration,
     /// Held until the node has stopped: the lock is in it.
@@ -140,8 +145,10 @@ impl Node {
         let mesh_address = listener.address();
         let (mut view_writer, view) = view::new();
         let mut loops = Loops::default();
+        let (sights_writer, sights) = gossip::sights();
+        let known = (view.clone(), sights.clone());
         let (dials, mut refused) =
-            Dials::new(links.clone(), config.known.clone(), mesh_address, view.clone(), runtime.handle().clone());
+            Dials::new(links.clone(), config.known.clone(), mesh_address, known, runtime.handle().clone());
         loops.start("listener", listener.run());
         loops.start("dials", dials.run());
 
@@ -152,6 +159,12 @@ impl Node {
         beginning::introduce(&links, directory.identity());
         let proposed = clock::now();
         let registration = beginning::registration(&config, directory.identity(), boot, mesh_address, &kinds);
+        let record = Record {
+            stage: Stage::Joining,
+            http_address: registration.http_address.clone(),
+            labels: registration.labels.clone(),
+            offers: registration.offers.clone(),
+        };
         let raft_id = match directory.identity().raft_id {
             Some(raft_id) => raft_id,
             None => {
@@ -211,7 +224,7 @@ impl Node {
         view_writer.seen(index);
         mesh::part_with_unwanted(&links, &view);
         let waiters = Arc::new(TaskWaiters::default());
-        let (homes, lease) = (Homes::new(holder, view.clone()), Held::default());
+        let (homes, lease) = (Homes::new(holder, view.clone(), sights.clone()), Held::default());
         let services = Arc::new(OnceLock::new());
         let context = Context {
             homes: homes.clone(),
@@ -233,6 +246,7 @@ impl Node {
         };
         let node_services = Arc::new(NodeServices {
             view: view.clone(),
+            sights: sights.clone(),
             committer: committing.clone(),
             consensus: Arc::clone(&consensus),
             lease: lease.clone(),
@@ -250,6 +264,16 @@ impl Node {
             Arc::clone(&reader),
             view.clone(),
         );
+        let me = Identity { holder, renewal: 0, name: name.clone(), mesh_address: mesh_address.to_string() };
+        let (gossiping, gossip) = gossip::Loop::new(gossip::Parts {
+            me,
+            record,
+            profile: config.gossip,
+            links: links.clone(),
+            agents: Arc::clone(&agents),
+            metrics: Arc::clone(&metrics),
+            sights: sights_writer,
+        });
         let (grants, heartbeats) = mesh::heartbeats();
         let granting = Granting {
             me: name.clone(),
@@ -294,6 +318,7 @@ impl Node {
         loops.start("feed", feed.run());
         loops.start("scheduler", scheduling.run());
         loops.start("timers", waking.run());
+        loops.start("gossip", gossiping.run());
         loops.start("leases granted", granting.run());
         loops.start("lease held", holding.run());
         loops.start("leader teller", Arc::clone(&consensus).tell_leaders(metrics.leader_changes.clone()));
@@ -322,6 +347,7 @@ impl Node {
             waiters,
             reader: Arc::clone(&reader),
             view: view.clone(),
+            sights,
             consensus: Arc::clone(&consensus),
             committer: committing.clone(),
             forward: forward.clone(),
@@ -336,6 +362,7 @@ impl Node {
             removal,
             agents: Arc::clone(&agents),
             leases: grants,
+            gossip: gossip.clone(),
             handle: handle.clone(),
         });
         let keeper = crate::keeper::Keeper {
@@ -350,6 +377,7 @@ impl Node {
         loops.start("keeper", keeper.run());
         // Who waited for its mesh proposed its registration so long ago that the first heartbeat has to be answered.
         let _late = tokio::time::timeout(LEASE_MAX, lease.granted()).await;
+        gossip.stage(Stage::Up);
         Ok(Self {
             handle,
             mesh_address,
@@ -360,6 +388,7 @@ impl Node {
             lease,
             refused,
             committer: committing,
+            gossip,
             loops,
             drain_max: config.drain_max,
             directory,
@@ -411,6 +440,7 @@ impl Node {
     /// First step of a graceful stop: takes no more work.
     pub fn begin_to_stop(&self) {
         self.handle.begin_to_stop();
+        self.gossip.stage(Stage::Draining);
     }
 
     /// Second step: lets what runs end, within the configured time, and puts the agents away.
@@ -437,6 +467,7 @@ impl Node {
             self.take_leave().await;
         }
         self.vote_for_others().await;
+        self.gossip.leave().await;
         self.links.close(Goodbye::Stopping).await;
         self.receivers.0.shut();
         self.receivers.1.shut();

@@ -7,13 +7,14 @@ use futures_util::future::BoxFuture;
 use pelago_core::{
     agent::Failure,
     id::{Address, Destination, FencingToken, Name, TaskId},
+    link::Role,
     record::{BodyHash, IdempotencyKey, NewTask, Op, PAYLOAD_BYTES_MAX, Placement, Progress, RetryPolicy},
 };
 use prometheus_client::metrics::counter::Counter;
 
 use crate::{
     agents::Told,
-    committer,
+    committer, gossip,
     handle::Error,
     host::{Fault, PRIORITY_MAX, Services, TaskRequest},
     ids,
@@ -26,12 +27,13 @@ use crate::{
 const TASK_TIME_MAX: Duration = Duration::from_hours(10 * 365 * 24);
 /// The priority of a task that names none. 0 is the most urgent.
 const PRIORITY: u8 = 4;
-/// How long a question outlasts the node's lease: a new leader may be found meanwhile.
-const LAPSED_MAX: Duration = Duration::from_secs(1);
+/// How long what needs a majority outlasts the node's lease: a new leader may be found meanwhile.
+pub(crate) const LAPSED_MAX: Duration = Duration::from_secs(1);
 
 /// The shared part. Agents hold it and it reaches back to them, hence the weak reference.
 pub(crate) struct NodeServices {
     pub(crate) view: view::Reader,
+    pub(crate) sights: gossip::Reader,
     pub(crate) committer: committer::Handle,
     pub(crate) consensus: Arc<Consensus>,
     pub(crate) lease: Held,
@@ -47,8 +49,7 @@ impl NodeServices {
     /// [`Error`] says what is wrong with it.
     pub(crate) fn find(&self, namespace: &Name, to: &str) -> Result<(Address, Placement), Error> {
         let address = Address::parse(namespace, to)?;
-        let view = self.view.get();
-        let placement = view.placement(&address.agent.name)?;
+        let placement = self.placement(&address.agent.name)?;
         let name = &address.agent.name;
         match (placement, &address.agent.key) {
             (Placement::Keyed, None) => {
@@ -60,12 +61,12 @@ impl NodeServices {
             (Placement::Keyed, Some(_)) | (Placement::Pool | Placement::Resident, None) => {}
         }
         match &address.node {
-            Some(node) => match view.named(node) {
+            Some(node) if !self.is_linked(node) => match self.view.get().named(node) {
                 None => Err(Error::UnknownNode(node.clone())),
                 Some(row) if !row.is_live(row.incarnation) => Err(Error::WrongState(format!("node {node} is down"))),
                 Some(_) => Ok((address, placement)),
             },
-            None => Ok((address, placement)),
+            Some(_) | None => Ok((address, placement)),
         }
     }
 
@@ -79,6 +80,20 @@ impl NodeServices {
         }
         let (address, placement) = self.find(namespace, to)?;
         Ok(Whom::Agent(address, placement))
+    }
+
+    /// Whether a node can be asked, whatever the log says.
+    fn is_linked(&self, node: &Name) -> bool {
+        self.sights.get().run_of(node).is_some() && self.router.links.get(node, Role::Main).is_some()
+    }
+
+    /// How agents of this name are placed: as the log says, or, of those that live without it, gossip.
+    ///
+    /// # Errors
+    /// [`Error::UnknownAgent`] with the nearest names when no node hosts any.
+    pub(crate) fn placement(&self, name: &Name) -> Result<Placement, Error> {
+        let placement = self.view.get().placement(name);
+        placement.or_else(|unknown| self.sights.get().placement(name).ok_or(unknown))
     }
 
     /// Asks an agent and waits for its reply.
@@ -97,10 +112,10 @@ impl NodeServices {
         let remember = remember.map(|key| (key, BodyHash::of(&to.agent, &payload)));
         let deadline = tokio::time::Instant::now() + wait;
         let turn = self.router.ask(&to, placement, payload, remember, deadline);
-        self.within(deadline, wait, turn).await
+        self.within(deadline, wait, placement, turn).await
     }
 
-    /// Waits for the turn of a question, as long as it can count.
+    /// Waits for the turn of a question to an agent of this placement, as long as it can count.
     ///
     /// # Errors
     /// [`Error`] says what became of the question.
@@ -108,6 +123,7 @@ impl NodeServices {
         &self,
         deadline: tokio::time::Instant,
         wait: Duration,
+        placement: Placement,
         turn: impl Future<Output = Result<Bytes, Failure>>,
     ) -> Result<Bytes, Error> {
         let waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -115,8 +131,8 @@ impl NodeServices {
             biased;
             reply = turn => reply.map_err(Error::from),
             () = tokio::time::sleep_until(deadline) => Err(Error::Timeout { waited_ms }),
-            // Without a majority no turn can be committed, whoever runs it.
-            () = self.lease.missing(LAPSED_MAX) => Err(Error::NoQuorum),
+            // Without a majority no turn can be committed, whoever runs it. Those of others need not be.
+            () = self.lease.missing(LAPSED_MAX), if placement == Placement::Keyed => Err(Error::NoQuorum),
         }
     }
 
@@ -127,7 +143,7 @@ impl NodeServices {
     pub(crate) fn task(&self, to: Address, input: Bytes, request: TaskRequest) -> Result<NewTask, Error> {
         fits("the task's input", &input)?;
         let view = self.view.get();
-        let placement = view.placement(&to.agent.name)?;
+        let placement = self.placement(&to.agent.name)?;
         let node = to.node.as_ref().and_then(|name| view.named(name)).map(|node| node.id);
         if request.attempts_max == Some(0) {
             return Err(Error::BadOption("a task needs at least one attempt".into()));
@@ -199,7 +215,7 @@ impl Services for NodeServices {
 
     fn ask(&self, to: Address, payload: Bytes, wait: Duration) -> BoxFuture<'_, Result<Bytes, Fault>> {
         Box::pin(async move {
-            let placement = self.view.get().placement(&to.agent.name)?;
+            let placement = self.placement(&to.agent.name)?;
             Ok(self.question(to, placement, payload, wait, None).await?)
         })
     }
@@ -216,7 +232,7 @@ impl Services for NodeServices {
             let deadline = tokio::time::Instant::now() + TELL_MAX;
             for (to, told) in tells {
                 let whom = match to.clone() {
-                    Destination::Agent(address) => match self.view.get().placement(&address.agent.name) {
+                    Destination::Agent(address) => match self.placement(&address.agent.name) {
                         Ok(placement) => Whom::Agent(address, placement),
                         Err(_unknown) => continue,
                     },

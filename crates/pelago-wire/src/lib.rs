@@ -8,6 +8,7 @@
 pub mod client;
 pub mod dump;
 pub mod frame;
+pub mod gossip;
 pub mod mesh;
 mod message;
 pub mod raft;

@@ -14,4 +14,6 @@ pub mod kind {
     pub const PUBLISHED: u16 = 130;
     /// From a client: it wants no more of the subscription with the frame's number.
     pub const UNSUBSCRIBE: u16 = 131;
+    /// What a node tells another about who is there: a packet of `wire::gossip`, for nobody's number.
+    pub const GOSSIP: u16 = 132;
 }

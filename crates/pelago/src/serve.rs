@@ -383,6 +383,7 @@ fn node_config(config: &Config, http: Option<&str>) -> pelago_node::Config {
         mesh_listen: mesh.listen_addr.get(),
         known: mesh.peers.iter().map(|known| known.address.to_string()).collect(),
         timing: pelago_node::Timing::Lan,
+        gossip: mesh.gossip,
         metrics: pelago_node::metrics::Metrics::default(),
         policy: RetryPolicy {
             attempts_max: tasks.attempts_max.get(),

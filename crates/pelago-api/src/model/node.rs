@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pelago_core::{
     id::{Holder, Name},
+    membership::{self, State},
     record::{self, NodeState, Placement, TaskState},
 };
-use pelago_node::handle;
+use pelago_node::{clock, gossip::Sight, handle};
 use serde::{Deserialize, Serialize};
 
 use super::{Timestamp, words};
@@ -42,6 +43,58 @@ pub struct Node {
     pub offers: BTreeMap<String, Offer>,
     /// When its present run registered.
     pub registered: Timestamp,
+    /// How the node that answers sees it by gossip, which needs no majority; none if it has not heard of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<Seen>,
+}
+
+/// A node as gossip has it: a hint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Its state.
+    #[serde(with = "words::seen")]
+    pub state: State,
+    /// For how long it has been in it, in milliseconds.
+    pub for_ms: u64,
+    /// How much it has to do, as it said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<Load>,
+}
+
+/// How much a node has to do. What its system does not tell is not there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Processor time in use, in thousandths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu: Option<u16>,
+    /// Memory in use, in thousandths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<u16>,
+    /// Network in use, in thousandths of what its interfaces carry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<u16>,
+    /// Bytes a second over its interfaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_bytes_per_second: Option<u64>,
+    /// Messages that wait in mailboxes of its agents.
+    pub queued: u64,
+    /// Messages that its agents handled a second.
+    pub messages_per_second: u64,
+}
+
+impl From<&Sight> for Seen {
+    fn from(sight: &Sight) -> Self {
+        let for_ms = u64::try_from((clock::now() - sight.since).as_millis()).unwrap_or(u64::MAX);
+        Self { state: sight.state, for_ms, load: sight.load.map(Load::from) }
+    }
+}
+
+impl From<membership::Load> for Load {
+    fn from(load: membership::Load) -> Self {
+        let membership::Load { cpu, memory, network, network_bytes, queued, messages } = load;
+        let (network_bytes_per_second, messages_per_second) = (network_bytes, messages);
+        Self { cpu, memory, network, network_bytes_per_second, queued, messages_per_second }
+    }
 }
 
 /// What a node offers for one agent name.
@@ -62,7 +115,13 @@ impl From<record::Offer> for Offer {
 }
 
 impl Node {
-    fn of_row(row: record::Node, leader: Option<&Name>, voters: &[Name], linked: &BTreeSet<Name>) -> Self {
+    fn of_row(
+        row: record::Node,
+        leader: Option<&Name>,
+        voters: &[Name],
+        linked: &BTreeSet<Name>,
+        seen: Option<Seen>,
+    ) -> Self {
         let record::Node {
             id,
             name,
@@ -90,6 +149,7 @@ impl Node {
             labels,
             offers: offers.into_iter().map(|(name, offer)| (name.to_string(), offer.into())).collect(),
             registered: registered.into(),
+            seen,
         }
     }
 }
@@ -198,6 +258,7 @@ impl From<handle::Status> for Status {
             leader_changes,
             quorum,
             nodes,
+            sights,
             voters,
             can_lose,
             mut linked,
@@ -215,7 +276,12 @@ impl From<handle::Status> for Status {
         } = status;
         linked.insert(node.clone());
         let Holder { node: node_id, incarnation } = holder;
-        let nodes = nodes.into_iter().map(|row| Node::of_row(row, leader.as_ref(), &voters, &linked)).collect();
+        let nodes = nodes.into_iter().map(|row| {
+            // What is seen of an earlier run says nothing of this one.
+            let sight = sights.get(&row.id).filter(|sight| sight.holder.incarnation >= row.incarnation);
+            Node::of_row(row, leader.as_ref(), &voters, &linked, sight.map(Seen::from))
+        });
+        let nodes = nodes.collect();
         Self {
             mesh: mesh_name.to_string(),
             mesh_id: mesh.to_string(),

@@ -2,7 +2,10 @@
 //!
 //! Each module here serves `#[serde(with = …)]`, and has `as_str` and `parse` for everything else.
 
-use pelago_core::record::{NodeState, Phase, Placement, TaskState};
+use pelago_core::{
+    membership::State,
+    record::{NodeState, Phase, Placement, TaskState},
+};
 
 macro_rules! words {
     ($(#[$doc:meta])* $module:ident: $type:ident { $($variant:ident = $word:literal),* $(,)? }) => {
@@ -64,6 +67,13 @@ words! {
 words! {
     /// Whether a node takes part.
     node_state: NodeState { Up = "up", Expired = "expired", Left = "left" }
+}
+
+words! {
+    /// How gossip sees a node.
+    seen: State {
+        Joining = "joining", Up = "up", Suspect = "suspect", Draining = "draining", Left = "left", Down = "down",
+    }
 }
 
 #[cfg(test)]

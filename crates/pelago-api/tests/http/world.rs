@@ -211,6 +211,7 @@ fn config(directory: &tempfile::TempDir) -> Config {
         mesh_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         known: Vec::new(),
         timing: Timing::Lan,
+        gossip: pelago_core::membership::Profile::Local,
         metrics: Metrics::default(),
         policy: RetryPolicy { attempts_max: 3, attempt_ms_max: 60_000, backoff_ms: 1, backoff_ms_max: 10 },
         agent: agent::Config::default(),

@@ -34,6 +34,7 @@ use crate::{
     mesh::{Held, Homes},
     metrics::Metrics,
     raft::Consensus,
+    services::LAPSED_MAX,
 };
 use activation::Command;
 use attempts::Attempts;
@@ -121,10 +122,13 @@ impl Agents {
     /// # Errors
     /// [`Failure`] says what became of it.
     pub(crate) async fn run(self: &Arc<Self>, agent: &AgentId, work: Work, payload: Bytes) -> Result<Bytes, Failure> {
-        if !self.context.lease.is_valid() {
+        let hosted = self.hosted.get(&agent.name);
+        // Another node may be given this one's keyed agents and tasks. Residents and pools belong to nobody else.
+        let is_own = matches!((hosted, &work), (Some(Hosted::Pool(_) | Hosted::Resident(_)), Work::Ask { .. }));
+        if !is_own && !self.context.lease.is_valid() {
             return Err(Failure::Lapsed);
         }
-        match self.hosted.get(&agent.name) {
+        match hosted {
             Some(Hosted::Keyed(kind)) => self.run_keyed(kind, agent, work, payload).await,
             Some(Hosted::Pool(pool)) => {
                 let (reply, effects) = pool.run(&self.context, agent, work, payload).await?;
@@ -328,6 +332,18 @@ impl Agents {
         }
     }
 
+    /// How many messages wait in mailboxes.
+    pub(crate) fn queued(&self) -> u64 {
+        let hosted = self.hosted.values().map(|hosted| match hosted {
+            Hosted::Keyed(_) => 0,
+            Hosted::Pool(pool) => pool.waiting(),
+            Hosted::Resident(resident) => queued_in(resident.mailbox()),
+        });
+        let hosted: usize = hosted.sum();
+        let active: usize = self.active().values().map(queued_in).sum();
+        (hosted + active) as u64
+    }
+
     /// Begins or ends the attempt that the task's row speaks of.
     pub(crate) fn task_changed(self: &Arc<Self>, task: &record::Task, input: Option<Bytes>) {
         attempts::task_changed(self, task, input);
@@ -369,6 +385,10 @@ impl Agents {
     }
 }
 
+fn queued_in<T>(mailbox: &mpsc::Sender<T>) -> usize {
+    mailbox.max_capacity() - mailbox.capacity()
+}
+
 fn not_hosted(name: &Name) -> Failure {
     Failure::Hopeless(format!("agent {name} is not hosted here"))
 }
@@ -406,8 +426,14 @@ fn ops(sends: Vec<record::MessageBody>, enqueues: Vec<record::NewTask>) -> impl 
     sends.into_iter().map(send).chain(enqueues.into_iter().map(enqueue))
 }
 
+/// Of all that a turn without durable state does, only this needs a majority.
 async fn send(context: &Context, op: record::Op) -> Result<(), Failure> {
-    match context.committer.propose(op).await {
+    let sent = tokio::select! {
+        biased;
+        sent = context.committer.propose(op) => sent,
+        () = context.lease.missing(LAPSED_MAX) => return Err(Failure::Unknown),
+    };
+    match sent {
         Ok(record::Outcome::Refused(refusal)) => Err(Failure::Refused(refusal)),
         Ok(_) => Ok(()),
         Err(error) => Err(Failure::Failed(error.to_string())),

@@ -34,6 +34,13 @@ impl Pool {
         self.kind.behaviour.is_quick()
     }
 
+    /// How many turns wait for one of those that run.
+    pub(super) fn waiting(&self) -> usize {
+        let running_max = self.kind.tasks_max.get() as usize;
+        let taken = running_max * (1 + WAITING_PER_TURN_MAX) - self.places.available_permits();
+        taken.saturating_sub(running_max - self.turns.available_permits())
+    }
+
     /// A place for what one is told.
     pub(super) fn places(&self) -> Arc<Semaphore> {
         Arc::clone(&self.places)

@@ -12,7 +12,10 @@ use super::{
     Context, Told, emit,
     pool::{failure, run_all, run_turn},
 };
-use crate::host::{Effects, Kind};
+use crate::{
+    host::{Effects, Kind},
+    metrics::Metrics,
+};
 
 /// Deliveries that wait; more are refused as busy.
 const MAILBOX_MAX: usize = 1_024;
@@ -68,8 +71,15 @@ impl Loop {
             };
             match (delivery, &mut memory) {
                 (Delivery::One { agent, work, payload, answer }, Ok(living)) => {
+                    let ended = run_turn(living.as_mut(), &self.context, &agent, work, payload).await;
+                    let Metrics { turns, turns_failed, .. } = &*self.context.metrics;
+                    if ended.is_ok() {
+                        turns.inc()
+                    } else {
+                        turns_failed.inc()
+                    };
                     // Whoever asked may have gone.
-                    let _gone = answer.send(run_turn(living.as_mut(), &self.context, &agent, work, payload).await);
+                    let _gone = answer.send(ended);
                 }
                 (Delivery::One { answer, .. }, Err(fault)) => drop(answer.send(Err(failure(fault.clone())))),
                 (Delivery::Told { agent, told }, Ok(living)) => {

@@ -8,10 +8,12 @@ use std::{
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{Holder, MeshId, Name, TaskId},
+    id::{Holder, MeshId, Name, NodeId, TaskId},
     record::{self, Offer, TaskState},
     time::LogTime,
 };
+
+use crate::gossip::Sight;
 
 /// How an agent is asked.
 #[derive(Debug, Clone)]
@@ -139,6 +141,8 @@ pub struct Status {
     pub quorum: bool,
     /// Nodes by name.
     pub nodes: Vec<record::Node>,
+    /// How gossip sees them, and others that the log does not know here.
+    pub sights: BTreeMap<NodeId, Sight>,
     /// Names of the voters.
     pub voters: Vec<Name>,
     /// How many nodes the mesh can lose right now without losing its majority: voters that this node has no link with

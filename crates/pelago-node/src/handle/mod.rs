@@ -36,7 +36,7 @@ pub use pelago_wire::client::Why;
 
 use crate::{
     agents::Told,
-    committer,
+    committer, gossip,
     mesh::{Forward, Held, Removal, Router, Whom},
     metrics::Metrics,
     raft::Consensus,
@@ -77,6 +77,7 @@ pub(crate) struct Parts {
     pub(crate) waiters: Arc<TaskWaiters>,
     pub(crate) reader: Arc<Reader>,
     pub(crate) view: view::Reader,
+    pub(crate) sights: gossip::Reader,
     pub(crate) consensus: Arc<Consensus>,
     pub(crate) committer: committer::Handle,
     pub(crate) forward: Forward,
@@ -177,6 +178,7 @@ impl Handle {
             term: standing.term,
             leader_changes: parts.metrics.leader_changes.get(),
             quorum,
+            sights: parts.sights.get().nodes().map(|sight| (sight.holder.node, sight.clone())).collect(),
             nodes,
             can_lose: u32::try_from(there.saturating_sub(majority)).unwrap_or(u32::MAX),
             voters,

@@ -55,9 +55,9 @@ impl Handle {
         if placement == Placement::Pool { self.router().quick_turn(address, payload) } else { None }
     }
 
-    /// Waits for a turn, which may take so long.
+    /// Waits for a turn that can run wherever it is asked for, and may take so long.
     pub(crate) async fn within(&self, wait: Duration, turn: AskedTurn) -> Result<Bytes, Error> {
-        self.parts().services.within(Instant::now() + wait, wait, turn).await
+        self.parts().services.within(Instant::now() + wait, wait, Placement::Pool, turn).await
     }
 
     /// Tells an agent something, or, as `#topic`, all who subscribe to a topic: a message that nobody answers, with at

@@ -9,11 +9,14 @@ use std::{
     time::Duration,
 };
 
-use pelago_core::link::{Ended, Goodbye, Refusal, Role};
+use pelago_core::{
+    link::{Ended, Goodbye, Refusal, Role},
+    record,
+};
 use pelago_net::{Dial, Links, State};
 use tokio::{runtime, sync::watch, task::AbortHandle};
 
-use crate::view;
+use crate::{gossip, view};
 
 /// How often addresses that could not be resolved are tried again.
 const RESOLVE_AGAIN: Duration = Duration::from_secs(2);
@@ -26,6 +29,7 @@ pub(crate) struct Dials {
     /// Where this node listens.
     here: SocketAddr,
     view: view::Reader,
+    sights: gossip::Reader,
     consensus: runtime::Handle,
     refused: watch::Sender<Option<Ended>>,
     resolved: BTreeMap<String, SocketAddr>,
@@ -47,12 +51,12 @@ impl Dials {
         links: Links,
         known: Vec<String>,
         here: SocketAddr,
-        view: view::Reader,
+        (view, sights): (view::Reader, gossip::Reader),
         consensus: runtime::Handle,
     ) -> (Self, watch::Receiver<Option<Ended>>) {
         let (refused, seen) = watch::channel(None);
         let (resolved, running) = Default::default();
-        (Self { links, known, here, view, consensus, refused, resolved, running }, seen)
+        (Self { links, known, here, view, sights, consensus, refused, resolved, running }, seen)
     }
 
     /// Runs until it is dropped, and the dials with it.
@@ -69,8 +73,18 @@ impl Dials {
             }
             let unresolved = self.resolved.len() < self.known.len();
             tokio::select! {
-                () = self.view.changed() => {}
+                () = self.moved() => {}
                 () = tokio::time::sleep(RESOLVE_AGAIN), if unresolved => {}
+            }
+        }
+    }
+
+    /// Resolves when there are other addresses to dial than those that are dialled.
+    async fn moved(&mut self) {
+        while self.running.keys().copied().eq(self.wanted()) {
+            tokio::select! {
+                () = self.view.changed() => {}
+                () = self.sights.changed() => {}
             }
         }
     }
@@ -93,19 +107,24 @@ impl Dials {
     /// The addresses of all other nodes, as far as they are known. Those that were given up too: when all were stopped,
     /// somebody has to find the others.
     fn wanted(&self) -> BTreeSet<SocketAddr> {
-        let view = self.view.get();
-        let registered = view.nodes().filter_map(|node| node.mesh_address.parse().ok());
-        let mut wanted: BTreeSet<SocketAddr> = registered.chain(self.resolved.values().copied()).collect();
+        let (view, sights) = (self.view.get(), self.sights.get());
+        let registered = view.nodes().map(|node| sights.address(node).unwrap_or(&node.mesh_address));
+        // The log may not have come this far.
+        let seen = sights.nodes().filter(|sight| sight.state.is_there() && view.name_of(sight.holder.node).is_none());
+        let addresses = registered.chain(seen.map(|sight| sight.mesh_address.as_str()));
+        let addresses = addresses.filter_map(|address| address.parse().ok());
+        let mut wanted: BTreeSet<SocketAddr> = addresses.chain(self.resolved.values().copied()).collect();
         wanted.remove(&self.here);
         wanted
     }
 
     fn dial(&self, address: SocketAddr, role: Role) -> Running {
         let (dial, state) = Dial::new(&self.links, address, role);
-        let (view, listens_at) = (self.view.clone(), address.to_string());
+        let (view, sights, listens_at) = (self.view.clone(), self.sights.clone(), address.to_string());
         let dial = dial.expecting(move || {
-            let view = view.get();
-            view.nodes().find(|node| node.mesh_address == listens_at).map(|node| node.name.clone())
+            let (view, sights) = (view.get(), sights.get());
+            let is_there = |node: &&record::Node| sights.address(node).unwrap_or(&node.mesh_address) == listens_at;
+            view.nodes().find(is_there).map(|node| node.name.clone())
         });
         let running = match role {
             Role::Consensus => self.consensus.spawn(dial.run()),

@@ -7,18 +7,19 @@ use pelago_core::{
     route,
 };
 
-use crate::view;
+use crate::{gossip, view};
 
 /// Knows who hosts what. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Homes {
     me: Holder,
     view: view::Reader,
+    sights: gossip::Reader,
 }
 
 impl Homes {
-    pub(crate) fn new(me: Holder, view: view::Reader) -> Self {
-        Self { me, view }
+    pub(crate) fn new(me: Holder, view: view::Reader, sights: gossip::Reader) -> Self {
+        Self { me, view, sights }
     }
 
     pub(crate) fn me(&self) -> Holder {
@@ -59,11 +60,24 @@ impl Homes {
 
     /// A node that hosts this agent, which no node holds: this one if it does.
     pub(crate) fn any_host(&self, agent: &AgentId) -> Option<Holder> {
-        let view = self.view.get();
-        if view.hosts(&agent.name).any(|holder| holder == self.me) {
+        let hosts = self.hosts(&agent.name);
+        if hosts.contains(&self.me) {
             return Some(self.me);
         }
-        route::rendezvous(agent, view.hosts(&agent.name))
+        route::rendezvous(agent, hosts)
+    }
+
+    /// The runs that host agents of this name, which need no log: those that both the log and gossip have as there, else
+    /// those that gossip has, else those that the log has.
+    fn hosts(&self, name: &Name) -> Vec<Holder> {
+        let view = self.view.get();
+        let (there, gone): (Vec<Holder>, Vec<Holder>) =
+            view.hosts(name).partition(|holder| *holder == self.me || self.sights.is_reachable(holder.node));
+        if !there.is_empty() {
+            return there;
+        }
+        let seen: Vec<Holder> = self.sights.get().hosts(name).collect();
+        if seen.is_empty() { gone } else { seen }
     }
 
     /// The runs that host agents whose names meet the pattern.
@@ -79,12 +93,14 @@ impl Homes {
 
     /// The name of the node that a run belongs to.
     pub(crate) fn node(&self, holder: Holder) -> Option<Name> {
-        self.view.get().name_of(holder.node)
+        let known = self.view.get().name_of(holder.node);
+        known.or_else(|| self.sights.get().get(holder.node).map(|sight| sight.name.clone()))
     }
 
-    /// The present run of a node.
+    /// The present run of a node: as the log says, or, if that has none, gossip.
     pub(crate) fn run_of(&self, node: &Name) -> Option<Holder> {
         let view = self.view.get();
-        view.named(node).map(record::Node::holder).filter(|holder| view.is_live(*holder))
+        let run = view.named(node).map(record::Node::holder).filter(|holder| view.is_live(*holder));
+        run.or_else(|| self.sights.get().run_of(node))
     }
 }

@@ -33,7 +33,7 @@ use super::{
     subscriptions::Subscriptions,
     tells::{Source, Tells},
 };
-use crate::{Handle as NodeHandle, agents::Agents, committer, raft::Consensus};
+use crate::{Handle as NodeHandle, agents::Agents, committer, gossip, raft::Consensus};
 
 /// Answers requests, once the node is put together.
 #[derive(Clone)]
@@ -52,6 +52,7 @@ pub(crate) struct Answers {
     pub(crate) removal: Removal,
     pub(crate) agents: Arc<Agents>,
     pub(crate) leases: grants::Handle,
+    pub(crate) gossip: gossip::Handle,
     pub(crate) handle: NodeHandle,
 }
 
@@ -103,6 +104,14 @@ impl Deliver for FromNode {
         let handle = node.as_ref().map(|node| &node.handle);
         for mut incoming in batch.drain(..) {
             let Some(ask) = incoming.ask.take() else {
+                if self.is_node && incoming.kind == tell::GOSSIP {
+                    if let Some(node) = &node {
+                        let from = self.link.terms().other.node_name.clone();
+                        node.gossip.packet(from, &incoming.payload);
+                    }
+                    // Before there is anybody to take it, it is lost, as on its way.
+                    continue;
+                }
                 if incoming.kind == tell::UNSUBSCRIBE {
                     self.subscriptions.end(incoming.number);
                     continue;

@@ -221,6 +221,7 @@ pub(crate) fn config(home: &Path) -> Config {
         mesh_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         known: Vec::new(),
         timing: pelago_node::Timing::Lan,
+        gossip: pelago_core::membership::Profile::Local,
         metrics: Metrics::default(),
         policy: RetryPolicy { attempts_max: 3, attempt_ms_max: 10_000, backoff_ms: 10, backoff_ms_max: 50 },
         agent: agent::Config::default(),

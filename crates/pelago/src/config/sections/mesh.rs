@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pelago_core::id::Name;
+use pelago_core::{id::Name, membership::Profile};
 
 use super::super::{
     address::{HostPort, LoopbackAddr, LoopbackHost},
@@ -10,6 +10,8 @@ use super::super::{
     tree::{Node, Value},
     value::{self, Refusal},
 };
+
+const PROFILES: &[(&str, Profile)] = &[("local", Profile::Local), ("lan", Profile::Lan), ("wan", Profile::Wan)];
 
 /// This node, the mesh it belongs to, and where to meet it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct MeshConfig {
     /// Whether to found a mesh when the data directory holds none and none is met. Set it on one node at most: two
     /// founders make two meshes.
     pub found: bool,
+    /// How fast gossip notices that a node is gone: what lies between the nodes. The same on all of them.
+    pub gossip: Profile,
     /// What this node is or has, for `agents.NAME.node_affinity`. `zone` and `region` also spread voters.
     pub labels: BTreeMap<Name, String>,
 }
@@ -48,6 +52,7 @@ impl Default for MeshConfig {
             listen_addr: LoopbackHost::V4.with_port(50051),
             peers: Vec::new(),
             found: false,
+            gossip: Profile::default(),
             labels: BTreeMap::new(),
         }
     }
@@ -59,12 +64,14 @@ impl MeshConfig {
         // A mesh that cannot be switched off and addresses that are static are what S2's guide asks for by these two.
         section.optional("enabled", enabled);
         section.table("discovery", |discovery| discovery.optional("method", discovery_method));
+        let gossip = section.table("gossip", |gossip| gossip.get("profile", value::word(PROFILES), default.gossip));
         Self {
             name: section.get("name", value::name, default.name),
             node_id: section.optional("node_id", value::name),
             listen_addr: section.get("listen_addr", value::loopback_addr, default.listen_addr),
             peers: section.list("peers", KnownNode::read),
             found: section.get("found", value::boolean, default.found),
+            gossip,
             labels: section.entries("labels", |report, _, node| report.value(&node, value::label)),
         }
     }
