@@ -196,6 +196,12 @@ impl Membership {
         self.swim.identity()
     }
 
+    /// All others, without what this node was before it was taken for dead.
+    fn others(&self) -> impl Iterator<Item = &Member<Identity>> {
+        let me = self.me().holder.node;
+        self.swim.iter_membership_state().filter(move |member| member.id().holder.node != me)
+    }
+
     fn packet(&mut self, from: &Name, packet: Packet, effects: &mut Vec<Effect>) -> bool {
         let Packet { swim, members, rumours, answer } = packet;
         if self.swim.iter_membership_state().len() >= NODES_MAX {
@@ -251,14 +257,13 @@ impl Membership {
 
     fn say(&mut self, news: News) {
         self.versions += 1;
-        let rumour = Rumour { about: self.me().holder, version: self.versions, news };
-        if self.codec.rumour_bytes(&rumour) > RUMOUR_BYTES_MAX
-            && let News::Record(record) = rumour.news
+        let mut rumour = Rumour { about: self.me().holder, version: self.versions, news };
+        let is_small = self.codec.rumour_bytes(&rumour) <= RUMOUR_BYTES_MAX;
+        if let News::Record(record) = &rumour.news
+            && !(is_small && record.is_within_bounds())
         {
             // Too much to be told: that it is there is more than nothing.
-            let bare = Record { labels: BTreeMap::new(), offers: BTreeMap::new(), ..record };
-            self.rumours.hear(Rumour { news: News::Record(bare), ..rumour });
-            return;
+            rumour.news = News::Record(record.bare());
         }
         self.rumours.hear(rumour);
     }
@@ -278,7 +283,7 @@ impl Membership {
     /// and nothing but a renewal takes that back. But it is told if it is taken for dead itself.
     fn tell_all(&self, to: &Name, answer: bool, effects: &mut Vec<Effect>) {
         let is_told = |member: &&Member<Identity>| member.state() != MemberState::Down || member.id().name == *to;
-        let members = self.swim.iter_membership_state().filter(is_told).cloned();
+        let members = self.others().filter(is_told).cloned();
         let members = members.chain([Member::alive(self.me().clone())]);
         let mut packets = vec![Packet::default()];
         let mut bytes = 0;
@@ -298,7 +303,8 @@ impl Membership {
 
     /// Sends what the library wants to send, with news on top, and says what has changed.
     fn settle(&mut self, now: Time, renewal: u32, has_news: bool, effects: &mut Vec<Effect>) {
-        for (to, swim) in std::mem::take(&mut self.outbox.packets) {
+        let packets = std::mem::take(&mut self.outbox.packets);
+        for (to, swim) in packets.into_iter().filter(|(to, _)| *to != self.swim.identity().name) {
             let mut bytes = 0;
             let rumours = self.rumours.tell(|rumour| {
                 let with = bytes + self.codec.rumour_bytes(rumour);
@@ -334,8 +340,7 @@ impl Membership {
         let mut before_all = std::mem::take(&mut self.seen);
         let stage = |holder: Holder| self.rumours.record(holder).map(|record| record.stage);
         let me = (self.me(), State::of(MemberState::Alive, stage(self.me().holder)));
-        let others = self.swim.iter_membership_state();
-        let others = others.map(|member| (member.id(), State::of(member.state(), stage(member.id().holder))));
+        let others = self.others().map(|member| (member.id(), State::of(member.state(), stage(member.id().holder))));
         let mut looked = BTreeMap::new();
         let mut is_new = false;
         for (identity, state) in others.chain([me]) {

@@ -126,12 +126,10 @@ impl Loop {
     pub(crate) fn new(parts: Parts) -> (Self, Handle) {
         let Parts { me, record, profile, links, agents, metrics, sights } = parts;
         let dice: Dice = Box::new(StdRng::from_rng(&mut rand::rng()));
-        let offers = record.offers.len();
+        let whole = record.clone();
         let core = Membership::new(clock::now(), me, record, profile.config(), Arc::new(Protobuf), dice);
-        let told = core.nodes().find_map(|node| node.record).map_or(0, |record| record.offers.len());
-        if told < offers {
+        if core.nodes().find_map(|node| node.record) != Some(&whole) {
             tracing::warn!(
-                agents = offers,
                 "this node hosts too many agents, or has too many labels, for gossip to tell of them: only the log does"
             );
         }

@@ -6,6 +6,8 @@
 //! makes the same run, step by step. After every step the invariants are checked; then all faults end and everything
 //! must recover.
 //!
+//! [`gossip`] is a world of its own: machines of `core::membership`, and the bytes that they tell each other.
+//!
 //! *Is not:* a test of sockets, disks or openraft, and the loops of a real node are stood for by a few lines.
 
 #![forbid(unsafe_code)]
@@ -14,6 +16,7 @@ mod behaviour;
 mod client;
 mod dice;
 mod faults;
+pub mod gossip;
 mod hosted;
 mod invariants;
 mod leader;

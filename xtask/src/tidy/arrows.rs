@@ -17,7 +17,7 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 /// Crates beside the house, with all they may depend on.
-const BESIDE: &[(&str, &[&str])] = &[("pelago-sim", &["pelago-core", "pelago-node"]), ("xtask", &[])];
+const BESIDE: &[(&str, &[&str])] = &[("pelago-sim", &["pelago-core", "pelago-wire", "pelago-node"]), ("xtask", &[])];
 
 /// What the tests of a crate may use besides: the simulator's rows pass the suite that every store passes.
 const IN_TESTS: &[(&str, &str)] = &[("pelago-store", "pelago-sim")];
@@ -29,10 +29,14 @@ const HOMES: &[(&str, &str)] = &[
     ("reqwest", "pelago-api"),
     ("rusqlite", "pelago-store"),
     ("openraft", "pelago-node"),
+    ("foca", "pelago-core"),
 ];
 
 /// Core decides from (state, time, input): nothing in it may wait or throw dice.
 const NEVER_IN_CORE: &[&str] = &["tokio", "futures", "rand", "getrandom"];
+
+/// The trait by which dice are passed in, which has none itself.
+const DICE_OF_OTHERS: &str = "rand_core";
 
 pub(super) fn check(repository: &Repository) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -59,7 +63,10 @@ fn check_dependency(package: &Package, dependency: &Dependency) -> Option<String
         "it stands above or beside".to_owned()
     } else if let Some(home) = foreign_home(package, dependency) {
         format!("only {home} does")
-    } else if package.name == "pelago-core" && NEVER_IN_CORE.iter().any(|family| belongs(name, family)) {
+    } else if package.name == "pelago-core"
+        && name != DICE_OF_OTHERS
+        && NEVER_IN_CORE.iter().any(|family| belongs(name, family))
+    {
         "core only decides".to_owned()
     } else {
         return None;

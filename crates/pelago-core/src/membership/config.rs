@@ -53,7 +53,7 @@ impl Profile {
     pub const fn config(self) -> Config {
         let [probe_ms, answer_ms, suspect_ms, spread_ms, compare_ms, revive_ms] = match self {
             Self::Local => [250, 100, 1_000, 100, 5_000, 5_000],
-            Self::Lan => [1_000, 400, 4_000, 200, 15_000, 10_000],
+            Self::Lan => [1_000, 400, 4_500, 200, 15_000, 10_000],
             Self::Wan => [5_000, 2_000, 30_000, 500, 60_000, 60_000],
         };
         Config {

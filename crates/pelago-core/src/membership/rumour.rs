@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
+use super::ADDRESS_BYTES_MAX;
 use crate::{
     id::{Holder, Incarnation, Name, NodeId},
     record::Offer,
@@ -95,6 +96,22 @@ pub(super) struct Rumours {
     /// How many times more each is told.
     fresh: BTreeMap<Key, u8>,
     tellings: u8,
+}
+
+impl Record {
+    /// Whether others take it: whoever breaks a bound is told of without its names.
+    pub(super) fn is_within_bounds(&self) -> bool {
+        let is_short = |text: &String| text.len() <= LABEL_BYTES_MAX;
+        self.http_address.len() <= ADDRESS_BYTES_MAX
+            && self.labels.len() <= LABELS_MAX
+            && self.labels.iter().all(|(name, value)| is_short(name) && is_short(value))
+            && self.offers.len() <= OFFERS_MAX
+    }
+
+    /// The same without its names.
+    pub(super) fn bare(&self) -> Self {
+        Self { stage: self.stage, http_address: String::new(), labels: BTreeMap::new(), offers: BTreeMap::new() }
+    }
 }
 
 impl Load {
