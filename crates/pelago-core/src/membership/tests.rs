@@ -93,6 +93,10 @@ fn a_node_that_was_taken_for_dead_comes_back_by_another_renewal() {
     assert!(seen_again.contains(&seen(2, 2, State::Joining)), "{seen_again:?}");
     let again = a.core.nodes().find(|node| node.identity.holder.node == NodeId(2)).expect("it is known");
     assert_eq!((again.identity.renewal, again.state), (1, State::Joining));
+    // What it was before is nobody that it sees, or has to find.
+    let mut effects = renewed;
+    (0..100).for_each(|_| effects.extend(b.expire()));
+    assert!(!effects.contains(&seen(2, 2, State::Down)) && sent(&effects, 2).is_empty(), "{effects:?}");
 }
 
 #[test]
