@@ -60,13 +60,22 @@ impl NodeServices {
             }
             (Placement::Keyed, Some(_)) | (Placement::Pool | Placement::Resident, None) => {}
         }
-        match &address.node {
-            Some(node) if !self.is_linked(node) => match self.view.get().named(node) {
-                None => Err(Error::UnknownNode(node.clone())),
-                Some(row) if !row.is_live(row.incarnation) => Err(Error::WrongState(format!("node {node} is down"))),
-                Some(_) => Ok((address, placement)),
-            },
-            Some(_) | None => Ok((address, placement)),
+        if let Some(node) = &address.node {
+            self.find_node(node)?;
+        }
+        Ok((address, placement))
+    }
+
+    /// Checks that a node can be asked: the log has it as there, or gossip has and there is a link.
+    fn find_node(&self, node: &Name) -> Result<(), Error> {
+        let view = self.view.get();
+        let known = view.named(node);
+        if known.is_some_and(|row| row.is_live(row.incarnation)) || self.is_linked(node) {
+            return Ok(());
+        }
+        match known {
+            None => Err(Error::UnknownNode(node.clone())),
+            Some(_) => Err(Error::WrongState(format!("node {node} is down"))),
         }
     }
 
@@ -82,7 +91,6 @@ impl NodeServices {
         Ok(Whom::Agent(address, placement))
     }
 
-    /// Whether a node can be asked, whatever the log says.
     fn is_linked(&self, node: &Name) -> bool {
         self.sights.get().run_of(node).is_some() && self.router.links.get(node, Role::Main).is_some()
     }

@@ -16,7 +16,9 @@ pub mod words;
 use serde::Serialize;
 
 pub use agent::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, Reached, SendReceipt, Timer, Told};
-pub use node::{Health, HealthAgents, HealthMesh, Liveness, Node, NodeList, Offer, Readiness, RemovedNode, Status};
+pub use node::{
+    Health, HealthAgents, HealthMesh, Liveness, Load, Node, NodeList, Offer, Readiness, RemovedNode, Seen, Status,
+};
 pub use payload::Payload;
 pub use task::{Cancel, Enqueued, Happening, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList};
 pub use time::Timestamp;

@@ -2,7 +2,7 @@
 
 use pelago_api::{
     client::Client,
-    model::{Node, NodeList, RemovedNode, words},
+    model::{Load, Node, NodeList, RemovedNode, words},
 };
 
 use super::status;
@@ -59,22 +59,35 @@ pub(super) async fn run(command: NodeCommand, client: &Client, output: Output) -
 }
 
 fn text(list: &NodeList) -> String {
-    columns(["NODE", "STATE", "ROLE", "LINK", "HTTP", "MESH", "LABELS", "AGENTS"], list.items.iter().map(row))
+    columns(
+        ["NODE", "STATE", "SEEN", "ROLE", "LINK", "LOAD", "HTTP", "MESH", "LABELS", "AGENTS"],
+        list.items.iter().map(row),
+    )
 }
 
-fn row(node: &Node) -> [String; 8] {
+fn row(node: &Node) -> [String; 10] {
     let labels: Vec<String> = node.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let agents: Vec<&str> = node.offers.keys().map(String::as_str).collect();
     [
         node.name.clone(),
         words::node_state::as_str(node.state).to_owned(),
+        node.seen.as_ref().map_or("never", |seen| words::seen::as_str(seen.state)).to_owned(),
         role(node).to_owned(),
         if node.linked { "up" } else { "down" }.to_owned(),
+        node.seen.as_ref().and_then(|seen| seen.load.as_ref()).map(load).unwrap_or_default(),
         node.http_address.clone().unwrap_or_default(),
         node.mesh_address.clone(),
         labels.join(","),
         agents.join(","),
     ]
+}
+
+/// How much a node has to do, as far as its system says.
+fn load(load: &Load) -> String {
+    let share = |name: &str, share: Option<u16>| share.map(|share| format!("{name} {} %", (share + 5) / 10));
+    let shares = [share("cpu", load.cpu), share("mem", load.memory), share("net", load.network)];
+    let counts = [format!("{} waiting", load.queued), format!("{}/s", load.messages_per_second)];
+    shares.into_iter().flatten().chain(counts).collect::<Vec<_>>().join(", ")
 }
 
 /// What a node does in consensus.
@@ -83,5 +96,24 @@ fn role(node: &Node) -> &'static str {
         (true, _) => "leader",
         (false, true) => "voter",
         (false, false) => "observer",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_load_says_what_the_system_tells_and_no_more() {
+        let known = Load {
+            cpu: Some(123),
+            memory: Some(1_000),
+            network: None,
+            network_bytes_per_second: Some(9),
+            queued: 4,
+            messages_per_second: 250,
+        };
+        assert_eq!(load(&known), "cpu 12 %, mem 100 %, 4 waiting, 250/s");
+        assert_eq!(load(&Load { cpu: None, memory: None, ..known }), "4 waiting, 250/s");
     }
 }

@@ -4,7 +4,10 @@ use pelago_api::{
     client::Client,
     model::{Node, Status, words},
 };
-use pelago_core::record::{NodeState, TaskState};
+use pelago_core::{
+    membership::State,
+    record::{NodeState, TaskState},
+};
 
 use crate::{
     exit::Exit,
@@ -73,8 +76,16 @@ fn problems(status: &Status) -> Vec<String> {
     }
     for node in &status.nodes {
         match node.state {
-            NodeState::Up if node.linked => {}
-            NodeState::Up => problems.push(format!("node {} has no link with {}", status.node, node.name)),
+            NodeState::Up => {
+                if !node.linked {
+                    problems.push(format!("node {} has no link with {}", status.node, node.name));
+                }
+                let missed = node.seen.as_ref().filter(|seen| matches!(seen.state, State::Suspect | State::Down));
+                if let Some(seen) = missed {
+                    let state = words::seen::as_str(seen.state);
+                    problems.push(format!("node {} gives no sign of life: gossip has it as {state}", node.name));
+                }
+            }
             NodeState::Expired => problems.push(format!(
                 "node {} has expired: the run that began {} does not answer, and its work went to others",
                 node.name, node.registered
@@ -205,6 +216,7 @@ log     90 of 90 entries applied here
             status["leader"] = serde_json::Value::Null;
             status["nodes"][1]["state"] = "expired".into();
             status["nodes"][2]["linked"] = false.into();
+            status["nodes"][2]["seen"] = serde_json::json!({ "state": "suspect", "for_ms": 7 });
             status["disk_full"] = true.into();
             status["tasks"]["dead"] = 2.into();
             status["messages_dead"] = 1.into();
@@ -220,6 +232,7 @@ log     90 of 90 entries applied here
                 "node n1 takes no new work: hardly any space is left on its disk",
                 "node n2 has expired: the run that began 2024-01-15T10:30:00.000Z does not answer, and its work went to others",
                 "node n1 has no link with n3",
+                "node n3 gives no sign of life: gossip has it as suspect",
                 "node n1 is 1910 entries behind the log",
                 "2 tasks are dead",
                 "1 message failed too often and is tried no more",

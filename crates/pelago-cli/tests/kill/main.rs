@@ -4,6 +4,7 @@
 
 use std::io::{self, Write as _};
 
+mod gossip;
 mod mesh;
 mod register;
 mod tells;

@@ -19,6 +19,9 @@ use super::say;
 /// How long anything may take to come true.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
+/// More nodes do not vote.
+const VOTERS_MAX: usize = 3;
+
 /// Nodes n0, n1, …, of which n0 founded the mesh.
 pub(crate) struct Mesh {
     pub(crate) nodes: Vec<Node>,
@@ -33,6 +36,7 @@ pub(crate) struct Node {
     pub(crate) http: SocketAddr,
     mesh: SocketAddr,
     process: Option<Child>,
+    settings: &'static [(&'static str, &'static str)],
 }
 
 /// What `--print-addr json` prints.
@@ -45,12 +49,18 @@ struct Addresses {
 impl Mesh {
     /// Starts `n` nodes, and waits until they are a mesh that can lose as many as it should.
     pub(crate) async fn start(n: usize) -> Self {
+        Self::start_with(n, &[]).await
+    }
+
+    /// The same, with settings as variables of their environment.
+    pub(crate) async fn start_with(n: usize, settings: &'static [(&'static str, &'static str)]) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let mut nodes: Vec<Node> = Vec::new();
         for number in 0..n {
             let any = SocketAddr::from(([127, 0, 0, 1], 0));
             let name = format!("n{number}");
-            let mut node = Node { folder: name.clone(), name, http: any, mesh: any, process: None };
+            let folder = name.clone();
+            let mut node = Node { folder, name, http: any, mesh: any, process: None, settings };
             node.spawn(home.path(), &nodes.iter().map(|other| other.mesh).collect::<Vec<_>>());
             node.ready();
             nodes.push(node);
@@ -67,7 +77,7 @@ impl Mesh {
             node.until("the mesh is whole", |status| {
                 status.quorum
                     && status.nodes.iter().filter(|node| node.linked).count() == n
-                    && status.can_lose as usize == (n - 1) / 2
+                    && status.can_lose as usize == (n.min(VOTERS_MAX) - 1) / 2
             })
             .await;
         }
@@ -117,7 +127,8 @@ impl Mesh {
     pub(crate) fn double(&self, number: usize) -> Node {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let name = self.nodes[number].name.clone();
-        let mut double = Node { name, folder: "copy".into(), http: any, mesh: any, process: None };
+        let settings = self.nodes[number].settings;
+        let mut double = Node { name, folder: "copy".into(), http: any, mesh: any, process: None, settings };
         let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != number);
         double.spawn(self.home.path(), &others.map(|(_, node)| node.mesh).collect::<Vec<_>>());
         double
@@ -152,6 +163,7 @@ impl Node {
     fn spawn(&mut self, home: &Path, others: &[SocketAddr]) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pelago"));
         command.args(["serve", "--print-addr", "json", "--log-level", "warn", "--name", &self.name]);
+        command.envs(self.settings.iter().copied());
         command.arg("--data-dir").arg(home.join(&self.folder));
         command.arg("--port").arg(self.http.port().to_string()).arg("--mesh-addr").arg(self.mesh.to_string());
         if others.is_empty() {

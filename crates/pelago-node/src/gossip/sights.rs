@@ -74,7 +74,7 @@ impl Sight {
 }
 
 impl Sights {
-    pub(super) fn of<'a>(nodes: impl Iterator<Item = membership::Node<'a>>) -> Self {
+    pub(crate) fn of<'a>(nodes: impl Iterator<Item = membership::Node<'a>>) -> Self {
         Self { nodes: nodes.map(|node| (node.identity.holder.node, Sight::of(&node))).collect() }
     }
 

@@ -58,26 +58,16 @@ impl Homes {
         self.view.get().hosts(name).all(|holder| holder == self.me)
     }
 
-    /// A node that hosts this agent, which no node holds: this one if it does.
+    /// A node that hosts this agent, which no node holds: this one if it does. Else one that both the log and gossip have
+    /// as there, else one that gossip has, else one that the log has.
     pub(crate) fn any_host(&self, agent: &AgentId) -> Option<Holder> {
-        let hosts = self.hosts(&agent.name);
-        if hosts.contains(&self.me) {
+        let (view, name) = (self.view.get(), &agent.name);
+        if view.hosts(name).any(|holder| holder == self.me) {
             return Some(self.me);
         }
-        route::rendezvous(agent, hosts)
-    }
-
-    /// The runs that host agents of this name, which need no log: those that both the log and gossip have as there, else
-    /// those that gossip has, else those that the log has.
-    fn hosts(&self, name: &Name) -> Vec<Holder> {
-        let view = self.view.get();
-        let (there, gone): (Vec<Holder>, Vec<Holder>) =
-            view.hosts(name).partition(|holder| *holder == self.me || self.sights.is_reachable(holder.node));
-        if !there.is_empty() {
-            return there;
-        }
-        let seen: Vec<Holder> = self.sights.get().hosts(name).collect();
-        if seen.is_empty() { gone } else { seen }
+        let reachable = view.hosts(name).filter(|holder| self.sights.is_reachable(holder.node));
+        let seen = || route::rendezvous(agent, self.sights.get().hosts(name));
+        route::rendezvous(agent, reachable).or_else(seen).or_else(|| route::rendezvous(agent, view.hosts(name)))
     }
 
     /// The runs that host agents whose names meet the pattern.
@@ -102,5 +92,106 @@ impl Homes {
         let view = self.view.get();
         let run = view.named(node).map(record::Node::holder).filter(|holder| view.is_live(*holder));
         run.or_else(|| self.sights.get().run_of(node))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use pelago_core::{
+        id::{BootId, DirectoryId, Incarnation, NodeId},
+        membership::{self, Identity, Record, Stage, State},
+        record::{Node, NodeState, Offer, Placement},
+        time::{LogTime, Time},
+    };
+
+    use super::*;
+    use crate::gossip::Sights;
+
+    const OFFER: Offer = Offer { placement: Placement::Resident, tasks_max: 1 };
+
+    #[test]
+    fn a_node_that_gossip_has_as_down_is_not_asked_while_there_is_another() {
+        // The log has n1 to n3, of which n1 is this node and hosts nothing.
+        let logged = [row(1, 1, false), row(2, 2, true), row(3, 3, true)];
+        let with = |seen: &[(u64, u64, State)]| homes(&logged, seen);
+        let chosen = |homes: &Homes| homes.any_host(&agent()).map(|holder| (holder.node.0, holder.incarnation.0));
+        for (down, left) in [(2, 3), (3, 2)] {
+            let seen = [(down, down, State::Down), (left, left, State::Suspect)];
+            assert_eq!(chosen(&with(&seen)), Some((left, left)), "{down} is down");
+        }
+        // Of all that the log has none answers: whom gossip knows does.
+        let parted = [(2, 2, State::Down), (3, 3, State::Left), (9, 90, State::Up)];
+        assert_eq!(chosen(&with(&parted)), Some((9, 90)));
+        // Or else nobody knows better than the log.
+        let silent = with(&[(2, 2, State::Down), (3, 3, State::Down)]);
+        assert!(matches!(chosen(&silent), Some((2 | 3, _))), "{:?}", chosen(&silent));
+        assert_eq!(chosen(&homes(&[row(1, 1, true), row(2, 2, true)], &[])), Some((1, 1)), "it hosts it itself");
+    }
+
+    #[test]
+    fn a_later_run_is_found_where_gossip_has_it() {
+        let gone = Node { state: NodeState::Expired, ..row(2, 2, true) };
+        let homes = homes(&[row(1, 1, false), gone.clone()], &[(2, 20, State::Up), (9, 90, State::Up)]);
+        let sights = homes.sights.get();
+        assert_eq!(homes.run_of(&name(2)), Some(holder(2, 20)));
+        assert_eq!(homes.node(holder(9, 90)), Some(name(9)));
+        assert_eq!(sights.address(&gone), Some("127.0.0.1:20"));
+        assert_eq!(sights.address(&Node { incarnation: Incarnation(20), ..gone }), None, "the log has it too");
+        assert_eq!(sights.placement(&agent().name), Some(Placement::Resident));
+        assert_eq!(sights.placement(&name(1)), None);
+    }
+
+    fn homes(logged: &[Node], seen: &[(u64, u64, State)]) -> Homes {
+        let (mut view_writer, view) = view::new();
+        view_writer.replace(logged.to_vec());
+        let offers = BTreeMap::from([(agent().name, OFFER)]);
+        let record = Record { stage: Stage::Up, http_address: String::new(), labels: BTreeMap::new(), offers };
+        let identities: Vec<(Identity, State)> = seen
+            .iter()
+            .map(|(node, run, state)| {
+                let mesh_address = format!("127.0.0.1:{run}");
+                (Identity { holder: holder(*node, *run), renewal: 0, name: name(*node), mesh_address }, *state)
+            })
+            .collect();
+        let nodes = identities.iter().map(|(identity, state)| membership::Node {
+            identity,
+            state: *state,
+            since: Time::ZERO,
+            record: Some(&record),
+            load: None,
+        });
+        let (sights_writer, sights) = crate::gossip::sights();
+        sights_writer.send_replace(Arc::new(Sights::of(nodes)));
+        Homes::new(holder(1, 1), view, sights)
+    }
+
+    fn row(node: u64, run: u64, hosts: bool) -> Node {
+        Node {
+            id: NodeId(node),
+            name: name(node),
+            directory: DirectoryId(u128::from(node)),
+            incarnation: Incarnation(run),
+            boot: BootId(u128::from(run)),
+            state: NodeState::Up,
+            mesh_address: format!("127.0.0.1:{node}"),
+            http_address: String::new(),
+            labels: BTreeMap::new(),
+            offers: hosts.then(|| (agent().name, OFFER)).into_iter().collect(),
+            registered: LogTime::ZERO,
+        }
+    }
+
+    fn holder(node: u64, run: u64) -> Holder {
+        Holder { node: NodeId(node), incarnation: Incarnation(run) }
+    }
+
+    fn name(node: u64) -> Name {
+        Name::new(&format!("n{node}")).expect("valid")
+    }
+
+    fn agent() -> AgentId {
+        AgentId { namespace: Name::default_namespace(), name: Name::new("here").expect("valid"), key: None }
     }
 }

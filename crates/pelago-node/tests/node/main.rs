@@ -1,6 +1,7 @@
 //! Whole nodes in one process: what a user of a mesh sees.
 
 mod clients;
+mod gossip;
 mod one;
 mod several;
 mod stopping;
