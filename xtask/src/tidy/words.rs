@@ -36,6 +36,8 @@ const ALLOWED: &[Allowed] = &[
     Allowed { phrase: "server", place: "crates/pelago/src/serve.rs" },
     // A module of hyper.
     Allowed { phrase: "server", place: "crates/pelago-api/src/http/listener.rs" },
+    // How foca says goodbye.
+    Allowed { phrase: "leave cluster", place: "crates/pelago-core/src/membership.rs" },
     // A setting of openraft.
     Allowed { phrase: "cluster name", place: "crates/pelago-node/src/raft/" },
     // What openraft says of the node itself.
