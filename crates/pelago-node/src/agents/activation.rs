@@ -412,13 +412,12 @@ impl Loop {
                     tracing::warn!(agent = %self.agent, %error, "a message stays in the inbox");
                 }
             }
-            Some(Waiting::Nobody(mut told)) => {
-                if answer.is_ok() {
-                    self.context.metrics.told.inc();
-                    told.succeed();
-                }
+            Some(Waiting::Nobody(mut told)) if answer.is_ok() => {
+                self.context.metrics.told.inc();
+                told.succeed();
             }
-            None => {}
+            // Dropped, it counts as lost.
+            Some(Waiting::Nobody(_)) | None => {}
         }
     }
 

@@ -75,12 +75,6 @@ impl Homes {
         self.view.get().hosts_of_any(names).collect()
     }
 
-    /// The names of the other nodes that are up.
-    pub(crate) fn others(&self) -> Vec<Name> {
-        let view = self.view.get();
-        view.live().filter(|node| node.id != self.me.node).map(|node| node.name.clone()).collect()
-    }
-
     /// The name of the node that a run belongs to.
     pub(crate) fn node(&self, holder: Holder) -> Option<Name> {
         let known = self.view.get().name_of(holder.node);

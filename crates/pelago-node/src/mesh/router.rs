@@ -186,11 +186,11 @@ impl Router {
         }
     }
 
-    /// Publishes messages on all nodes. A node without room for one, or without a link, misses it.
+    /// Publishes messages on all nodes that there is a link with, whatever the log says of them. One without room for a
+    /// message misses it.
     fn publish(&self, topic: &Name, told: Told) {
         let name = Bytes::from(Destination::Topic(topic.clone()).to_string());
-        let nodes: Vec<Name> = self.homes.others();
-        let links = nodes.iter().filter_map(|node| self.links.get(node, Role::Main));
+        let links = self.links.all().into_iter().filter(|link| link.terms().other.role == Role::Main);
         let mut others: Vec<Recipient> = links.map(|link| link.recipient(Lane::Bulk, name.clone())).collect();
         for message in told {
             for other in &mut others {
