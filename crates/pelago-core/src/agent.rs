@@ -338,10 +338,10 @@ impl Activation {
                 effects.push(Effect::Again(envelope));
             }
             Work::Message { .. } => self.retry_or_bury(began, envelope, failure.to_string(), effects),
-            Work::Tell | Work::Ask { .. } | Work::Task { .. } if self.gathered.is_empty() => {
+            Work::Tell | Work::Signal(_) | Work::Ask { .. } | Work::Task { .. } if self.gathered.is_empty() => {
                 answer(&envelope, Err(failure), effects);
             }
-            Work::Tell | Work::Ask { .. } | Work::Task { .. } => {
+            Work::Tell | Work::Signal(_) | Work::Ask { .. } | Work::Task { .. } => {
                 self.gathered.push(began, envelope, Ended::Failed(failure));
             }
         }
@@ -467,7 +467,7 @@ impl Activation {
 fn limit_of(work: &Work, config: &Config) -> Duration {
     match work {
         Work::Task { limit, .. } => *limit,
-        Work::Tell | Work::Ask { .. } | Work::Message { .. } => config.turn_max,
+        Work::Tell | Work::Signal(_) | Work::Ask { .. } | Work::Message { .. } => config.turn_max,
     }
 }
 

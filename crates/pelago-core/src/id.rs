@@ -75,12 +75,30 @@ wide! {
     BootId
 }
 wide! {
+    /// A signal: the node that took it leads (32 bits), a random choice follows.
+    SignalId
+}
+wide! {
     /// One turn, or a run of turns committed together.
     TurnId
 }
 wide! {
     /// A task. Ids made later compare greater (a millisecond clock leads), so that the store appends them.
     TaskId
+}
+
+impl SignalId {
+    /// The id of a signal that `node` takes.
+    #[must_use]
+    pub fn new(node: NodeId, random: u128) -> Self {
+        Self(u128::from(node.0) << 96 | random >> 32)
+    }
+
+    /// The node that took it, as far as 32 bits tell: ids of nodes are log indexes of a young mesh.
+    #[must_use]
+    pub fn is_of(self, node: NodeId) -> bool {
+        Self::new(node, 0).0 >> 96 == self.0 >> 96
+    }
 }
 
 /// The fencing token of one attempt at a task: where in the log it was assigned.

@@ -1,8 +1,8 @@
 //! Every decision of Pelago, as pure state machines.
 //!
 //! *Is:* functions of (state, time, input). [`record`] decides what happens to every durable fact, [`agent`] drives
-//! one activation of an agent, [`task`] places tasks on nodes, [`lease`] says how long a node may act without asking, [`membership`]
-//! who else is there as far as gossip knows.
+//! one activation of an agent, [`connection`] says where signals go on, [`task`] places tasks on nodes, [`lease`] says
+//! how long a node may act without asking, [`membership`] who else is there as far as gossip knows.
 //!
 //! *Is not:* a place for clocks, randomness, I/O, async or hash-order iteration. Callers pass in the time and the
 //! ids, and carry out the effects. `clippy.toml` beside this crate bans the rest.
@@ -10,6 +10,7 @@
 #![deny(missing_docs)]
 
 pub mod agent;
+pub mod connection;
 pub mod id;
 pub mod lease;
 pub mod link;

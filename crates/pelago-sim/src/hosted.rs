@@ -140,7 +140,7 @@ impl Hosted {
     fn run(&mut self, envelope: &Envelope, dice: &mut Dice, wishes: &mut Vec<Wish>) {
         self.before.clone_from(&self.memory);
         let within = match envelope.work {
-            Work::Tell | Work::Ask { .. } | Work::Message { .. } => Within::Turn,
+            Work::Tell | Work::Signal(_) | Work::Ask { .. } | Work::Message { .. } => Within::Turn,
             Work::Task { task, token, .. } => Within::Attempt(task, token),
         };
         let request = Request::read(&envelope.payload);

@@ -1,10 +1,11 @@
 //! What is delivered to an activation, and what becomes of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use crate::{
+    connection::Signal,
     id::{Destination, FencingToken, Holder, TaskId, TimerName, Version},
     record::{BodyHash, IdempotencyKey, MessageBody, MessageId, NewTask, Refusal, TimerChange},
 };
@@ -30,7 +31,7 @@ impl Envelope {
     pub(super) fn is_recognised(&self) -> bool {
         match &self.work {
             Work::Ask { remember } => remember.is_some(),
-            Work::Tell => false,
+            Work::Tell | Work::Signal(_) => false,
             Work::Message { .. } | Work::Task { .. } => true,
         }
     }
@@ -41,7 +42,7 @@ impl Envelope {
             (Work::Ask { remember: Some((key, _)) }, Work::Ask { remember: Some((other, _)) }) => key == other,
             (Work::Message { id, .. }, Work::Message { id: other, .. }) => id == other,
             (Work::Task { task, .. }, Work::Task { task: other, .. }) => task == other,
-            (Work::Tell | Work::Ask { .. } | Work::Message { .. } | Work::Task { .. }, _) => false,
+            (Work::Tell | Work::Signal(_) | Work::Ask { .. } | Work::Message { .. } | Work::Task { .. }, _) => false,
         }
     }
 
@@ -68,6 +69,8 @@ impl Envelope {
 pub enum Work {
     /// A message that nobody waits for: it has its effect once, or not at all.
     Tell,
+    /// A signal; its reply goes on with it.
+    Signal(Arc<Signal>),
     /// A question; its reply is remembered when it came with an idempotency key.
     Ask {
         /// The key, and the hash of the request.

@@ -114,7 +114,7 @@ impl Turn {
     fn add(&mut self, envelope: &Envelope, produced: &Produced) {
         self.turns += 1;
         match &envelope.work {
-            Work::Tell | Work::Ask { remember: None } => {}
+            Work::Tell | Work::Signal(_) | Work::Ask { remember: None } => {}
             Work::Ask { remember: Some((key, request)) } => {
                 self.replies.push(Remember { key: key.clone(), request: *request, reply: produced.reply.clone() });
             }

@@ -425,7 +425,7 @@ impl Loop {
     fn put_off(&mut self, envelope: Envelope) {
         let tried = match &envelope.work {
             Work::Message { attempts, .. } => *attempts,
-            Work::Tell | Work::Ask { .. } | Work::Task { .. } => 0,
+            Work::Tell | Work::Signal(_) | Work::Ask { .. } | Work::Task { .. } => 0,
         };
         let at = clock::now() + MESSAGE_BACKOFF * (1 << tried.min(6));
         let place = self.inbox.again.partition_point(|(other, _)| *other <= at);

@@ -275,7 +275,7 @@ impl Turn {
     pub fn task(&self) -> Option<TaskId> {
         match &self.work {
             Work::Task { task, .. } => Some(*task),
-            Work::Tell | Work::Ask { .. } | Work::Message { .. } => None,
+            Work::Tell | Work::Signal(_) | Work::Ask { .. } | Work::Message { .. } => None,
         }
     }
 
@@ -284,7 +284,7 @@ impl Turn {
     pub fn timer(&self) -> Option<&str> {
         match &self.work {
             Work::Message { id, .. } => id.timer().map(TimerName::as_str),
-            Work::Tell | Work::Ask { .. } | Work::Task { .. } => None,
+            Work::Tell | Work::Signal(_) | Work::Ask { .. } | Work::Task { .. } => None,
         }
     }
 
