@@ -34,7 +34,7 @@ pub use config::{Config, Profile};
 pub use event::{Effect, Input, Packet, State};
 pub use foca::{Header, Member, Message, State as MemberState};
 pub use identity::{ADDRESS_BYTES_MAX, Identity};
-pub use rumour::{LABEL_BYTES_MAX, LABELS_MAX, Load, NODES_MAX, News, OFFERS_MAX, Record, Rumour, Stage};
+pub use rumour::{Hosting, LABEL_BYTES_MAX, LABELS_MAX, Load, NODES_MAX, News, OFFERS_MAX, Record, Rumour, Stage};
 
 use self::{
     codec::Bytewise,

@@ -324,7 +324,8 @@ fn weight(op: &Op) -> usize {
             | Op::Retry(_)
             | Op::TimeOut(_)
             | Op::Sweep(_)
-            | Op::Dismiss(_) => 0,
+            | Op::Dismiss(_)
+            | Op::Connect(_) => 0,
         }
 }
 

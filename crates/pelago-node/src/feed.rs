@@ -6,6 +6,8 @@
 use std::sync::Arc;
 
 use pelago_core::{
+    connection::Connection,
+    id::Name,
     record::{Message, Node, NodeState, Task, Write},
     time::LogTime,
 };
@@ -56,8 +58,8 @@ impl Feed {
     /// Nobody told what led to the rows as they are now: whoever goes by them looks again.
     async fn begin_anew(&mut self) {
         match read_standing(&self.reader).await {
-            Ok((nodes, running)) => {
-                self.view.replace(nodes);
+            Ok(Standing { nodes, connections, running }) => {
+                self.view.replace(nodes, connections);
                 self.agents.only_these_run(&running);
             }
             Err(error) => tracing::error!(%error, "the rows that came from another node cannot be read"),
@@ -99,6 +101,8 @@ impl Feed {
                 self.view.remove(id);
                 rows.push(Row::NodeRemoved(id));
             }
+            Write::Connection { from, connection } => self.view.connect(&from, connection),
+            Write::ConnectionGone { from, to } => self.view.disconnect(&from, &to),
             Write::Agent { .. }
             | Write::MessageGone { .. }
             | Write::TimerBuried { .. }
@@ -121,9 +125,23 @@ impl Feed {
     }
 }
 
-/// Reads what a node goes by from the start, and again when all rows were replaced: the nodes, and the tasks that run.
-pub(crate) async fn read_standing(reader: &Arc<Reader>) -> Result<(Vec<Node>, Vec<Task>), sqlite::Error> {
+/// What a node goes by from the start, and again when all rows were replaced.
+pub(crate) struct Standing {
+    pub(crate) nodes: Vec<Node>,
+    /// Those that were added while the mesh runs, each with the agent that it leads on from.
+    pub(crate) connections: Vec<(Name, Connection)>,
+    /// The tasks that run.
+    pub(crate) running: Vec<Task>,
+}
+
+/// Reads it.
+pub(crate) async fn read_standing(reader: &Arc<Reader>) -> Result<Standing, sqlite::Error> {
     let reader = Arc::clone(reader);
-    let read = move || reader.view(|view| Ok((view.nodes()?, view.running_tasks()?)));
+    let read = move || {
+        reader.view(|view| {
+            let (nodes, connections, running) = (view.nodes()?, view.connections()?, view.running_tasks()?);
+            Ok(Standing { nodes, connections, running })
+        })
+    };
     tokio::task::spawn_blocking(read).await.expect("a query does not panic, and the runtime outlives it")
 }

@@ -4,10 +4,12 @@
 
 use std::sync::atomic::AtomicU64;
 
+use pelago_core::connection::Outcome;
 use prometheus_client::{
     encoding::text::encode,
     metrics::{
         counter::Counter,
+        family::Family,
         gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
@@ -57,6 +59,14 @@ pub struct Metrics {
     pub batch_items: Histogram,
     /// Flushes of the log on this node.
     pub log_flushes: Counter,
+    /// Signals that this node took, by whether all their branches ended well.
+    pub signals: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Signals that this node had agents of other nodes take.
+    pub signals_remote: Counter,
+    /// Signals that agents of this node handle, or wait for what follows.
+    pub signals_handled: Gauge,
+    /// Branches of signals that ended on this node, by their outcome.
+    pub signal_branches: Family<[(&'static str, &'static str); 1], Counter>,
     /// Gossip.
     pub gossip: GossipMetrics,
 }
@@ -83,6 +93,10 @@ impl Default for Metrics {
             batches: Counter::default(),
             batch_items: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
             log_flushes: Counter::default(),
+            signals: Family::default(),
+            signals_remote: Counter::default(),
+            signals_handled: Gauge::default(),
+            signal_branches: Family::default(),
             gossip: GossipMetrics::default(),
         }
     }
@@ -93,6 +107,24 @@ impl Metrics {
     pub(crate) fn batch(&self, items: usize) {
         self.batches.inc();
         self.batch_items.observe(items as f64);
+    }
+
+    /// Counts a signal that has ended.
+    pub(crate) fn signal(&self, is_whole: bool) {
+        let outcome = if is_whole { "whole" } else { "partial" };
+        self.signals.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Counts a branch of a signal.
+    pub(crate) fn branch(&self, outcome: &Outcome) {
+        self.signal_branches.get_or_create(&[("outcome", outcome.word())]).inc();
+    }
+
+    /// Counts connections along which a signal did not go since its tree had no room.
+    pub(crate) fn left_out(&self, connections: u32) {
+        if connections > 0 {
+            self.signal_branches.get_or_create(&[("outcome", "left_out")]).inc_by(connections.into());
+        }
     }
 
     /// All counters in OpenMetrics text.
@@ -128,6 +160,13 @@ impl Metrics {
         all.register("batches", "Batches proposed by this node", self.batches.clone());
         all.register("batch_items", "Items per batch", self.batch_items.clone());
         all.register("log_flushes", "Flushes of the log on this node", self.log_flushes.clone());
+        let help = "Signals that this node took and that have ended: whole, or with branches that came to nothing";
+        all.register("signals", help, self.signals.clone());
+        all.register("signals_remote", "Signals that went on to agents of other nodes", self.signals_remote.clone());
+        let help = "Signals that agents of this node handle now, or wait for what follows";
+        all.register("signals_handled", help, self.signals_handled.clone());
+        let help = "Branches of signals by what came of them here; hop_limit, cycle and left_out were not gone along";
+        all.register("signal_branches", help, self.signal_branches.clone());
         self.gossip.register(&mut all);
         all
     }

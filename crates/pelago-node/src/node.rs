@@ -39,6 +39,7 @@ use crate::{
     raft::{self, Consensus, Timing},
     scheduler,
     services::NodeServices,
+    signals::{self, Signals},
     timers::{self, Timers},
     topics::Topics,
     view,
@@ -91,6 +92,8 @@ pub struct Config {
     pub disk_free_bytes_min: u64,
     /// How long running turns may take to end when the node stops.
     pub drain_max: Duration,
+    /// How many hops a signal has whose starter does not say.
+    pub hops_max: u32,
 }
 
 /// A running node.
@@ -106,6 +109,7 @@ pub struct Node {
     refused: watch::Receiver<Option<Ended>>,
     committer: committer::Handle,
     gossip: gossip::Handle,
+    signals: Arc<Signals>,
     loops: Loops,
     drain_max: Duration,
     /// Held until the node has stopped: the lock is in it.
@@ -163,7 +167,7 @@ impl Node {
             stage: Stage::Joining,
             http_address: registration.http_address.clone(),
             labels: registration.labels.clone(),
-            offers: registration.offers.clone(),
+            offers: registration.offers.iter().map(|(name, offer)| (name.clone(), offer.into())).collect(),
         };
         let raft_id = match directory.identity().raft_id {
             Some(raft_id) => raft_id,
@@ -190,8 +194,8 @@ impl Node {
         let reader = Arc::clone(consensus.reader());
         // Whom it knew before is dialled now, so that nodes that were all stopped find each other.
         let index = consensus.progress().index();
-        let (nodes, _) = feed::read_standing(&reader).await?;
-        view_writer.replace(nodes);
+        let standing = feed::read_standing(&reader).await?;
+        view_writer.replace(standing.nodes, standing.connections);
         view_writer.seen(index);
         let log = view.clone();
         links.refuse(move |other| log.objection(other));
@@ -218,8 +222,8 @@ impl Node {
         links.introduce(|me| (me.node, me.incarnation) = (holder.node, holder.incarnation));
 
         let index = consensus.progress().index();
-        let (nodes, running) = feed::read_standing(&reader).await?;
-        view_writer.replace(nodes);
+        let standing = feed::read_standing(&reader).await?;
+        view_writer.replace(standing.nodes, standing.connections);
         // Not before: a node that joined meanwhile would be refused as one that was removed.
         view_writer.seen(index);
         mesh::part_with_unwanted(&links, &view);
@@ -253,6 +257,14 @@ impl Node {
             router,
             policy: config.policy,
             told_lost: metrics.told_lost.clone(),
+        });
+        let signals = Signals::new(signals::Parts {
+            me: name.clone(),
+            holder,
+            hops_max: config.hops_max,
+            services: Arc::clone(&node_services),
+            agents: Arc::downgrade(&agents),
+            metrics: Arc::clone(&metrics),
         });
         let set = services.set(Arc::clone(&node_services) as _);
         assert!(set.is_ok(), "services are set once");
@@ -314,7 +326,7 @@ impl Node {
         };
         lease.begin(proposed);
         // Given to this run while it was put together.
-        running.iter().for_each(|task| agents.task_changed(task, None));
+        standing.running.iter().for_each(|task| agents.task_changed(task, None));
         loops.start("feed", feed.run());
         loops.start("scheduler", scheduling.run());
         loops.start("timers", waking.run());
@@ -343,6 +355,7 @@ impl Node {
             holder,
             metrics,
             services: node_services,
+            signals: Arc::clone(&signals),
             scheduler,
             waiters,
             reader: Arc::clone(&reader),
@@ -364,6 +377,7 @@ impl Node {
             leases: grants,
             gossip: gossip.clone(),
             handle: handle.clone(),
+            signals: Arc::clone(&signals),
         });
         let keeper = crate::keeper::Keeper {
             handle: handle.clone(),
@@ -389,6 +403,7 @@ impl Node {
             refused,
             committer: committing,
             gossip,
+            signals,
             loops,
             drain_max: config.drain_max,
             directory,
@@ -447,12 +462,17 @@ impl Node {
     pub async fn drain(&self) {
         self.handle.take_no_tasks().await;
         tokio::select! {
-            () = self.agents.drain(self.drain_max) => {}
+            () = self.let_work_end() => {}
             // Its agents and tasks belong to others, or come again.
             _ = self.lease.over() => {}
             // Without a majority no turn can end.
             () = self.lease.missing(LEAVE_MAX) => tracing::warn!("no majority answers: running turns were given up"),
         }
+    }
+
+    async fn let_work_end(&self) {
+        let deadline = tokio::time::Instant::now() + self.drain_max;
+        tokio::join!(self.agents.drain(self.drain_max), self.signals.drain(deadline));
     }
 
     /// Last step: hands leadership over, takes leave of the mesh, ends the loops and closes the log. What was
@@ -470,6 +490,8 @@ impl Node {
         self.gossip.leave().await;
         self.links.close(Goodbye::Stopping).await;
         self.receivers.0.shut();
+        // None is left unless the drain was cut short.
+        self.signals.drain(tokio::time::Instant::now()).await;
         self.receivers.1.shut();
         self.loops.stop().await;
         self.consensus.stop().await;

@@ -49,6 +49,15 @@ impl NodeServices {
     /// [`Error`] says what is wrong with it.
     pub(crate) fn find(&self, namespace: &Name, to: &str) -> Result<(Address, Placement), Error> {
         let address = Address::parse(namespace, to)?;
+        let placement = self.placed(&address)?;
+        Ok((address, placement))
+    }
+
+    /// Checks that somebody in the mesh can be meant, and says how agents of that name are placed.
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong with the address.
+    pub(crate) fn placed(&self, address: &Address) -> Result<Placement, Error> {
         let placement = self.placement(&address.agent.name)?;
         let name = &address.agent.name;
         match (placement, &address.agent.key) {
@@ -63,7 +72,7 @@ impl NodeServices {
         if let Some(node) = &address.node {
             self.find_node(node)?;
         }
-        Ok((address, placement))
+        Ok(placement)
     }
 
     /// Checks that a node can be asked: the log has it as there, or gossip has and there is a link.

@@ -1,4 +1,4 @@
-//! Which nodes there are and what they host, as this node last heard.
+//! Which nodes there are, what they host, and along which connections signals go on, as this node last heard.
 
 use std::{
     collections::BTreeMap,
@@ -9,7 +9,8 @@ use std::{
 };
 
 use pelago_core::{
-    id::{Holder, Incarnation, Name, NodeId},
+    connection::Connection,
+    id::{Address, AgentId, Holder, Incarnation, Name, NodeId},
     link::{Hello, Refusal},
     nearest::nearest_few,
     pattern::Pattern,
@@ -19,10 +20,12 @@ use tokio::sync::watch;
 
 use crate::handle::{Declared, Error};
 
-/// The nodes of the mesh, by id.
+/// The nodes of the mesh by id, and the connections between agents.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct View {
     nodes: BTreeMap<NodeId, Node>,
+    /// Connections that were added while the mesh runs, by namespace, agent and the text of where they lead.
+    connections: BTreeMap<(Name, Name, String), Connection>,
 }
 
 /// Keeps the view; there is one writer.
@@ -47,18 +50,27 @@ pub(crate) fn new() -> (Writer, Reader) {
 }
 
 impl Writer {
-    /// Begins anew with `nodes`.
-    pub(crate) fn replace(&mut self, nodes: Vec<Node>) {
+    /// Begins anew with these nodes and connections.
+    pub(crate) fn replace(&mut self, nodes: Vec<Node>, connections: Vec<(Name, Connection)>) {
         let nodes = nodes.into_iter().map(|node| (node.id, node)).collect();
-        self.view.send_replace(Arc::new(View { nodes }));
+        let connections = connections.into_iter().map(|(from, one)| (key(&from, &one.to), one)).collect();
+        self.view.send_replace(Arc::new(View { nodes, connections }));
+    }
+
+    pub(crate) fn connect(&mut self, from: &Name, connection: Connection) {
+        self.change(|view| _ = view.connections.insert(key(from, &connection.to), connection));
+    }
+
+    pub(crate) fn disconnect(&mut self, from: &Name, to: &Address) {
+        self.change(|view| _ = view.connections.remove(&key(from, to)));
     }
 
     pub(crate) fn put(&mut self, node: Node) {
-        self.change(|nodes| _ = nodes.insert(node.id, node));
+        self.change(|view| _ = view.nodes.insert(node.id, node));
     }
 
     pub(crate) fn remove(&mut self, id: NodeId) {
-        self.change(|nodes| _ = nodes.remove(&id));
+        self.change(|view| _ = view.nodes.remove(&id));
     }
 
     /// All that the log says up to this entry is in the view.
@@ -66,10 +78,10 @@ impl Writer {
         self.seen.fetch_max(index, Ordering::Release);
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut BTreeMap<NodeId, Node>)) {
+    fn change(&mut self, change: impl FnOnce(&mut View)) {
         self.view.send_modify(|view| {
             let mut next = View::clone(view);
-            change(&mut next.nodes);
+            change(&mut next);
             *view = Arc::new(next);
         });
     }
@@ -136,7 +148,7 @@ impl View {
         let mut declared: BTreeMap<Name, BTreeMap<Name, Offer>> = BTreeMap::new();
         for node in self.live() {
             for (name, offer) in &node.offers {
-                declared.entry(name.clone()).or_default().insert(node.name.clone(), *offer);
+                declared.entry(name.clone()).or_default().insert(node.name.clone(), offer.clone());
             }
         }
         declared.into_iter().map(|(name, nodes)| Declared { name, nodes }).collect()
@@ -154,6 +166,22 @@ impl View {
         self.live().filter(|node| node.offers.keys().any(|name| names.is_met_by(name))).map(Node::holder)
     }
 
+    /// The connections along which signals go on that this agent handles on that node: those of the node's
+    /// configuration, then those that were added.
+    pub(crate) fn connections(&self, agent: &AgentId, node: NodeId) -> Vec<Connection> {
+        let offer = self.nodes.get(&node).and_then(|node| node.offers.get(&agent.name));
+        let declared = offer.into_iter().flat_map(|offer| &offer.connections);
+        let first = (agent.namespace.clone(), agent.name.clone(), String::new());
+        let added = self.connections.range(first..);
+        let added = added.take_while(|((namespace, name, _), _)| (namespace, name) == (&agent.namespace, &agent.name));
+        declared.chain(added.map(|(_, connection)| connection)).cloned().collect()
+    }
+
+    /// All connections that were added, each with the agent that it leads on from.
+    pub(crate) fn added_connections(&self) -> impl Iterator<Item = (&Name, &Connection)> {
+        self.connections.iter().map(|((_, from, _), connection)| (from, connection))
+    }
+
     /// The runs that host agents of this name.
     pub(crate) fn hosts(&self, name: &Name) -> impl Iterator<Item = Holder> {
         self.live().filter(|node| node.offers.contains_key(name)).map(Node::holder)
@@ -167,6 +195,10 @@ impl View {
     pub(crate) fn live(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values().filter(|node| node.state == NodeState::Up)
     }
+}
+
+fn key(from: &Name, to: &Address) -> (Name, Name, String) {
+    (to.agent.namespace.clone(), from.clone(), to.to_string())
 }
 
 /// Where a run is reached, in words.

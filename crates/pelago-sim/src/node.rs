@@ -35,7 +35,7 @@ const RESEND: Duration = Duration::from_secs(1);
 
 /// What every node offers.
 pub(crate) fn offers() -> BTreeMap<Name, Offer> {
-    let offer = |placement| Offer { placement, tasks_max: 2 };
+    let offer = |placement| Offer::new(placement, 2);
     BTreeMap::from([
         (behaviour::register_name(), offer(Placement::Keyed)),
         (behaviour::reader_name(), offer(Placement::Pool)),

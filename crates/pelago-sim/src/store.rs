@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{AgentId, Incarnation, Name, NodeId, TaskId, TimerName},
+    connection::Connection,
+    id::{Address, AgentId, Incarnation, Name, NodeId, TaskId, TimerName},
     record::{
         Agent, IdempotencyKey, Message, MessageId, Node, Op, Outcome, Reply, Rows, Stamp, Task, TaskEvent, TaskState,
         Timer, Write, decide,
@@ -41,6 +42,8 @@ pub struct MapRows {
     pub results: BTreeMap<TaskId, Bytes>,
     /// Events of tasks by number.
     pub events: BTreeMap<(TaskId, u64), TaskEvent>,
+    /// Connections by the agent that they lead on from and where they lead.
+    pub connections: BTreeMap<(Name, Address), Connection>,
     /// The task of each idempotency key.
     keyed: BTreeMap<IdempotencyKey, TaskId>,
 }
@@ -100,6 +103,12 @@ impl MapRows {
                 self.events.insert((event.task, event.n), event);
             }
             Write::TaskGone(id) => self.task_gone(id),
+            Write::Connection { from, connection } => {
+                self.connections.insert((from, connection.to.clone()), connection);
+            }
+            Write::ConnectionGone { from, to } => {
+                self.connections.remove(&(from, to));
+            }
         }
     }
 
@@ -236,5 +245,13 @@ impl Rows for MapRows {
         let mut ended: Vec<_> = self.tasks.values().filter(ended).map(|task| (task.changed, task.id)).collect();
         ended.sort_unstable();
         Ok(ended.into_iter().take(rows_max as usize).map(|(_, id)| id).collect())
+    }
+
+    fn connections(&self, namespace: &Name, from: &Name) -> Result<Vec<Connection>, Infallible> {
+        let is_one = |of: &Name, to: &Address| of == from && to.agent.namespace == *namespace;
+        let ones = self.connections.iter().filter(|((of, to), _)| is_one(of, to));
+        let mut ones: Vec<_> = ones.map(|(_, connection)| connection.clone()).collect();
+        ones.sort_by_key(|connection| connection.to.to_string());
+        Ok(ones)
     }
 }

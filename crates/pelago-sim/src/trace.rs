@@ -62,6 +62,7 @@ impl fmt::Display for Short<'_> {
             Op::TimeOut(op) => write!(f, "time out {} {}", op.task, op.token),
             Op::Sweep(_) => f.write_str("sweep"),
             Op::Dismiss(op) => write!(f, "dismiss dead messages of {}", op.agent),
+            Op::Connect(op) => write!(f, "connect {} to {}: {:?}", op.from, op.to, op.change),
         }
     }
 }

@@ -224,7 +224,7 @@ fn agent(name: &str, key: Option<u64>) -> Result<AgentId, Box<dyn Error>> {
 fn register() -> Op {
     let offers = ["reader", "cart", "echo"].map(|name| {
         let name = name.parse().expect("a valid name");
-        (name, Offer { placement: Placement::Pool, tasks_max: 64 })
+        (name, Offer::new(Placement::Pool, 64))
     });
     Op::Register(Register {
         name: "n1".parse().expect("a valid name"),

@@ -4,7 +4,8 @@
 
 pub use crate::message::{Malformed, decode, encode};
 pub use proto::{
-    Applied, Ask, Asked, Broadcast, Granted, Heartbeat, Nothing, Proposed, Reached, Run, Verdict, asked, proposed,
+    Applied, Ask, Asked, Branch, Broadcast, Granted, Heartbeat, Hop, Nothing, Proposed, Reached, Run, Signal, Verdict,
+    asked, branch, proposed,
 };
 
 mod proto {
@@ -28,6 +29,8 @@ pub mod kind {
     pub const REMOVE: u16 = 6;
     /// [`Broadcast`](super::Broadcast), answered with [`Reached`](super::Reached).
     pub const BROADCAST: u16 = 7;
+    /// [`Signal`](super::Signal), answered with [`Asked`](super::Asked), whose reply is a [`Branch`](super::Branch).
+    pub const SIGNAL: u16 = 8;
 }
 
 #[cfg(test)]

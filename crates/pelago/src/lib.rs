@@ -34,7 +34,9 @@ pub mod mesh;
 mod serve;
 
 pub use mesh::Mesh;
-pub use pelago_node::{Affinity, Agent, Fault, Input, Kind, Raw, TaskRequest, Turn, keyed, pool, resident};
+pub use pelago_node::{
+    Affinity, Agent, Connection, Fault, Filter, Input, Kind, Raw, Signal, TaskRequest, Turn, keyed, pool, resident,
+};
 pub use serve::{Error, PrintAddr, ServeArgs, run, serve};
 
 /// What a program with agents needs.

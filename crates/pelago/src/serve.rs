@@ -372,7 +372,7 @@ fn announce(args: &ServeArgs, node: &Node, http: Option<&str>) -> io::Result<()>
 }
 
 fn node_config(config: &Config, http: Option<&str>) -> pelago_node::Config {
-    let Config { server: _, mesh, store, agents: _, tasks, logging: _, shutdown } = config;
+    let Config { server: _, mesh, store, agents: _, tasks, signals, logging: _, shutdown } = config;
     pelago_node::Config {
         directory: store.dir.clone(),
         mesh_name: mesh.name.clone(),
@@ -395,6 +395,7 @@ fn node_config(config: &Config, http: Option<&str>) -> pelago_node::Config {
         scheduler: task::Config::default(),
         disk_free_bytes_min: store.disk_free_bytes_min,
         drain_max: shutdown.drain_max,
+        hops_max: signals.hops_max,
     }
 }
 
@@ -407,11 +408,12 @@ fn declare(config: &Config, kinds: Vec<Kind>) -> Result<Vec<Kind>, Error> {
     };
     let mut declared = Vec::new();
     for (name, agent) in &config.agents {
-        let AgentConfig { kind: _, node_affinity, concurrency, turn_max } = agent;
+        let AgentConfig { kind: _, node_affinity, concurrency, turn_max, layer, forward_connections } = agent;
         let mut kind = find(name, agent)?.clone().named(name.clone()).only_on(node_affinity.clone());
         if kind.is_pool() {
             kind = kind.at_most(*concurrency);
         }
+        let kind = kind.in_layer(layer.clone()).connected(forward_connections.clone());
         declared.push(kind.turns_within(*turn_max));
     }
     let unnamed = kinds.iter().filter(|kind| !config.agents.contains_key(kind.name()));

@@ -10,6 +10,8 @@ const LOOPS_START_IN: &[&str] = &[
     "crates/pelago-node/src/agents",
     // Dials, and answers to other nodes.
     "crates/pelago-node/src/mesh",
+    // Signals that were taken here.
+    "crates/pelago-node/src/signals",
     "crates/pelago-net/src/driver",
     // openraft's own, on the runtime of consensus.
     "crates/pelago-node/src/raft",

@@ -17,7 +17,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use pelago_core::{id::TaskId, record::TaskState};
+use pelago_core::{
+    id::{SignalId, TaskId},
+    record::TaskState,
+};
 use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 
@@ -25,8 +28,9 @@ use request::{Request, agent_path, node_path, topic_path};
 
 use crate::{
     model::{
-        Agent, AgentList, Cancel, DeadMessageList, Dismissed, Enqueued, Health, NewTask, NodeList, Payload, Reached,
-        RemovedNode, SendReceipt, Status, Task, TaskEventList, TaskList, Told, words,
+        Agent, AgentList, Cancel, Connection, ConnectionList, DeadMessageList, Disconnected, Dismissed, Enqueued,
+        Health, NewConnection, NewSignal, NewTask, NodeList, Payload, Reached, RemovedNode, SendReceipt, Signal, Status,
+        Task, TaskEventList, TaskList, Told, words,
     },
     problem::{Code, Problem},
 };
@@ -383,6 +387,46 @@ impl Client {
     /// See [`Error`].
     pub async fn publish(&self, topic: &str, message: impl Into<Bytes>) -> Result<Told> {
         self.document(Request::post(topic_path(topic)).body(message.into())).await
+    }
+
+    /// Starts a signal; with `wait` tells what became of it, or how it stands then (the node waits a minute at most).
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn forward(&self, signal: &NewSignal<'_>, wait: Option<Duration>) -> Result<Signal> {
+        self.document(Request::post("/api/v1/signals").json(signal).waiting(wait)).await
+    }
+
+    /// A signal as it stands; with `wait` once it has ended, or as it stands then.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn signal(&self, id: SignalId, wait: Option<Duration>) -> Result<Signal> {
+        self.document(Request::get(format!("/api/v1/signals/{id}")).waiting(wait)).await
+    }
+
+    /// The connections along which signals go on, of all agents or those that lead on from one.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn connections(&self, from: Option<&str>) -> Result<ConnectionList> {
+        self.document(Request::get("/api/v1/connections").with("from", from)).await
+    }
+
+    /// Adds a connection, or changes its filter.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn connect(&self, connection: &NewConnection<'_>) -> Result<Connection> {
+        self.document(Request::post("/api/v1/connections").json(connection)).await
+    }
+
+    /// Takes a connection away that was added.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn disconnect(&self, from: &str, to: &str) -> Result<Disconnected> {
+        self.document(Request::delete("/api/v1/connections").with("from", Some(from)).with("to", Some(to))).await
     }
 
     /// All nodes.

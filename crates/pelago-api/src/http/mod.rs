@@ -19,6 +19,10 @@
 //! | `/api/v1/socket` | GET | a WebSocket: ask, tell, broadcast, publish and subscribe over one connection |
 //! | `/api/v1/messages/dead` | GET | messages that could not be handled; `?agent=ADDRESS` |
 //! | `/api/v1/messages/dead?agent=ADDRESS` | DELETE | forget those of one agent |
+//! | `/api/v1/signals` | POST | start a signal; `?wait=30s` until it has ended |
+//! | `/api/v1/signals/{id}` | GET | what became of it; `?wait=30s` |
+//! | `/api/v1/connections` | GET, POST | where signals go on, `?from=NAME`; add one |
+//! | `/api/v1/connections?from=NAME&to=ADDRESS` | DELETE | take one away |
 //! | `/api/v1/nodes`, `/api/v1/status` | GET | the mesh |
 //! | `/api/v1/nodes/{name}` | DELETE | forget a node that is gone for good |
 //! | `/api/tasks` | POST | as `/api/v1/tasks` |
@@ -40,6 +44,7 @@ mod listener;
 mod mesh;
 mod path;
 mod query;
+mod signals;
 mod socket;
 mod starting;
 mod tasks;
@@ -74,6 +79,9 @@ fn router(app: Arc<App>) -> Router {
         .route("/api/v1/socket", get(socket::open))
         .route("/api/v1/topics/{topic}", get(topics::tail).post(topics::publish))
         .route("/api/v1/messages/dead", get(agents::dead_messages).delete(agents::dismiss))
+        .route("/api/v1/signals", post(signals::forward))
+        .route("/api/v1/signals/{id}", get(signals::show))
+        .route("/api/v1/connections", get(signals::connections).post(signals::connect).delete(signals::disconnect))
         .route("/api/v1/nodes", get(mesh::nodes))
         .route("/api/v1/nodes/{name}", delete(mesh::remove))
         .route("/api/v1/status", get(mesh::status))
@@ -94,7 +102,7 @@ async fn no_resource(request: Request) -> Failure {
     } else if path.len() > 1 && path.ends_with('/') {
         "paths do not end with `/`"
     } else {
-        "the API begins with /api/v1: tasks, agents, topics, socket, messages/dead, nodes, status"
+        "the API begins with /api/v1: tasks, agents, topics, socket, messages/dead, signals, connections, nodes, status"
     };
     Problem::new(Code::UnknownPath, format!("there is no {}", failure::excerpt(path)), hint).into()
 }

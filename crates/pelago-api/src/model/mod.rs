@@ -8,6 +8,7 @@
 mod agent;
 mod node;
 mod payload;
+mod signal;
 mod task;
 mod time;
 mod topic;
@@ -20,6 +21,7 @@ pub use node::{
     Health, HealthAgents, HealthMesh, Liveness, Load, Node, NodeList, Offer, Readiness, RemovedNode, Seen, Status,
 };
 pub use payload::Payload;
+pub use signal::{Branch, Connection, ConnectionList, Disconnected, NewConnection, NewSignal, Signal};
 pub use task::{Cancel, Enqueued, Happening, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList};
 pub use time::Timestamp;
 pub use topic::Published;
@@ -41,7 +43,10 @@ macro_rules! documents {
 documents![
     Agent,
     AgentList,
+    Connection,
+    ConnectionList,
     DeadMessageList,
+    Disconnected,
     Dismissed,
     Enqueued,
     Health,
@@ -54,6 +59,7 @@ documents![
     Readiness,
     RemovedNode,
     SendReceipt,
+    Signal,
     Status,
     Task,
     TaskEvent,

@@ -105,12 +105,19 @@ pub struct Offer {
     pub placement: Placement,
     /// How many of its tasks may run on this node at a time.
     pub tasks_max: u32,
+    /// The layer that its configuration puts it in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<String>,
+    /// Where signals go on from it, as its configuration says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forward_connections: Vec<String>,
 }
 
 impl From<record::Offer> for Offer {
     fn from(offer: record::Offer) -> Self {
-        let record::Offer { placement, tasks_max } = offer;
-        Self { placement, tasks_max }
+        let record::Offer { placement, tasks_max, layer, connections } = offer;
+        let forward_connections = connections.iter().map(|connection| connection.to.to_string()).collect();
+        Self { placement, tasks_max, layer: layer.as_ref().map(Name::to_string), forward_connections }
     }
 }
 

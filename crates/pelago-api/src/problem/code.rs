@@ -126,6 +126,14 @@ codes! {
     InDoubt = 2035, 503, Never, "whether the request takes effect is not known";
     /// The node is starting, and takes no part in its mesh yet.
     Starting = 2036, 503, Soon, "the node is starting";
+    /// A signal has made as many hops as it may.
+    HopLimit = 2037, 508, Never, "the signal has made as many hops as it may";
+    /// The node knows no such signal.
+    UnknownSignal = 2038, 404, Never, "signal not found";
+    /// There is no such connection.
+    UnknownConnection = 2039, 404, Never, "connection not found";
+    /// Text that is no signal id.
+    BadSignalId = 2040, 400, Never, "not a signal id";
 }
 
 /// Whether the same request may succeed later.

@@ -27,6 +27,15 @@ impl From<Error> for Problem {
             Error::UnknownTask(_) => {
                 problem(Code::UnknownTask, "tasks are forgotten some time after they ended").with_next("pelago task ls")
             }
+            Error::UnknownSignal { taken_by: None, .. } => {
+                problem(Code::UnknownSignal, "signals are forgotten ten minutes after they ended, or with their node")
+            }
+            Error::UnknownSignal { taken_by: Some(node), .. } => {
+                problem(Code::UnknownSignal, &format!("node {node} took it, and only that node knows it: ask there"))
+                    .with_next("pelago node ls")
+            }
+            Error::UnknownConnection { .. } => problem(Code::UnknownConnection, "both ends are written as in the list")
+                .with_next("pelago connection ls"),
             Error::NoState(agent) => problem(Code::NoState, "an agent comes into being with its first turn")
                 .with_next(format!("pelago agent ask {agent} JSON")),
             Error::Conflict { .. } => problem(Code::Conflict, "repeat the first request exactly, or take a new key"),

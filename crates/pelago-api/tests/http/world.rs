@@ -218,5 +218,6 @@ fn config(directory: &tempfile::TempDir) -> Config {
         scheduler: task::Config::default(),
         disk_free_bytes_min: 0,
         drain_max: Duration::from_secs(5),
+        hops_max: 16,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 use super::ADDRESS_BYTES_MAX;
 use crate::{
     id::{Holder, Incarnation, Name, NodeId},
-    record::Offer,
+    record::{Offer, Placement},
 };
 
 /// The most labels of a node that are told.
@@ -47,7 +47,22 @@ pub struct Record {
     /// Zone, region, capabilities.
     pub labels: BTreeMap<String, String>,
     /// What it hosts: residents, pools and kinds of keyed agents.
-    pub offers: BTreeMap<Name, Offer>,
+    pub offers: BTreeMap<Name, Hosting>,
+}
+
+/// How a node hosts agents of one name: as much of its offer as helps to find them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hosting {
+    /// How they are placed.
+    pub placement: Placement,
+    /// How many of their tasks may run there at a time.
+    pub tasks_max: u32,
+}
+
+impl From<&Offer> for Hosting {
+    fn from(offer: &Offer) -> Self {
+        Self { placement: offer.placement, tasks_max: offer.tasks_max }
+    }
 }
 
 /// Where a node stands, as it says itself.

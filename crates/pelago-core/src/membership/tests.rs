@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     id::Incarnation,
-    record::{Offer, Placement},
+    record::Placement,
 };
 
 #[test]
@@ -271,7 +271,7 @@ fn suspect(node: u64) -> Member<Identity> {
     Member::new(identity(node, node), 0, MemberState::Suspect)
 }
 
-const OFFER: Offer = Offer { placement: Placement::Resident, tasks_max: 1 };
+const OFFER: Hosting = Hosting { placement: Placement::Resident, tasks_max: 1 };
 
 fn record(stage: Stage) -> Record {
     let offers = BTreeMap::from([(Name::new("here").expect("valid"), OFFER)]);

@@ -16,6 +16,7 @@
 
 mod agent;
 mod chain;
+mod connection;
 mod node;
 mod op;
 mod outcome;
@@ -27,8 +28,9 @@ mod timer;
 
 pub use chain::Chain;
 pub use op::{
-    Assign, BodyHash, Cancel, Claim, Dismiss, Enqueue, Expire, Finish, MessageBody, NewTask, Op, Progress, Register,
-    Release, Remember, Remove, Retry, RetryPolicy, Send, Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
+    Assign, BodyHash, Cancel, Claim, Connect, ConnectionChange, Dismiss, Enqueue, Expire, Finish, MessageBody, NewTask,
+    Op, Progress, Register, Release, Remember, Remove, Retry, RetryPolicy, Send, Sender, SetTimer, Sweep, TimeOut,
+    TimerChange, Turn, Verdict,
 };
 pub use outcome::{Outcome, Refusal};
 pub use row::{
@@ -96,6 +98,7 @@ pub fn decide<R: Rows>(now: Stamp, op: &Op, rows: &R, writes: &mut Vec<Write>) -
         Op::TimeOut(op) => task::time_out(now, op, rows, writes),
         Op::Sweep(op) => task::sweep(now, op, rows, writes),
         Op::Dismiss(op) => agent::dismiss(op, rows, writes),
+        Op::Connect(op) => connection::connect(op, rows, writes),
     }?;
     if !outcome.is_success() {
         writes.truncate(before);

@@ -11,9 +11,10 @@ use super::{
     row::{IdempotencyKey, MessageId, Offer, Placement},
 };
 use crate::{
+    connection::Filter,
     id::{
-        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Name, NodeId, TaskId, TimerName,
-        TurnId, Version,
+        Address, AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Name, NodeId, TaskId,
+        TimerName, TurnId, Version,
     },
     time::LogTime,
 };
@@ -53,17 +54,19 @@ pub enum Op {
     Sweep(Sweep),
     /// Dead messages of an agent are forgotten.
     Dismiss(Dismiss),
+    /// A connection is added, changed or taken away.
+    Connect(Connect),
 }
 
 impl Op {
     /// Whether it has its effect once, however often it is proposed. Not so a message without a key, which nothing
     /// remembers once it was handled; nor a cancel or a retry, which counts as a new wish if the other came in between;
-    /// nor a dismissal, which would take what died in between.
+    /// nor a dismissal, which would take what died in between; nor a connection, which may have been changed in between.
     #[must_use]
     pub fn is_recognised(&self) -> bool {
         match self {
             Self::Send(send) => send.idempotency.is_some(),
-            Self::Cancel(_) | Self::Retry(_) | Self::Dismiss(_) => false,
+            Self::Cancel(_) | Self::Retry(_) | Self::Dismiss(_) | Self::Connect(_) => false,
             Self::Register(_)
             | Self::Expire(_)
             | Self::Remove(_)
@@ -495,4 +498,24 @@ pub struct Sweep {
 pub struct Dismiss {
     /// The agent.
     pub agent: AgentId,
+}
+
+/// Adds a connection of an agent, changes its filter, or takes it away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connect {
+    /// The agent that it leads on from: all keys of that name.
+    pub from: Name,
+    /// Where it leads; of one address there is one.
+    pub to: Address,
+    /// What is to be.
+    pub change: ConnectionChange,
+}
+
+/// What becomes of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConnectionChange {
+    /// It is there, and takes what its filter takes.
+    Set(Option<Filter>),
+    /// It is gone.
+    Gone,
 }

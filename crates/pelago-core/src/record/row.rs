@@ -12,9 +12,10 @@ use super::{
     op::{BodyHash, RetryPolicy, Sender},
 };
 use crate::{
+    connection::Connection,
     id::{
-        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Name, NodeId, TaskId, TimerName,
-        TurnId, Version,
+        Address, AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Name, NodeId, TaskId,
+        TimerName, TurnId, Version,
     },
     time::LogTime,
 };
@@ -31,12 +32,24 @@ pub enum Placement {
 }
 
 /// What a node offers for one agent name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
     /// How the agent is placed.
     pub placement: Placement,
     /// How many of its tasks may run on this node at a time.
     pub tasks_max: u32,
+    /// The layer that its configuration puts it in: a note for people.
+    pub layer: Option<Name>,
+    /// Where signals go on that it handles on this node, as its configuration says, in order.
+    pub connections: Vec<Connection>,
+}
+
+impl Offer {
+    /// An offer of an agent without layer and connections.
+    #[must_use]
+    pub fn new(placement: Placement, tasks_max: u32) -> Self {
+        Self { placement, tasks_max, layer: None, connections: Vec::new() }
+    }
 }
 
 /// Whether a node takes part.
@@ -380,6 +393,20 @@ pub enum Write {
     Event(TaskEvent),
     /// Deletes a task with its input, result and events.
     TaskGone(TaskId),
+    /// Inserts or replaces a connection that was added while the mesh runs.
+    Connection {
+        /// The agent that it leads on from.
+        from: Name,
+        /// Where it leads.
+        connection: Connection,
+    },
+    /// Deletes such a connection.
+    ConnectionGone {
+        /// The agent that it led on from.
+        from: Name,
+        /// Where it led.
+        to: Address,
+    },
 }
 
 impl Write {
@@ -403,7 +430,9 @@ impl Write {
             | Self::NewTask { .. }
             | Self::Task { .. }
             | Self::Event(_)
-            | Self::TaskGone(_) => false,
+            | Self::TaskGone(_)
+            | Self::Connection { .. }
+            | Self::ConnectionGone { .. } => false,
         }
     }
 
@@ -460,4 +489,6 @@ pub trait Rows {
     /// Up to `rows_max` tasks that ended before `before`, with or without an idempotency key, in the order of their
     /// last change and id.
     fn tasks_ended(&self, before: LogTime, keyed: bool, rows_max: u32) -> Result<Vec<TaskId>, Self::Error>;
+    /// The connections of an agent that were added while the mesh runs, in the order of where they lead, as text.
+    fn connections(&self, namespace: &Name, from: &Name) -> Result<Vec<Connection>, Self::Error>;
 }

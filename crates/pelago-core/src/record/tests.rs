@@ -6,9 +6,12 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 use bytes::Bytes;
 
 use super::*;
-use crate::id::{
-    AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TimerName,
-    TurnId, Version,
+use crate::{
+    connection::Connection,
+    id::{
+        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TimerName,
+        TurnId, Version,
+    },
 };
 
 #[test]
@@ -219,6 +222,7 @@ impl Table {
             Write::Reply(reply) => drop(self.replies.insert(reply.key.clone(), reply)),
             Write::NewTask { task, .. } | Write::Task { task, .. } => drop(self.tasks.insert(task.id, task)),
             Write::Event(_) => {}
+            Write::Connection { .. } | Write::ConnectionGone { .. } => unreachable!("nobody connects anything here"),
             Write::NodeGone(_) | Write::ReplyGone(_) | Write::TaskGone(_) => unreachable!("nothing is forgotten here"),
         }
     }
@@ -338,6 +342,10 @@ impl Rows for Table {
     }
 
     fn tasks_ended(&self, _before: LogTime, _keyed: bool, _rows_max: u32) -> Result<Vec<TaskId>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn connections(&self, _namespace: &Name, _from: &Name) -> Result<Vec<Connection>, Infallible> {
         Ok(Vec::new())
     }
 }

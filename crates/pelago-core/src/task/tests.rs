@@ -163,7 +163,7 @@ fn name(text: &str) -> Name {
 }
 
 fn up(holder: Holder, tasks_max: u32) -> Input {
-    let offer = |placement| Offer { placement, tasks_max };
+    let offer = |placement| Offer::new(placement, tasks_max);
     let offers = [(name("reader"), offer(Placement::Pool)), (name("cart"), offer(Placement::Keyed))];
     Input::NodeUp { holder, offers: BTreeMap::from(offers) }
 }

@@ -120,11 +120,12 @@ pub(super) async fn run_all(
 pub(super) async fn guarded(agent: &mut dyn Living, payload: Bytes, turn: &mut Turn) -> Result<Bytes, Fault> {
     use futures_util::FutureExt as _;
     let running = std::panic::AssertUnwindSafe(agent.run(payload, turn));
-    running.catch_unwind().await.unwrap_or_else(|panic| {
+    let ended = running.catch_unwind().await.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
         Err(Fault::new(format!("it panicked: {}", text.unwrap_or_else(|| "without a message".into()))))
-    })
+    });
+    ended.map(|reply| turn.sealed(reply))
 }
 
 pub(super) fn failure(fault: Fault) -> Failure {

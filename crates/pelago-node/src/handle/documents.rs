@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use pelago_core::{
+    connection::Connection,
     id::{Holder, MeshId, Name, NodeId, TaskId},
     record::{self, Offer, TaskState},
     time::LogTime,
@@ -54,6 +55,17 @@ pub struct AgentDetail {
     pub state: Option<Bytes>,
     /// Its timers, in the order of their names. Lists leave them out.
     pub timers: Vec<record::Timer>,
+}
+
+/// A connection along which signals go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connected {
+    /// The agent that it leads on from.
+    pub from: Name,
+    /// Where it leads, and what it takes.
+    pub connection: Connection,
+    /// The node whose configuration declares it; `None` if it was added while the mesh runs.
+    pub declared_by: Option<Name>,
 }
 
 /// What was made of a request for a task.

@@ -2,7 +2,7 @@
 
 use pelago_core::{
     agent::Failure,
-    id::{AgentId, Invalid, Name, TaskId},
+    id::{Address, AgentId, Invalid, Name, SignalId, TaskId},
     record::Refusal,
 };
 use pelago_store::ProposeError;
@@ -34,6 +34,22 @@ pub enum Error {
     /// There is no such task; it may have been forgotten.
     #[error("task {0} not found")]
     UnknownTask(TaskId),
+    /// This node knows no such signal: it was forgotten, or another node took it.
+    #[error("signal {id} not found")]
+    UnknownSignal {
+        /// Its id.
+        id: SignalId,
+        /// The node that took it, if that is another.
+        taken_by: Option<Name>,
+    },
+    /// There is no such connection.
+    #[error("there is no connection from {from} to {to}")]
+    UnknownConnection {
+        /// The agent that it would lead on from.
+        from: Name,
+        /// Where it would lead.
+        to: Address,
+    },
     /// There is no such agent: it never had a turn.
     #[error("agent {0} has no state yet")]
     NoState(AgentId),
@@ -102,6 +118,8 @@ impl Error {
             Self::NoState(_) => Why::NoState,
             Self::Conflict { .. } => Why::Conflict,
             Self::WrongState(_) | Self::NodeUp(_) => Why::WrongState,
+            // Clients over links have no signals.
+            Self::UnknownSignal { .. } | Self::UnknownConnection { .. } => Why::Malformed,
             Self::BadOption(_) => Why::Malformed,
             Self::TooLarge(_) => Why::TooLarge,
             Self::BadCursor => Why::BadCursor,

@@ -3,6 +3,7 @@
 mod documents;
 mod error;
 mod lists;
+mod signals;
 mod work;
 
 use std::{
@@ -27,9 +28,11 @@ use pelago_store::sqlite::{self, Reader, View};
 use tokio::time::timeout;
 
 pub use crate::mesh::Reached;
+pub use crate::signals::{SignalOptions, Trace};
 pub use crate::topics::{Published, Subscription};
 pub use documents::{
-    AgentDetail, AgentFilter, AskOptions, BuriedFilter, Declared, Enqueued, Page, Status, TaskDetail, TaskFilter,
+    AgentDetail, AgentFilter, AskOptions, BuriedFilter, Connected, Declared, Enqueued, Page, Status, TaskDetail,
+    TaskFilter,
 };
 pub use error::Error;
 pub use pelago_wire::client::Why;
@@ -42,6 +45,7 @@ use crate::{
     raft::Consensus,
     scheduler,
     services::NodeServices,
+    signals::Signals,
     view,
     waiters::TaskWaiters,
 };
@@ -73,6 +77,7 @@ pub(crate) struct Parts {
     pub(crate) holder: Holder,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) services: Arc<NodeServices>,
+    pub(crate) signals: Arc<Signals>,
     pub(crate) scheduler: scheduler::Handle,
     pub(crate) waiters: Arc<TaskWaiters>,
     pub(crate) reader: Arc<Reader>,

@@ -5,12 +5,14 @@
 
 mod native;
 mod pace;
+mod signal;
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pelago_core::{
+    connection::Connection,
     id::Name,
     record::{Offer, Placement},
 };
@@ -18,6 +20,7 @@ use pelago_core::{
 use crate::agents::Told;
 pub use native::{Agent, Fault, Input, PRIORITY_MAX, Raw, TaskRequest, Turn, keyed, pool, resident};
 pub(crate) use native::{Counts, Effects, Services};
+pub(crate) use signal::{seal, unseal};
 
 /// How many tasks of one keyed kind a node runs at a time, unless configured.
 const KEYED_TASKS_MAX: NonZeroU32 = NonZeroU32::new(1_024).expect("not zero");
@@ -32,6 +35,8 @@ pub struct Kind {
     pub(crate) tasks_max: NonZeroU32,
     pub(crate) turn_max: Option<Duration>,
     pub(crate) only_on: Vec<Affinity>,
+    pub(crate) layer: Option<Name>,
+    pub(crate) connections: Vec<Connection>,
     pub(crate) behaviour: Arc<dyn Behaviour>,
 }
 
@@ -58,7 +63,16 @@ impl Kind {
             Placement::Pool => POOL_TURNS_MAX,
             Placement::Resident => NonZeroU32::MIN,
         };
-        Self { name, placement, tasks_max, turn_max: None, only_on: Vec::new(), behaviour }
+        Self {
+            name,
+            placement,
+            tasks_max,
+            turn_max: None,
+            only_on: Vec::new(),
+            layer: None,
+            connections: Vec::new(),
+            behaviour,
+        }
     }
 
     /// The name under which it is reached.
@@ -97,6 +111,18 @@ impl Kind {
         Self { only_on, ..self }
     }
 
+    /// Puts it in a layer: a note for people.
+    #[must_use]
+    pub fn in_layer(self, layer: Option<Name>) -> Self {
+        Self { layer, ..self }
+    }
+
+    /// Lets signals that it handles go on along these connections.
+    #[must_use]
+    pub fn connected(self, connections: Vec<Connection>) -> Self {
+        Self { connections, ..self }
+    }
+
     /// Whether a node of this name and with these labels hosts it.
     pub(crate) fn fits(&self, node: &Name, labels: &BTreeMap<String, String>) -> bool {
         let matches = |affinity: &Affinity| match affinity {
@@ -107,7 +133,13 @@ impl Kind {
     }
 
     pub(crate) fn offer(&self) -> Offer {
-        Offer { placement: self.placement, tasks_max: self.tasks_max.get() }
+        let Self { placement, tasks_max, layer, connections, .. } = self;
+        Offer {
+            placement: *placement,
+            tasks_max: tasks_max.get(),
+            layer: layer.clone(),
+            connections: connections.clone(),
+        }
     }
 }
 
@@ -128,6 +160,8 @@ impl fmt::Debug for Kind {
             .field("tasks_max", &self.tasks_max)
             .field("turn_max", &self.turn_max)
             .field("only_on", &self.only_on)
+            .field("layer", &self.layer)
+            .field("connections", &self.connections)
             .finish_non_exhaustive()
     }
 }

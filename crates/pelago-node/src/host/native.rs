@@ -33,12 +33,13 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pelago_core::{
     agent::Work,
+    connection::Signal,
     id::{Address, AgentId, Destination, FencingToken, Name, TaskId, TimerName},
     record::{MessageBody, NewTask, PAYLOAD_BYTES_MAX, Placement, SetTimer, TimerChange},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Behaviour, Kind, Living, pace::Pace};
+use super::{Behaviour, Kind, Living, pace::Pace, seal};
 use crate::agents::Told;
 
 /// A behaviour with its state. The type's fields are the state: they are stored as JSON when a turn commits, and come
@@ -152,6 +153,7 @@ pub struct Turn {
     told: Counts,
     /// What the turns wanted that count.
     counts: [usize; 4],
+    stopped: bool,
 }
 
 /// How many messages a turn was told that had their effect, and how many had none.
@@ -236,6 +238,7 @@ impl Turn {
             progress: 0,
             told: Counts::default(),
             counts: [0; 4],
+            stopped: false,
         }
     }
 
@@ -250,6 +253,23 @@ impl Turn {
 
     pub(crate) fn told(&self) -> Counts {
         self.told
+    }
+
+    /// The signal that it handles, if it is one: its id, how many hops it made, whom it passed and where.
+    #[must_use]
+    pub fn signal(&self) -> Option<&Signal> {
+        if let Work::Signal(signal) = &self.work { Some(signal) } else { None }
+    }
+
+    /// Keeps the signal that it handles from going on along the agent's connections: the reply is its end. Does nothing
+    /// in a turn that handles none.
+    pub fn stop_signal(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Its reply, and whether the signal goes on, if it handles one.
+    pub(crate) fn sealed(&self, reply: Bytes) -> Bytes {
+        if self.signal().is_some() { seal(reply, self.stopped) } else { reply }
     }
 
     /// Whether it was told something, and nobody waits for a reply.

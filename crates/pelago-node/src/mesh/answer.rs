@@ -62,24 +62,31 @@ pub(super) fn decode_proposed(bytes: Bytes) -> Result<Applied, ProposeError> {
 }
 
 pub(super) fn encode_question(question: &Question) -> Bytes {
+    wire::encode(&ask_of(question))
+}
+
+pub(super) fn ask_of(question: &Question) -> wire::Ask {
     let Question { agent, payload, remember } = question;
     let (idempotency, request) = match remember {
         Some((key, hash)) => (Some(key.key.clone()), Bytes::copy_from_slice(&hash.0)),
         None => (None, Bytes::new()),
     };
-    wire::encode(&wire::Ask {
+    wire::Ask {
         namespace: agent.namespace.to_string(),
         name: agent.name.to_string(),
         key: agent.key.as_ref().map(ToString::to_string),
         payload: payload.clone(),
         idempotency,
         request,
-    })
+    }
 }
 
 /// Decodes a question. `None` if it is none.
 pub(super) fn decode_question(bytes: Bytes) -> Option<Question> {
-    let ask = wire::decode::<wire::Ask>("question", bytes).ok()?;
+    question_of(wire::decode::<wire::Ask>("question", bytes).ok()?)
+}
+
+pub(super) fn question_of(ask: wire::Ask) -> Option<Question> {
     let namespace = Name::new(&ask.namespace).ok()?;
     let key = ask.key.map(|key| Key::new(&key)).transpose().ok()?;
     let remember = match ask.idempotency {

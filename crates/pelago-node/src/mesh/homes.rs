@@ -61,13 +61,20 @@ impl Homes {
     /// A node that hosts this agent, which no node holds: this one if it does. Else one that both the log and gossip have
     /// as there, else one that gossip has, else one that the log has.
     pub(crate) fn any_host(&self, agent: &AgentId) -> Option<Holder> {
-        let (view, name) = (self.view.get(), &agent.name);
-        if view.hosts(name).any(|holder| holder == self.me) {
+        self.any_host_but(agent, &[])
+    }
+
+    /// The same, but none of those that are gone.
+    pub(crate) fn any_host_but(&self, agent: &AgentId, gone: &[Holder]) -> Option<Holder> {
+        let (view, sights, name) = (self.view.get(), self.sights.get(), &agent.name);
+        let is_left = |holder: &Holder| !gone.contains(holder);
+        let logged = || view.hosts(name).filter(is_left);
+        if logged().any(|holder| holder == self.me) {
             return Some(self.me);
         }
-        let reachable = view.hosts(name).filter(|holder| self.sights.is_reachable(holder.node));
-        let seen = || route::rendezvous(agent, self.sights.get().hosts(name));
-        route::rendezvous(agent, reachable).or_else(seen).or_else(|| route::rendezvous(agent, view.hosts(name)))
+        let reachable = logged().filter(|holder| self.sights.is_reachable(holder.node));
+        let seen = || route::rendezvous(agent, sights.hosts(name).filter(is_left));
+        route::rendezvous(agent, reachable).or_else(seen).or_else(|| route::rendezvous(agent, logged()))
     }
 
     /// The runs that host agents whose names meet the pattern.
@@ -95,15 +102,13 @@ mod tests {
 
     use pelago_core::{
         id::{BootId, DirectoryId, Incarnation, NodeId},
-        membership::{self, Identity, Record, Stage, State},
+        membership::{self, Hosting, Identity, Record, Stage, State},
         record::{Node, NodeState, Offer, Placement},
         time::{LogTime, Time},
     };
 
     use super::*;
     use crate::gossip::Sights;
-
-    const OFFER: Offer = Offer { placement: Placement::Resident, tasks_max: 1 };
 
     #[test]
     fn a_node_that_gossip_has_as_down_is_not_asked_while_there_is_another() {
@@ -139,8 +144,9 @@ mod tests {
 
     fn homes(logged: &[Node], seen: &[(u64, u64, State)]) -> Homes {
         let (mut view_writer, view) = view::new();
-        view_writer.replace(logged.to_vec());
-        let offers = BTreeMap::from([(agent().name, OFFER)]);
+        view_writer.replace(logged.to_vec(), Vec::new());
+        let hosting = Hosting::from(&Offer::new(Placement::Resident, 1));
+        let offers = BTreeMap::from([(agent().name, hosting)]);
         let record = Record { stage: Stage::Up, http_address: String::new(), labels: BTreeMap::new(), offers };
         let identities: Vec<(Identity, State)> = seen
             .iter()
@@ -172,7 +178,7 @@ mod tests {
             mesh_address: format!("127.0.0.1:{node}"),
             http_address: String::new(),
             labels: BTreeMap::new(),
-            offers: hosts.then(|| (agent().name, OFFER)).into_iter().collect(),
+            offers: hosts.then(|| (agent().name, Offer::new(Placement::Resident, 1))).into_iter().collect(),
             registered: LogTime::ZERO,
         }
     }

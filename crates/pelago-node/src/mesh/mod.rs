@@ -3,7 +3,7 @@
 //! *Is:* the only part of a node that knows there are others. `dials` keeps a link with each; `receive` answers what
 //! comes over them, `clients` what comes from those who are no nodes; `tells` takes what wants no answer; `at_once` has
 //! what is answered where it is read; `forward` takes batches and strict reads to the leader; `router` finds the node an
-//! agent is on (`homes` knows where one belongs); `lease` and `grants` are the two sides of a node's lease; `join` and
+//! agent is on (`homes` knows where one belongs), `passing` has signals as they pass from node to node; `lease` and `grants` are the two sides of a node's lease; `join` and
 //! `removal` are how a node comes and goes for good.
 //!
 //! *Is not:* consensus, which has links of its own (`raft`), nor a rule about who may own what (`core::record`).
@@ -18,6 +18,7 @@ mod grants;
 mod homes;
 mod join;
 mod lease;
+mod passing;
 mod places;
 mod receive;
 mod removal;
@@ -32,7 +33,8 @@ pub(crate) use grants::{Loop as Granting, channel as heartbeats};
 pub(crate) use homes::Homes;
 pub(crate) use join::{Error as JoinError, join, mesh_of};
 pub(crate) use lease::{End, Held, Loop as Holding};
+pub(crate) use passing::Passing;
 pub(crate) use places::Places;
 pub(crate) use receive::{Answers, Receiver};
 pub(crate) use removal::{Removal, candidates};
-pub(crate) use router::{Router, TELL_MAX, Whom};
+pub(crate) use router::{Router, TELL_MAX, Whom, Wish};

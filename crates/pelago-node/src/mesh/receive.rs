@@ -1,11 +1,11 @@
 //! What other nodes and clients ask of this one, over their links.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
 use pelago_core::{
-    agent::Work,
+    agent::{Failure, Work},
     lease::Beat,
     link::{Lane, NoReply, RequestId, Role},
     pattern::Pattern,
@@ -20,8 +20,8 @@ use pelago_wire::{
     tell::kind as tell,
 };
 use prometheus_client::metrics::counter::Counter;
-use tokio::sync::watch;
-use tokio_util::task::TaskTracker;
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::{
     answer::{self, Applied},
@@ -29,11 +29,15 @@ use super::{
     clients,
     forward::Forward,
     grants::{self, Heartbeat, Verdict},
+    passing,
     removal::Removal,
     subscriptions::Subscriptions,
     tells::{Source, Tells},
 };
-use crate::{Handle as NodeHandle, agents::Agents, committer, gossip, raft::Consensus};
+use crate::{Handle as NodeHandle, agents::Agents, committer, gossip, raft::Consensus, signals::Signals};
+
+/// From how many signals of one link on those are let go of that have ended.
+const UNDER_WAY_TIDY_MIN: usize = 64;
 
 /// Answers requests, once the node is put together.
 #[derive(Clone)]
@@ -54,6 +58,7 @@ pub(crate) struct Answers {
     pub(crate) leases: grants::Handle,
     pub(crate) gossip: gossip::Handle,
     pub(crate) handle: NodeHandle,
+    pub(crate) signals: Arc<Signals>,
 }
 
 /// Takes what arrives over one link.
@@ -64,6 +69,15 @@ struct FromNode {
     link: Handle,
     tells: Tells,
     subscriptions: Subscriptions,
+    signals: UnderWay,
+}
+
+/// Signals that are under way here for the other end: called off with the request, or with the link.
+#[derive(Default)]
+struct UnderWay {
+    of: HashMap<RequestId, AbortOnDropHandle<()>>,
+    /// With so many, those are let go of that have ended.
+    tidy_at: usize,
 }
 
 impl Receiver {
@@ -92,7 +106,8 @@ impl Receiver {
             lost: self.told_lost.clone(),
         });
         let subscriptions = Subscriptions::default();
-        Box::new(FromNode { receiver: self.clone(), is_node, link: link.clone(), tells, subscriptions })
+        let (link, signals) = (link.clone(), UnderWay::default());
+        Box::new(FromNode { receiver: self.clone(), is_node, link, tells, subscriptions, signals })
     }
 }
 
@@ -126,6 +141,12 @@ impl Deliver for FromNode {
                 ask.refuse(NoReply::Busy);
                 continue;
             };
+            if self.is_node && kind == kind::SIGNAL {
+                // It may wait for others, who may wait for this link: its room is bounded where it is handled.
+                let (id, answer) = (ask.id(), node.clone().signal(payload, ask.wait()));
+                self.signals.insert(id, self.receiver.loops.spawn(reply(ask, answer, None)));
+                continue;
+            }
             let at_once = if budget.is_spent() { None } else { at_once(self.is_node, node, kind, &payload, &ask) };
             let (ask, answer) = match at_once {
                 Some(AtOnce::Answered(answer)) => match ask.try_reply(&answer) {
@@ -145,15 +166,19 @@ impl Deliver for FromNode {
                 }
             };
             match answer {
-                Some(answer) => drop(self.receiver.loops.spawn(reply(ask, answer, Arc::clone(&credit)))),
+                Some(answer) => drop(self.receiver.loops.spawn(reply(ask, answer, Some(Arc::clone(&credit))))),
                 None => ask.refuse(NoReply::UnknownKind),
             }
         }
         self.tells.hand_over(&credit, handle);
     }
 
-    /// What was begun is done all the same: only its reply goes nowhere.
-    fn called_off(&mut self, _lane: Lane, _request: RequestId) {}
+    /// A signal goes on no further. All else that was begun is done all the same: only its reply goes nowhere.
+    fn called_off(&mut self, lane: Lane, request: RequestId) {
+        if lane == Lane::Requests {
+            self.signals.of.remove(&request);
+        }
+    }
 }
 
 fn at_once(is_node: bool, node: &Answers, kind: u16, payload: &Bytes, ask: &Ask) -> Option<AtOnce> {
@@ -164,7 +189,17 @@ fn at_once(is_node: bool, node: &Answers, kind: u16, payload: &Bytes, ask: &Ask)
     }
 }
 
-async fn reply(ask: Ask, answer: BoxFuture<'static, Bytes>, credit: Arc<Credit>) {
+impl UnderWay {
+    fn insert(&mut self, request: RequestId, signal: JoinHandle<()>) {
+        if self.of.len() >= self.tidy_at {
+            self.of.retain(|_, signal| !signal.is_finished());
+            self.tidy_at = (2 * self.of.len()).max(UNDER_WAY_TIDY_MIN);
+        }
+        self.of.insert(request, AbortOnDropHandle::new(signal));
+    }
+}
+
+async fn reply(ask: Ask, answer: BoxFuture<'static, Bytes>, credit: Option<Arc<Credit>>) {
     let answer = answer.await;
     // The link may have ended: nobody waits any more.
     let _gone = ask.reply(&answer).await;
@@ -245,7 +280,7 @@ impl Answers {
             Some(answer::Question { agent, payload, remember }) => {
                 self.agents.run(&agent, Work::Ask { remember }, payload).await
             }
-            None => Err(pelago_core::agent::Failure::Hopeless("the question cannot be read".into())),
+            None => Err(Failure::Hopeless("the question cannot be read".into())),
         };
         answer::encode_asked(asked)
     }
@@ -255,6 +290,17 @@ impl Answers {
         // Whoever sent something else reached nobody.
         let agents = Pattern::new(&to).map_or(0, |to| self.agents.broadcast(&to, &payload));
         wire::encode(&wire::Reached { agents })
+    }
+
+    fn signal(self, payload: Bytes, wait: Duration) -> BoxFuture<'static, Bytes> {
+        let deadline = Instant::now() + wait;
+        Box::pin(async move {
+            let handled = match passing::decode_passing(payload) {
+                Some(passing) => self.signals.handle(passing, deadline).await,
+                None => Err(Failure::Hopeless("the signal cannot be read".into())),
+            };
+            passing::encode_handled(handled)
+        })
     }
 
     async fn heartbeat(self, payload: Bytes) -> Bytes {

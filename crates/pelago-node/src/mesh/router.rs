@@ -61,6 +61,55 @@ impl From<Whom> for Destination {
     }
 }
 
+/// Something that an agent is to do wherever it is, and that is answered.
+pub(crate) trait Wish: Sync {
+    /// What it is answered with.
+    type Answer: Send;
+    /// Its kind among frames.
+    const KIND: u16;
+
+    /// Who is to do it.
+    fn agent(&self) -> &AgentId;
+    /// The frame that asks another node for it.
+    fn encode(&self) -> Bytes;
+    /// What the other node answered.
+    fn decode(&self, answer: Bytes) -> Result<Self::Answer, Failure>;
+    /// Does it here.
+    fn here(
+        &self,
+        agents: Arc<Agents>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
+    /// Whether it is done by another node if nobody knows what became of it at the first.
+    fn may_be_repeated(&self) -> bool;
+}
+
+impl Wish for Question {
+    type Answer = Bytes;
+    const KIND: u16 = kind::ASK;
+
+    fn agent(&self) -> &AgentId {
+        &self.agent
+    }
+
+    fn encode(&self) -> Bytes {
+        answer::encode_question(self)
+    }
+
+    fn decode(&self, answer: Bytes) -> Result<Bytes, Failure> {
+        answer::decode_asked(answer)
+    }
+
+    async fn here(&self, agents: Arc<Agents>, _deadline: Instant) -> Result<Bytes, Failure> {
+        let Self { agent, payload, remember } = self;
+        agents.run(agent, Work::Ask { remember: remember.clone() }, payload.clone()).await
+    }
+
+    fn may_be_repeated(&self) -> bool {
+        false
+    }
+}
+
 /// Why a question was not answered by the node it went to.
 enum Missed {
     /// It had no effect there. Whoever holds the agent may be known.
@@ -84,16 +133,43 @@ impl Router {
         deadline: Instant,
     ) -> Result<Bytes, Failure> {
         let question = Question { agent: to.agent.clone(), payload, remember };
+        self.fulfil(to, placement, &question, deadline).await
+    }
+
+    /// Has an agent do something, here or on the node that holds it. Looks again as long as nothing has happened yet,
+    /// until `deadline`. What may be repeated is done by another host if the first is lost; who holds state is asked
+    /// once.
+    ///
+    /// # Errors
+    /// [`Failure`] says what became of it.
+    pub(crate) async fn fulfil<W: Wish>(
+        &self,
+        to: &Address,
+        placement: Placement,
+        wish: &W,
+        deadline: Instant,
+    ) -> Result<W::Answer, Failure> {
+        let may_be_repeated = wish.may_be_repeated() && placement != Placement::Keyed && to.node.is_none();
         let (mut hint, mut hinted) = (None, false);
+        let mut lost: Vec<Holder> = Vec::new();
         loop {
             let place = match (hint.take(), &to.node) {
                 (Some(holder), _) => Some(holder),
                 (None, Some(node)) => self.homes.run_of(node),
-                (None, None) => self.place(&to.agent, placement).await,
+                (None, None) => self.place(&to.agent, placement, &lost).await,
             };
-            match self.ask_at(place, &question, deadline).await {
-                Ok(reply) => return Ok(reply),
+            match self.ask_at(place, wish, deadline).await {
+                Ok(answer) => return Ok(answer),
+                Err(Missed::Failed(Failure::Unknown)) if may_be_repeated && self.has_other(wish, place, &lost) => {
+                    lost.extend(place);
+                    continue;
+                }
                 Err(Missed::Failed(failure)) => return Err(failure),
+                // Without a link, it is lost for this signal too.
+                Err(Missed::Elsewhere(None)) if may_be_repeated && self.has_other(wish, place, &lost) => {
+                    lost.extend(place);
+                    continue;
+                }
                 // A hint may be as wrong as what it replaces: the pause comes with the second one.
                 Err(Missed::Elsewhere(Some(holder))) if place != Some(holder) => {
                     hint = Some(holder);
@@ -207,10 +283,16 @@ impl Router {
         told.for_each(|message| self.topics.publish(topic, &message));
     }
 
-    /// Where an agent is to be found, as far as this node knows.
-    async fn place(&self, agent: &AgentId, placement: Placement) -> Option<Holder> {
+    /// Whether another host is left than those that were lost, `place` among them.
+    fn has_other<W: Wish>(&self, wish: &W, place: Option<Holder>, lost: &[Holder]) -> bool {
+        let gone: Vec<Holder> = lost.iter().copied().chain(place).collect();
+        place.is_some() && self.homes.any_host_but(wish.agent(), &gone).is_some()
+    }
+
+    /// Where an agent is to be found, as far as this node knows, that is not among the lost.
+    async fn place(&self, agent: &AgentId, placement: Placement, lost: &[Holder]) -> Option<Holder> {
         match placement {
-            Placement::Pool | Placement::Resident => self.homes.any_host(agent),
+            Placement::Pool | Placement::Resident => self.homes.any_host_but(agent, lost),
             Placement::Keyed if self.is_here(agent) => Some(self.homes.me()),
             Placement::Keyed => match self.places.get(agent).filter(|holder| self.homes.is_live(*holder)) {
                 Some(holder) => Some(holder),
@@ -230,21 +312,20 @@ impl Router {
         self.homes.is_only_host(&agent.name) || self.agents.upgrade().is_some_and(|agents| agents.is_active(agent))
     }
 
-    async fn ask_at(&self, place: Option<Holder>, question: &Question, deadline: Instant) -> Result<Bytes, Missed> {
+    async fn ask_at<W: Wish>(&self, place: Option<Holder>, wish: &W, deadline: Instant) -> Result<W::Answer, Missed> {
         let Some(holder) = place else {
             return Err(Missed::Elsewhere(None));
         };
         let asked = if holder == self.homes.me() {
-            let Question { agent, payload, remember } = question.clone();
             let agents = self.agents.upgrade().ok_or(Missed::Failed(Failure::Stopped))?;
-            agents.run(&agent, Work::Ask { remember }, payload).await
+            wish.here(agents, deadline).await
         } else {
             let asked = match self.homes.node(holder) {
-                Some(node) => self.ask_over_link(&node, question, deadline).await,
+                Some(node) => self.ask_over_link(&node, wish, deadline).await,
                 None => Err(Missed::Elsewhere(None)),
             };
             match &asked {
-                Ok(Ok(_)) => self.places.found(&question.agent, holder),
+                Ok(Ok(_)) => self.places.found(wish.agent(), holder),
                 // It is there, whatever it made of the question.
                 Ok(Err(
                     Failure::Failed(_)
@@ -253,7 +334,7 @@ impl Router {
                     | Failure::Busy
                     | Failure::TimedOut { .. },
                 )) => {}
-                Ok(Err(_)) | Err(_) => self.places.missed(&question.agent),
+                Ok(Err(_)) | Err(_) => self.places.missed(wish.agent()),
             }
             asked?
         };
@@ -272,16 +353,16 @@ impl Router {
         })
     }
 
-    async fn ask_over_link(
+    async fn ask_over_link<W: Wish>(
         &self,
         node: &Name,
-        question: &Question,
+        wish: &W,
         deadline: Instant,
-    ) -> Result<Result<Bytes, Failure>, Missed> {
+    ) -> Result<Result<W::Answer, Failure>, Missed> {
         let link = self.links.get(node, Role::Main).ok_or(Missed::Elsewhere(None))?;
         let wait = deadline.saturating_duration_since(Instant::now());
-        match link.request(Lane::Requests, kind::ASK, &answer::encode_question(question), wait).await {
-            Ok(reply) => Ok(answer::decode_asked(reply)),
+        match link.request(Lane::Requests, W::KIND, &wish.encode(), wait).await {
+            Ok(answer) => Ok(wish.decode(answer)),
             Err(RequestError::NotSent(SendError::TooLarge { bytes })) => {
                 Ok(Err(Failure::Hopeless(format!("a question of {bytes} bytes does not fit a frame"))))
             }

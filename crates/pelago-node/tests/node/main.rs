@@ -4,6 +4,7 @@ mod clients;
 mod gossip;
 mod one;
 mod several;
+mod signals;
 mod stopping;
 mod tells;
 mod timers;

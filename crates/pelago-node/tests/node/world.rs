@@ -228,6 +228,7 @@ pub(crate) fn config(home: &Path) -> Config {
         scheduler: task::Config::default(),
         disk_free_bytes_min: 0,
         drain_max: Duration::from_secs(5),
+        hops_max: 16,
     }
 }
 

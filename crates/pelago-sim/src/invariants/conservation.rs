@@ -49,7 +49,9 @@ pub(crate) fn check(change: &Applied, before: &MapRows) -> Result<(), Violation>
             | Write::NewTask { .. }
             | Write::Task { .. }
             | Write::Event(_)
-            | Write::TaskGone(_) => {}
+            | Write::TaskGone(_)
+            | Write::Connection { .. }
+            | Write::ConnectionGone { .. } => {}
         }
     }
     Ok(())

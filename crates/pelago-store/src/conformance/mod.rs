@@ -7,6 +7,7 @@
 
 mod agents;
 mod batches;
+mod connections;
 mod effects;
 mod messages;
 mod nodes;
@@ -20,7 +21,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{AgentId, NodeId, TaskId},
+    connection::Connection,
+    id::{AgentId, Name, NodeId, TaskId},
     record::{Agent, IdempotencyKey, Message, Node, Op, Outcome, Reply, Task, TaskEvent, Timer},
     time::LogTime,
 };
@@ -56,6 +58,8 @@ pub trait Subject {
     fn result(&self, id: TaskId) -> Option<Bytes>;
     /// All events of a task, by number.
     fn events(&self, id: TaskId) -> Vec<TaskEvent>;
+    /// The connections that were added, each with the agent that it leads on from, in the order of the text of both.
+    fn connections(&self) -> Vec<(Name, Connection)>;
 }
 
 /// A case: what it says, and what shows it.
@@ -82,6 +86,7 @@ pub fn run<S: Subject>(mut make: impl FnMut() -> S) {
         effects::cases(),
         messages::cases(),
         timers::cases(),
+        connections::cases(),
         tasks::cases(),
         batches::cases(),
     ];

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{AgentId, NodeId, TaskId},
+    connection::Connection,
+    id::{AgentId, Name, NodeId, TaskId},
     record::{Agent, IdempotencyKey, Message, Node, Op, Outcome, Reply, Task, TaskEvent, Timer},
     time::LogTime,
 };
@@ -77,5 +78,9 @@ impl<A: FnMut(u64, LogTime, Vec<Op>) -> Vec<Outcome>> Subject for OverSqlite<A> 
 
     fn events(&self, id: TaskId) -> Vec<TaskEvent> {
         self.view(|view| view.events(id, 0, u32::MAX))
+    }
+
+    fn connections(&self) -> Vec<(Name, Connection)> {
+        self.view(|view| view.connections())
     }
 }

@@ -89,6 +89,12 @@ impl<S: Subject> World<S> {
     }
 
     #[track_caller]
+    pub(super) fn join_offering(&mut self, name: &str, offers: BTreeMap<Name, Offer>) -> Holder {
+        let boot = self.id();
+        self.register(Register { offers, ..register(name, boot) }).0
+    }
+
+    #[track_caller]
     pub(super) fn register(&mut self, register: Register) -> (Holder, Vec<TaskId>) {
         let outcome = self.one(Op::Register(register));
         let Outcome::Registered { holder, freed } = outcome else { panic!("it was not registered: {outcome:?}") };
@@ -263,7 +269,7 @@ pub(super) fn key(text: &str) -> IdempotencyKey {
 
 pub(super) fn register(node: &str, boot: u128) -> Register {
     let directory = node.bytes().fold(1, |hash: u128, byte| hash * 31 + u128::from(byte));
-    let offer = Offer { placement: Placement::Pool, tasks_max: 8 };
+    let offer = Offer::new(Placement::Pool, 8);
     Register {
         name: name(node),
         directory: DirectoryId(directory),

@@ -8,7 +8,8 @@ use std::{error::Error, fmt::Write};
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{AgentId, FencingToken, Holder, Incarnation, Invalid, Key, Name, NodeId, TaskId, TimerName},
+    connection::{Connection, NoFilter},
+    id::{Address, AgentId, FencingToken, Holder, Incarnation, Invalid, Key, Name, NodeId, TaskId, TimerName},
     record::{IdempotencyKey, NodeState, Phase, Placement, Sender, TaskState},
     time::LogTime,
 };
@@ -86,6 +87,16 @@ impl<'r, 's> Columns<'r, 's> {
 
     fn wrong(&self, kind: Type, why: impl Into<Box<dyn Error + Send + Sync>>) -> rusqlite::Error {
         rusqlite::Error::FromSqlConversionFailure(self.next - 1, kind, why.into())
+    }
+
+    /// A connection: the namespace, where it leads within that, and its filter.
+    pub(super) fn connection(&mut self) -> Read<Connection> {
+        let namespace = self.name()?;
+        let to = Address::parse(&namespace, self.text()?).map_err(|invalid| self.wrong(Type::Text, invalid))?;
+        let at = self.take();
+        let only = self.row.get::<_, Option<String>>(at)?.map(|filter| filter.parse());
+        let only = only.transpose().map_err(|no_filter: NoFilter| self.wrong(Type::Text, no_filter))?;
+        Ok(Connection { to, only })
     }
 
     pub(super) fn u64(&mut self) -> Read<u64> {

@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use bytes::Bytes;
 use pelago_core::{
+    connection::Connection,
     id::{AgentId, Name, NodeId, TaskId, TimerName},
     record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Task, TaskEvent, TaskState, Timer},
     time::LogTime,
@@ -89,6 +90,14 @@ impl View<'_> {
     /// What the database says.
     pub fn nodes(&self) -> Result<Vec<Node>, Error> {
         Ok(row::nodes(self.connection)?)
+    }
+
+    /// The connections that were added while the mesh runs, each with the agent that it leads on from.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub fn connections(&self) -> Result<Vec<(Name, Connection)>, Error> {
+        Ok(row::connections(self.connection)?)
     }
 
     /// An agent and its state.

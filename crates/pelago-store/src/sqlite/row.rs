@@ -1,7 +1,8 @@
 //! Rows as structs: which columns, in which order, and what they mean.
 
 use pelago_core::{
-    id::{BootId, DirectoryId, Epoch, Incarnation, NodeId, TaskId, TurnId, Version},
+    connection::Connection as Edge,
+    id::{BootId, DirectoryId, Epoch, Incarnation, Name, NodeId, TaskId, TurnId, Version},
     record::{
         Agent, BodyHash, Chain, EventKind, IdempotencyKey, Message, MessageId, Node, Offer, Reply, RetryPolicy, Task,
         TaskEvent, Timer,
@@ -91,9 +92,36 @@ fn offers(connection: &Connection, node: &mut Node) -> Read<()> {
     let mut rows = statement.query([node.id.0.cast_signed()])?;
     while let Some(row) = rows.next()? {
         let mut c = Columns::of(row);
-        node.offers.insert(c.name()?, Offer { placement: c.placement()?, tasks_max: c.u32()? });
+        node.offers.insert(c.name()?, Offer::new(c.placement()?, c.u32()?));
+    }
+    let mut statement = connection.prepare_cached("SELECT agent, layer FROM offer_layers WHERE node = ?1")?;
+    let mut rows = statement.query([node.id.0.cast_signed()])?;
+    while let Some(row) = rows.next()? {
+        let mut c = Columns::of(row);
+        if let Some(offer) = node.offers.get_mut(&c.name()?) {
+            offer.layer = Some(c.name()?);
+        }
+    }
+    let sql = "SELECT agent, namespace, target, filter FROM offer_connections WHERE node = ?1 ORDER BY agent, n";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([node.id.0.cast_signed()])?;
+    while let Some(row) = rows.next()? {
+        let mut c = Columns::of(row);
+        if let Some(offer) = node.offers.get_mut(&c.name()?) {
+            offer.connections.push(c.connection()?);
+        }
     }
     Ok(())
+}
+
+/// All connections that were added while the mesh runs, each with the agent that it leads on from.
+pub(super) fn connections(connection: &Connection) -> Read<Vec<(Name, Edge)>> {
+    let sql = "SELECT source, namespace, target, filter FROM connections ORDER BY namespace, source, target";
+    let edge = |row: &Row<'_>| {
+        let mut c = Columns::of(row);
+        Ok((c.name()?, c.connection()?))
+    };
+    connection.prepare_cached(sql)?.query_map([], edge)?.collect()
 }
 
 /// All tasks that nodes work on, by incarnation.

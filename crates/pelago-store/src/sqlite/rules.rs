@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use pelago_core::{
+    connection::Connection,
     id::{AgentId, Incarnation, Name, NodeId, TaskId, TimerName},
     record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Rows, Task, Timer},
     time::LogTime,
@@ -137,5 +138,9 @@ impl Rows for Batch<'_> {
         self.write_out()?;
         let params = params![column::ended(keyed), time(before), rows_max];
         self.statements.tasks_ended.all(params, |row| Columns::of(row).wide().map(TaskId))
+    }
+
+    fn connections(&self, namespace: &Name, from: &Name) -> Result<Vec<Connection>, Error> {
+        self.statements.connections.all(params![namespace.as_str(), from.as_str()], |row| Columns::of(row).connection())
     }
 }

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, config::
 use super::{error::Error, totals};
 
 /// The format this release writes. Raise it with every change of the tables.
-pub(super) const FORMAT: i64 = 2;
+pub(super) const FORMAT: i64 = 3;
 
 /// What format 2 adds to format 1.
 const TIMERS_SQL: &str = "
@@ -20,6 +20,18 @@ CREATE TABLE timers (
   namespace TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL, timer TEXT NOT NULL, version INTEGER NOT NULL,
   due INTEGER NOT NULL, buried TEXT, payload BLOB NOT NULL, PRIMARY KEY (namespace, name, key, timer)) WITHOUT ROWID;
 CREATE INDEX timers_due ON timers (due) WHERE buried IS NULL;
+";
+
+/// What format 3 adds to format 2. Where a connection leads is text: an address within the namespace.
+const CONNECTIONS_SQL: &str = "
+CREATE TABLE connections (
+  namespace TEXT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL, filter TEXT,
+  PRIMARY KEY (namespace, source, target)) WITHOUT ROWID;
+CREATE TABLE offer_layers (
+  node INTEGER NOT NULL, agent TEXT NOT NULL, layer TEXT NOT NULL, PRIMARY KEY (node, agent)) WITHOUT ROWID;
+CREATE TABLE offer_connections (
+  node INTEGER NOT NULL, agent TEXT NOT NULL, n INTEGER NOT NULL, namespace TEXT NOT NULL, target TEXT NOT NULL,
+  filter TEXT, PRIMARY KEY (node, agent, n)) WITHOUT ROWID;
 ";
 
 /// Marks the file as Pelago's: "Pela" in ASCII.
@@ -101,12 +113,15 @@ pub(super) struct Table {
 }
 
 /// Every table, in the order of a dump.
-pub(super) const TABLES: [Table; 15] = [
+pub(super) const TABLES: [Table; 18] = [
     Table { name: "meta", key: "name" },
     Table { name: "totals", key: "name" },
     Table { name: "nodes", key: "id" },
     Table { name: "node_labels", key: "node, label" },
     Table { name: "node_offers", key: "node, agent" },
+    Table { name: "offer_layers", key: "node, agent" },
+    Table { name: "offer_connections", key: "node, agent, n" },
+    Table { name: "connections", key: "namespace, source, target" },
     Table { name: "agents", key: "namespace, name, key" },
     Table { name: "agent_states", key: "namespace, name, key" },
     Table { name: "messages", key: "namespace, name, key, sender, generation, seq" },
@@ -157,6 +172,7 @@ pub(super) fn create(connection: &mut Connection, mesh: MeshId) -> Result<(), Er
     let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
     transaction.execute_batch(TABLES_SQL)?;
     transaction.execute_batch(TIMERS_SQL)?;
+    transaction.execute_batch(CONNECTIONS_SQL)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.execute("INSERT INTO meta VALUES ('mesh', ?1)", params![mesh.0.to_be_bytes()])?;
@@ -166,11 +182,15 @@ pub(super) fn create(connection: &mut Connection, mesh: MeshId) -> Result<(), Er
 
 /// Gives a database of an earlier release the tables that it lacks.
 fn upgrade(connection: &mut Connection) -> Result<(), Error> {
-    if connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? == FORMAT {
+    let format = connection.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))?;
+    if format == FORMAT {
         return Ok(());
     }
     let transaction = Transaction::new(connection, TransactionBehavior::Immediate)?;
-    transaction.execute_batch(TIMERS_SQL)?;
+    if format < 2 {
+        transaction.execute_batch(TIMERS_SQL)?;
+    }
+    transaction.execute_batch(CONNECTIONS_SQL)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     Ok(transaction.commit()?)
 }
@@ -211,11 +231,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_of_the_first_format_is_given_what_it_lacks() {
+    fn a_database_of_an_earlier_format_is_given_what_it_lacks() {
+        const WITHOUT_CONNECTIONS: &str =
+            "DROP TABLE connections; DROP TABLE offer_layers; DROP TABLE offer_connections; PRAGMA user_version = 2";
+        is_upgraded(WITHOUT_CONNECTIONS);
+        is_upgraded(&format!("{WITHOUT_CONNECTIONS}; DROP TABLE timers; PRAGMA user_version = 1"));
+    }
+
+    fn is_upgraded(made_older: &str) {
         let directory = tempfile::TempDir::new().expect("a temporary directory");
         let path = directory.path().join("m.db");
         let of_before = open_writer(&path, MeshId(7)).expect("a new database");
-        of_before.execute_batch("DROP TABLE timers; PRAGMA user_version = 1").expect("it is made older");
+        of_before.execute_batch(made_older).expect("it is made older");
         of_before.execute("UPDATE totals SET n = 3 WHERE name = 'turns'", []).expect("it has rows");
         drop(of_before);
 

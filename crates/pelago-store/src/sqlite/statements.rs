@@ -168,6 +168,8 @@ statements! {
     task = "SELECT ", task_columns!(), " FROM tasks WHERE id = ?1";
     task_keyed = "SELECT id FROM tasks WHERE idempotency_namespace = ?1 AND idempotency_key = ?2";
     tasks_ended = "SELECT id FROM tasks WHERE ended = ?1 AND changed < ?2 ORDER BY changed, id LIMIT ?3";
+    connections = "SELECT namespace, target, filter FROM connections WHERE namespace = ?1 AND source = ?2
+                   ORDER BY target";
     new_task = "INSERT INTO tasks (", task_columns!(), ", ended) VALUES ", task_values!();
     // OR FAIL: an error rolls everything back, so SQLite need not be able to take back one statement's rows.
     new_tasks = "INSERT OR FAIL INTO tasks (", task_columns!(), ", ended) VALUES ", sixteen!(task_values!());

@@ -4,7 +4,8 @@ use std::{iter, sync::Arc};
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{AgentId, NodeId, TimerName},
+    connection::{Connection, Filter},
+    id::{Address, AgentId, Name, NodeId, TimerName},
     record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Task, TaskState, Timer, Write},
 };
 use rusqlite::{params, params_from_iter};
@@ -53,6 +54,8 @@ impl Batch<'_> {
                 self.gone.push(*id);
                 Ok(())
             }
+            Write::Connection { from, connection } => self.put_connection(from, connection),
+            Write::ConnectionGone { from, to } => self.connection_gone(from, to),
         }
     }
 
@@ -81,6 +84,8 @@ impl Batch<'_> {
             "DELETE FROM nodes WHERE id = ?1",
             "DELETE FROM node_labels WHERE node = ?1",
             "DELETE FROM node_offers WHERE node = ?1",
+            "DELETE FROM offer_layers WHERE node = ?1",
+            "DELETE FROM offer_connections WHERE node = ?1",
         ] {
             self.connection.execute(sql, [number(id.0)])?;
         }
@@ -100,12 +105,39 @@ impl Batch<'_> {
 
     fn put_offers(&self, node: &Node) -> Result<(), Error> {
         let id = number(node.id.0);
-        self.connection.execute("DELETE FROM node_offers WHERE node = ?1", [id])?;
+        for table in ["node_offers", "offer_layers", "offer_connections"] {
+            self.connection.execute(&format!("DELETE FROM {table} WHERE node = ?1"), [id])?;
+        }
         let mut statement = self.connection.prepare_cached("INSERT INTO node_offers VALUES (?1, ?2, ?3, ?4)")?;
         for (agent, offer) in &node.offers {
             let placement = column::placement(offer.placement);
             statement.execute(params![id, agent.as_str(), placement, offer.tasks_max])?;
+            if let Some(layer) = &offer.layer {
+                let sql = "INSERT INTO offer_layers VALUES (?1, ?2, ?3)";
+                self.connection.prepare_cached(sql)?.execute(params![id, agent.as_str(), layer.as_str()])?;
+            }
+            for (n, Connection { to, only }) in (0_i64..).zip(&offer.connections) {
+                let (namespace, filter) = (to.agent.namespace.as_str(), only.as_ref().map(Filter::to_string));
+                let sql = "INSERT INTO offer_connections VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+                let row = params![id, agent.as_str(), n, namespace, to.to_string(), filter];
+                self.connection.prepare_cached(sql)?.execute(row)?;
+            }
         }
+        Ok(())
+    }
+
+    fn put_connection(&self, from: &Name, connection: &Connection) -> Result<(), Error> {
+        let Connection { to, only } = connection;
+        let (namespace, filter) = (to.agent.namespace.as_str(), only.as_ref().map(Filter::to_string));
+        let sql = "INSERT OR REPLACE INTO connections VALUES (?1, ?2, ?3, ?4)";
+        self.connection.prepare_cached(sql)?.execute(params![namespace, from.as_str(), to.to_string(), filter])?;
+        Ok(())
+    }
+
+    fn connection_gone(&self, from: &Name, to: &Address) -> Result<(), Error> {
+        let sql = "DELETE FROM connections WHERE namespace = ?1 AND source = ?2 AND target = ?3";
+        let row = params![to.agent.namespace.as_str(), from.as_str(), to.to_string()];
+        self.connection.prepare_cached(sql)?.execute(row)?;
         Ok(())
     }
 

@@ -40,7 +40,7 @@ fn register() -> Op {
         mesh_address: "127.0.0.1:50051".into(),
         http_address: "127.0.0.1:8080".into(),
         labels: BTreeMap::from([("zone".into(), "a".into())]),
-        offers: BTreeMap::from([(name, Offer { placement: Placement::Pool, tasks_max: 4 })]),
+        offers: BTreeMap::from([(name, Offer::new(Placement::Pool, 4))]),
         node: None,
         left: None,
     })

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{AgentId, NodeId, TaskId},
+    connection::Connection,
+    id::{AgentId, Name, NodeId, TaskId},
     record::{Agent, IdempotencyKey, Message, Node, Op, Outcome, Reply, Task, TaskEvent, Timer},
     time::LogTime,
 };
@@ -59,5 +60,11 @@ impl Subject for Maps {
 
     fn events(&self, id: TaskId) -> Vec<TaskEvent> {
         self.0.events.range((id, 0)..=(id, u64::MAX)).map(|(_, event)| event.clone()).collect()
+    }
+
+    fn connections(&self) -> Vec<(Name, Connection)> {
+        let mut all: Vec<_> = self.0.connections.iter().map(|((from, _), one)| (from.clone(), one.clone())).collect();
+        all.sort_by_key(|(from, one)| (from.clone(), one.to.to_string()));
+        all
     }
 }

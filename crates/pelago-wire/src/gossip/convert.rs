@@ -7,10 +7,10 @@ use bytes::Bytes;
 use pelago_core::{
     id::{Holder, Incarnation, Name, NodeId},
     membership::{
-        ADDRESS_BYTES_MAX, Garbled, Header, Identity, LABEL_BYTES_MAX, LABELS_MAX, Load, Member, MemberState, Message,
+        ADDRESS_BYTES_MAX, Garbled, Header, Hosting, Identity, LABEL_BYTES_MAX, LABELS_MAX, Load, Member, MemberState, Message,
         News, OFFERS_MAX, Packet, Record, Rumour, Stage,
     },
-    record::{Offer, Placement},
+    record::Placement,
 };
 
 use super::proto::{self, Sight, Sort, rumour::News as NewsForm};
@@ -207,8 +207,8 @@ fn record_of(form: proto::Record) -> Result<Record, Garbled> {
     })
 }
 
-fn offer(offer: Offer) -> proto::Offer {
-    let Offer { placement, tasks_max } = offer;
+fn offer(offer: Hosting) -> proto::Offer {
+    let Hosting { placement, tasks_max } = offer;
     let placement = match placement {
         Placement::Resident => proto::Placement::Resident,
         Placement::Pool => proto::Placement::Pool,
@@ -217,7 +217,7 @@ fn offer(offer: Offer) -> proto::Offer {
     proto::Offer { placement: placement.into(), tasks_max }
 }
 
-fn offer_of(form: proto::Offer) -> Result<Offer, Garbled> {
+fn offer_of(form: proto::Offer) -> Result<Hosting, Garbled> {
     let proto::Offer { placement, tasks_max } = form;
     let placement = match proto::Placement::try_from(placement) {
         Ok(proto::Placement::Resident) => Placement::Resident,
@@ -225,7 +225,7 @@ fn offer_of(form: proto::Offer) -> Result<Offer, Garbled> {
         Ok(proto::Placement::Keyed) => Placement::Keyed,
         Ok(proto::Placement::Unspecified) | Err(_) => return Err(unknown("placement", placement)),
     };
-    Ok(Offer { placement, tasks_max })
+    Ok(Hosting { placement, tasks_max })
 }
 
 fn name_of(text: &str) -> Result<Name, Garbled> {

@@ -55,6 +55,9 @@ pub enum Fault {
     /// It is a name or a key that breaks a rule.
     #[error("{0}")]
     Name(Invalid),
+    /// It is a filter of a connection that breaks a rule.
+    #[error("is no filter: {0:?}")]
+    Filter(String),
     /// It has too many parts.
     #[error("has more than {0} parts")]
     Many(usize),

@@ -9,7 +9,7 @@ use pelago_core::{
 
 use super::{
     DecodeError, Fault,
-    convert::{Convert, field, present},
+    convert::{Convert, each, field, forms, maybe, present},
 };
 use crate::proto;
 
@@ -39,13 +39,27 @@ impl Convert for Offer {
     type Form = proto::Offer;
 
     fn form(&self) -> proto::Offer {
-        let Self { placement, tasks_max } = *self;
-        proto::Offer { placement: placement.form(), tasks_max }
+        let Self { placement, tasks_max, layer, connections } = self;
+        proto::Offer {
+            placement: placement.form(),
+            tasks_max: *tasks_max,
+            layer: layer.as_ref().map(Name::form),
+            connections: forms(connections),
+        }
+    }
+
+    fn format(&self) -> u8 {
+        if self.layer.is_some() || !self.connections.is_empty() { 4 } else { 1 }
     }
 
     fn value(form: proto::Offer) -> Result<Self, DecodeError> {
-        let proto::Offer { placement, tasks_max } = form;
-        Ok(Self { placement: field("placement", placement)?, tasks_max })
+        let proto::Offer { placement, tasks_max, layer, connections } = form;
+        Ok(Self {
+            placement: field("placement", placement)?,
+            tasks_max,
+            layer: maybe("layer", layer)?,
+            connections: each("connections", connections)?,
+        })
     }
 }
 
@@ -54,6 +68,10 @@ impl Convert for BTreeMap<Name, Offer> {
 
     fn form(&self) -> Self::Form {
         self.iter().map(|(name, offer)| (name.form(), offer.form())).collect()
+    }
+
+    fn format(&self) -> u8 {
+        self.values().map(Offer::format).max().unwrap_or(1)
     }
 
     fn value(form: Self::Form) -> Result<Self, DecodeError> {

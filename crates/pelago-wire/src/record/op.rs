@@ -29,6 +29,7 @@ impl Convert for Op {
             Self::TimeOut(op) => item::Op::TimeOut(op.form()),
             Self::Sweep(op) => item::Op::Sweep(op.form()),
             Self::Dismiss(op) => item::Op::Dismiss(op.form()),
+            Self::Connect(op) => item::Op::Connect(op.form()),
         };
         proto::Item { op: Some(op) }
     }
@@ -37,6 +38,8 @@ impl Convert for Op {
         match self {
             Self::Turn(op) => op.format(),
             Self::Cancel(op) => op.format(),
+            Self::Connect(_) => 4,
+            Self::Register(Register { offers, .. }) if offers.format() > 3 => offers.format(),
             Self::Register(Register { node, left, .. }) if node.is_some() || left.is_some() => 3,
             Self::Expire(Expire { left: true, .. }) => 3,
             Self::Remove(_) => 2,
@@ -75,6 +78,7 @@ impl Convert for Op {
             item::Op::TimeOut(op) => Self::TimeOut(field("time_out", op)?),
             item::Op::Sweep(op) => Self::Sweep(field("sweep", op)?),
             item::Op::Dismiss(op) => Self::Dismiss(field("dismiss", op)?),
+            item::Op::Connect(op) => Self::Connect(field("connect", op)?),
         })
     }
 }
@@ -151,7 +155,7 @@ mod tests {
                 format!("enqueue.task.placement has the unknown value {placement}")
             );
         }
-        let offers = [("cart".to_owned(), Offer { placement: 9, tasks_max: 1 })].into();
+        let offers = [("cart".to_owned(), Offer { placement: 9, tasks_max: 1, ..Offer::default() })].into();
         let register = Register { name: "n1".into(), directory: id(), boot: id(), offers, ..Register::default() };
         assert_eq!(refused(item::Op::Register(register)), "register.offers[cart].placement has the unknown value 9");
     }

@@ -146,8 +146,9 @@ impl Convert for Refusal {
 }
 
 /// The parts that the rules of this release measure.
-const PARTS: [&str; 12] = [
+const PARTS: [&str; 13] = [
     "the agent's state",
+    "the connections of one agent",
     "the durable sends of one commit",
     "the message",
     "the progress",
@@ -177,8 +178,9 @@ mod tests {
 
     use super::*;
 
-    const RULES: [&str; 3] = [
+    const RULES: [&str; 4] = [
         include_str!("../../../pelago-core/src/record/agent.rs"),
+        include_str!("../../../pelago-core/src/record/connection.rs"),
         include_str!("../../../pelago-core/src/record/task.rs"),
         include_str!("../../../pelago-core/src/record/timer.rs"),
     ];

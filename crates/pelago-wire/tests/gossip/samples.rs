@@ -6,9 +6,9 @@ use bytes::Bytes;
 use pelago_core::{
     id::{Holder, Incarnation, Name, NodeId},
     membership::{
-        Codec as _, Header, Identity, Load, Member, MemberState, Message, News, Packet, Record, Rumour, Stage,
+        Codec as _, Header, Hosting, Identity, Load, Member, MemberState, Message, News, Packet, Record, Rumour, Stage,
     },
-    record::{Offer, Placement},
+    record::Placement,
 };
 use pelago_wire::gossip::Protobuf;
 
@@ -46,7 +46,7 @@ pub(crate) fn rumours() -> Vec<(&'static str, Rumour)> {
     let record =
         |stage| Record { stage, http_address: String::new(), labels: BTreeMap::new(), offers: BTreeMap::new() };
     let offers = [("here", Placement::Resident), ("echo", Placement::Pool), ("cart", Placement::Keyed)];
-    let offers = offers.map(|(name, placement)| (Name::new(name).expect("valid"), Offer { placement, tasks_max: 4 }));
+    let offers = offers.map(|(name, placement)| (Name::new(name).expect("valid"), Hosting { placement, tasks_max: 4 }));
     let full = Record {
         http_address: "127.0.0.1:8080".into(),
         labels: BTreeMap::from([("zone".into(), "west".into()), ("gpu".into(), "yes".into())]),

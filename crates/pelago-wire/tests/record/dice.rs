@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use pelago_core::{
+    connection::{Connection, Filter},
     id::{
-        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TimerName,
-        TurnId, Version,
+        Address, AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId,
+        TimerName, TurnId, Version,
     },
     record::{
-        Assign, BodyHash, Cancel, Claim, Dismiss, Enqueue, Expire, Finish, IdempotencyKey, MessageBody, MessageId,
-        NewTask, Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember, Remove, Retry,
-        RetryPolicy, Send, Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
+        Assign, BodyHash, Cancel, Claim, Connect, ConnectionChange, Dismiss, Enqueue, Expire, Finish, IdempotencyKey,
+        MessageBody, MessageId, NewTask, Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember,
+        Remove, Retry, RetryPolicy, Send, Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -49,7 +50,8 @@ impl Dice {
             12 => Op::TimeOut(TimeOut { task, token: self.token(), retry_after_ms: self.number() }),
             13 => Op::Sweep(self.sweep()),
             14 => Op::Remove(Remove { node: NodeId(self.number()) }),
-            _ => Op::Dismiss(Dismiss { agent: self.agent() }),
+            15 => Op::Dismiss(Dismiss { agent: self.agent() }),
+            _ => Op::Connect(self.connect()),
         }
     }
 
@@ -110,7 +112,29 @@ impl Dice {
     }
 
     fn offer(&mut self) -> Offer {
-        Offer { placement: self.placement(), tasks_max: self.small() }
+        Offer {
+            placement: self.placement(),
+            tasks_max: self.small(),
+            layer: self.maybe(Self::name),
+            connections: self.some(|d| Connection { to: d.address(), only: d.maybe(Self::filter) }),
+        }
+    }
+
+    fn connect(&mut self) -> Connect {
+        let change = match self.below(2) {
+            0 => ConnectionChange::Set(self.maybe(Self::filter)),
+            _ => ConnectionChange::Gone,
+        };
+        Connect { from: self.name(), to: self.address(), change }
+    }
+
+    fn address(&mut self) -> Address {
+        Address { node: self.maybe(Self::name), agent: self.agent() }
+    }
+
+    fn filter(&mut self) -> Filter {
+        let text = self.pick(&["urgent*", "kind=plan", "kind=", "日本*"]);
+        text.parse().expect("a filter")
     }
 
     fn placement(&mut self) -> Placement {

@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use pelago_core::{
+    connection::{Connection, Filter},
     id::{
-        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TimerName,
-        TurnId, Version,
+        Address, AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId,
+        TimerName, TurnId, Version,
     },
     record::{
-        Assign, BodyHash, Cancel, Claim, Dismiss, Enqueue, Expire, Finish, IdempotencyKey, MessageBody, MessageId,
-        NewTask, Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember, Remove, Retry,
-        RetryPolicy, Send, Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
+        Assign, BodyHash, Cancel, Claim, Connect, ConnectionChange, Dismiss, Enqueue, Expire, Finish, IdempotencyKey,
+        MessageBody, MessageId, NewTask, Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember,
+        Remove, Retry, RetryPolicy, Send, Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -17,7 +18,7 @@ use pelago_core::{
 const ID: u128 = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff;
 
 /// How many sorts of ops there are.
-pub(crate) const OP_KINDS: usize = 16;
+pub(crate) const OP_KINDS: usize = 17;
 
 /// Numbers the sorts of ops.
 pub(crate) fn kind_of_op(op: &Op) -> usize {
@@ -38,6 +39,7 @@ pub(crate) fn kind_of_op(op: &Op) -> usize {
         Op::Sweep(_) => 13,
         Op::Remove(_) => 14,
         Op::Dismiss(_) => 15,
+        Op::Connect(_) => 16,
     }
 }
 
@@ -75,7 +77,7 @@ pub(crate) fn kind_of_outcome(outcome: &Outcome) -> usize {
 
 /// Every sort of op.
 pub(crate) fn ops() -> Vec<(&'static str, Op)> {
-    [ops_of_1(), ops_of_2(), ops_of_3()].concat()
+    [ops_of_1(), ops_of_2(), ops_of_3(), ops_of_4()].concat()
 }
 
 fn ops_of_1() -> Vec<(&'static str, Op)> {
@@ -142,6 +144,23 @@ fn ops_of_3() -> Vec<(&'static str, Op)> {
     ]
 }
 
+/// What only format 4 can say.
+fn ops_of_4() -> Vec<(&'static str, Op)> {
+    let to = |text| Address::parse(&Name::default_namespace(), text).expect("valid");
+    let only = |text: &str| Some(text.parse::<Filter>().expect("a filter"));
+    let connect = |change| Op::Connect(Connect { from: name("main"), to: to("n1/impl:a/b"), change });
+    let connections =
+        vec![Connection { to: to("impl-1"), only: None }, Connection { to: to("n1/a:b"), only: only("k=v") }];
+    let offer = Offer { layer: Some(name("L4")), connections, ..Offer::new(Placement::Pool, 4) };
+    let offers = [(name("main"), offer)].into();
+    vec![
+        ("connect", connect(ConnectionChange::Set(None))),
+        ("connect_only", connect(ConnectionChange::Set(only("urgent*")))),
+        ("connect_gone", connect(ConnectionChange::Gone)),
+        ("register_connected", Op::Register(Register { offers, ..register() })),
+    ]
+}
+
 /// Every sort of outcome.
 pub(crate) fn outcomes() -> Vec<(&'static str, Outcome)> {
     let tasks = vec![TaskId(ID), TaskId(1)];
@@ -198,9 +217,9 @@ fn register() -> Register {
         http_address: "127.0.0.1:8080".into(),
         labels: [("zone", "a"), ("gpu", "")].map(|(key, value)| (key.into(), value.into())).into(),
         offers: [
-            (name("echo"), Offer { placement: Placement::Resident, tasks_max: 0 }),
-            (name("reader"), Offer { placement: Placement::Pool, tasks_max: 4 }),
-            (name("section"), Offer { placement: Placement::Keyed, tasks_max: 1 }),
+            (name("echo"), Offer::new(Placement::Resident, 0)),
+            (name("reader"), Offer::new(Placement::Pool, 4)),
+            (name("section"), Offer::new(Placement::Keyed, 1)),
         ]
         .into(),
         node: None,

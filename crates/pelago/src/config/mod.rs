@@ -31,8 +31,8 @@ use pelago_core::id::Name;
 pub use address::{Error as AddressError, HostPort, LoopbackAddr, LoopbackHost};
 pub use problem::{Code, Origin, Problem, Problems};
 pub use sections::{
-    AgentConfig, KnownNode, LogFormat, LogLevel, LoggingConfig, MeshConfig, ServerConfig, ShutdownConfig, StoreConfig,
-    TaskDefaults,
+    AgentConfig, KnownNode, LogFormat, LogLevel, LoggingConfig, MeshConfig, ServerConfig, ShutdownConfig,
+    SignalDefaults, StoreConfig, TaskDefaults,
 };
 
 use section::{Report, Section};
@@ -57,6 +57,8 @@ pub struct Config {
     pub agents: BTreeMap<Name, AgentConfig>,
     /// `[tasks]`: what a task gets when its request says nothing.
     pub tasks: TaskDefaults,
+    /// `[signals]`: what a signal gets that does not say otherwise.
+    pub signals: SignalDefaults,
     /// `[logging]`: the log on stderr.
     pub logging: LoggingConfig,
     /// `[shutdown]`: the graceful stop.
@@ -122,6 +124,7 @@ impl Config {
             mesh,
             agents: sections::read_agents(root),
             tasks: root.table("tasks", TaskDefaults::read),
+            signals: root.table("signals", SignalDefaults::read),
             logging: root.table("logging", LoggingConfig::read),
             shutdown: root.table("shutdown", ShutdownConfig::read),
         }

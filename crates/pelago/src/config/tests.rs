@@ -229,6 +229,57 @@ error[PLG-1002]: server.port must be a whole number from 0 to 65535, found "http
 }
 
 #[test]
+fn connections_are_addresses_or_tables_with_a_filter() {
+    let file = r#"
+[agents.main]
+kind = "echo"
+layer = "L4"
+forward_connections = ["one", { to = "n1/two:k", only = "kind=plan" }, { to = "three", only = "urgent*" }]
+[signals]
+hops_max = 4
+"#;
+    let config = load(file, &[], &[]).expect("all is right");
+    let (_, main) = config.agents.first_key_value().expect("an agent was declared");
+    let shown =
+        main.forward_connections.iter().map(|one| (one.to.to_string(), one.only.as_ref().map(ToString::to_string)));
+    let only = |text: &str| Some(text.to_owned());
+    let expected = [("one", None), ("n1/two:k", only("kind=plan")), ("three", only("urgent*"))];
+    assert_eq!(shown.collect::<Vec<_>>(), expected.map(|(to, only)| (to.to_owned(), only)));
+    assert_eq!((main.layer.as_ref().map(Name::as_str), config.signals.hops_max), (Some("L4"), 4));
+
+    let file = r#"
+[signals]
+hops_max = 65
+hop_max = 3
+[agents.main]
+forward_connections = ["a b", { only = "plan" }, 3]
+foward_connections = []
+"#;
+    let problems = load(file, &[], &[]).expect_err("all of it is wrong");
+    assert_eq!(
+        problems.to_string(),
+        "\
+error[PLG-1002]: signals.hops_max must be a whole number from 1 to 64, found 65
+  at:   pelago.toml:3:12
+error[PLG-1001]: unknown key signals.hop_max
+  at:   pelago.toml:4:1
+  hint: did you mean signals.hops_max?
+error[PLG-1002]: agents.main.forward_connections[0] must be the address of an agent, found \"a b\"
+  at:   pelago.toml:6:24
+  hint: a name has only letters, digits, '.', '_' and '-'
+error[PLG-1008]: agents.main.forward_connections[1].to is missing
+  at:   pelago.toml:6:31
+error[PLG-1002]: agents.main.forward_connections[1].only must be a filter like \"urgent*\" or \"kind=plan\", found \"plan\"
+  at:   pelago.toml:6:40
+error[PLG-1002]: agents.main.forward_connections[2] must be the address of an agent, found 3
+  at:   pelago.toml:6:50
+error[PLG-1001]: unknown key agents.main.foward_connections
+  at:   pelago.toml:7:1
+  hint: did you mean agents.main.forward_connections?"
+    );
+}
+
+#[test]
 fn a_file_that_is_not_toml_is_reported_alone() {
     let problems =
         load("[server]\nport =\n[mesh\nx", &[("PELAGO_SERVER__PORT", "x")], &[]).expect_err("it is not TOML");

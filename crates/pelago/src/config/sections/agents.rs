@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
-use pelago_core::id::Name;
-use pelago_node::Affinity;
+use pelago_core::id::{Address, Name};
+use pelago_node::{Affinity, Connection, Filter};
 
 use super::super::{
-    section::Section,
-    tree::Value,
+    section::{Report, Section},
+    tree::{Node, Value},
     value::{self, Refusal},
 };
 
@@ -23,6 +23,11 @@ pub struct AgentConfig {
     pub concurrency: NonZeroU32,
     /// How long one turn may take before it is given up. Longer than the slowest turn that is right.
     pub turn_max: Duration,
+    /// The layer it belongs to, like `L4`: a note for you, which `pelago node ls` shows.
+    pub layer: Option<Name>,
+    /// Where signals go on that it handles on this node: to all of them at once. Give every node that hosts the agent
+    /// the same.
+    pub forward_connections: Vec<Connection>,
 }
 
 impl AgentConfig {
@@ -34,6 +39,8 @@ impl AgentConfig {
             node_affinity: Vec::new(),
             concurrency: NonZeroU32::new(8).expect("it is not 0"),
             turn_max: Duration::from_secs(60),
+            layer: None,
+            forward_connections: Vec::new(),
         }
     }
 
@@ -44,6 +51,8 @@ impl AgentConfig {
             node_affinity: section.list("node_affinity", |report, node| report.value(&node, affinity)),
             concurrency: section.get("concurrency", value::count(65_536), default.concurrency),
             turn_max: section.get("turn_ms_max", value::millis(1..=86_400_000), default.turn_max),
+            layer: section.optional("layer", value::name),
+            forward_connections: section.list("forward_connections", connection),
         }
     }
 }
@@ -51,6 +60,30 @@ impl AgentConfig {
 /// Reads all declared agents, by name.
 pub(in super::super) fn read_agents(root: &mut Section<'_>) -> BTreeMap<Name, AgentConfig> {
     root.entries("agents", |report, name, node| Some(report.section(node, |section| AgentConfig::read(section, name))))
+}
+
+/// A connection: an address, or a table with an address and a filter.
+fn connection(report: &mut Report, node: Node) -> Option<Connection> {
+    if !matches!(node.value, Value::Table(_)) {
+        return Some(Connection { to: report.value(&node, address)?, only: None });
+    }
+    report.section(node, |section| {
+        let (to, only) = (section.required("to", address), section.optional("only", filter));
+        Some(Connection { to: to?, only })
+    })
+}
+
+fn address(value: &Value) -> Result<Address, Refusal> {
+    let what = "the address of an agent";
+    let text = value.as_text().ok_or_else(|| Refusal::expected(what, value))?;
+    let namespace = Name::default_namespace();
+    Address::parse(&namespace, text).map_err(|invalid| Refusal::expected(what, value).hint(invalid.why))
+}
+
+fn filter(value: &Value) -> Result<Filter, Refusal> {
+    let what = "a filter like \"urgent*\" or \"kind=plan\"";
+    let filter = value.as_text().and_then(|text| text.parse().ok());
+    filter.ok_or_else(|| Refusal::expected(what, value))
 }
 
 fn affinity(value: &Value) -> Result<Affinity, Refusal> {

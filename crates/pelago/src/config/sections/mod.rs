@@ -5,6 +5,7 @@ mod logging;
 mod mesh;
 mod server;
 mod shutdown;
+mod signals;
 mod store;
 mod tasks;
 
@@ -13,6 +14,7 @@ pub use logging::{LogFormat, LogLevel, LoggingConfig};
 pub use mesh::{KnownNode, MeshConfig};
 pub use server::ServerConfig;
 pub use shutdown::ShutdownConfig;
+pub use signals::SignalDefaults;
 pub use store::StoreConfig;
 pub use tasks::TaskDefaults;
 
