@@ -38,7 +38,7 @@ impl InputArgs {
     pub(crate) fn read(&self, output: Output) -> Result<Box<RawValue>, Error> {
         let text = match self.written() {
             None => return Ok(RawValue::NULL.to_owned()),
-            Some("-") => bounded(io::stdin().lock(), Path::new("stdin"))?,
+            Some("-") => text_of(Path::new("-"))?,
             Some(text) => match text.strip_prefix('@') {
                 Some(path) => file(Path::new(path))?,
                 None => text.to_owned(),
@@ -47,15 +47,25 @@ impl InputArgs {
         if self.text {
             return Ok(string(&text));
         }
-        match serde_json::from_str(&text) {
-            Ok(json) => Ok(json),
-            Err(cause) if text.trim_start().starts_with(['{', '[', '"']) => Err(problem::broken_json(&cause).into()),
-            Err(_not_json) => {
-                output.note("the input is not JSON, so it goes as a JSON string");
-                Ok(string(&text))
-            }
+        payload(&text, output)
+    }
+}
+
+/// What a text gives an agent: JSON as it stands, anything else as a JSON string, which people are told.
+pub(crate) fn payload(text: &str, output: Output) -> Result<Box<RawValue>, Error> {
+    match serde_json::from_str(text) {
+        Ok(json) => Ok(json),
+        Err(cause) if text.trim_start().starts_with(['{', '[', '"']) => Err(problem::broken_json(&cause).into()),
+        Err(_not_json) => {
+            output.note("the input is not JSON, so it goes as a JSON string");
+            Ok(string(text))
         }
     }
+}
+
+/// The text of a file, or of stdin if it is called `-`.
+pub(crate) fn text_of(path: &Path) -> Result<String, Error> {
+    if path == Path::new("-") { bounded(io::stdin().lock(), Path::new("stdin")) } else { file(path) }
 }
 
 fn string(text: &str) -> Box<RawValue> {

@@ -6,7 +6,7 @@ use std::{borrow::Cow, io, path::Path, time::Duration};
 
 use pelago::config;
 use pelago_api::{
-    model::{Task, words},
+    model::{Signal, Task, words},
     problem::Problem,
 };
 use pelago_core::record::TaskState;
@@ -100,6 +100,31 @@ pub(crate) fn waited_out(task: &Task, waited: Duration) -> Problem {
         "it goes on; wait longer, or look at what it does",
     )
     .with_next(format!("pelago task events {}", task.id))
+}
+
+/// A signal that was waited for did not get everywhere.
+pub(crate) fn signal_partial(signal: &Signal, branches: &[String]) -> Problem {
+    let detail = format!("signal {} did not get everywhere: {}", signal.id, branches.join("; "));
+    problem(
+        "PLG-3027",
+        500,
+        "the signal did not get everywhere",
+        detail,
+        "what the other agents did stays done; the tree says what came of each branch",
+    )
+    .with_next(format!("pelago signal show {}", signal.id))
+}
+
+/// A signal that was waited for goes on.
+pub(crate) fn signal_goes_on(signal: &Signal) -> Problem {
+    problem(
+        "PLG-3028",
+        504,
+        "the signal has not ended in time",
+        format!("signal {} goes on", signal.id),
+        "wait longer for it",
+    )
+    .with_next(format!("pelago signal show {} --wait 30s", signal.id))
 }
 
 /// Something in a node's configuration. Its code is its own.

@@ -8,9 +8,11 @@ pub(crate) mod serve;
 pub(crate) mod up;
 
 mod agent;
+mod connection;
 mod node;
 mod paging;
 mod settle;
+mod signal;
 mod status;
 mod task;
 mod topic;

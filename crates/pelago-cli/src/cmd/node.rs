@@ -2,7 +2,7 @@
 
 use pelago_api::{
     client::Client,
-    model::{Load, Node, NodeList, RemovedNode, words},
+    model::{Load, Node, NodeList, Offer, RemovedNode, words},
 };
 
 use super::status;
@@ -67,7 +67,7 @@ fn text(list: &NodeList) -> String {
 
 fn row(node: &Node) -> [String; 10] {
     let labels: Vec<String> = node.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    let agents: Vec<&str> = node.offers.keys().map(String::as_str).collect();
+    let agents: Vec<String> = node.offers.iter().map(agent).collect();
     [
         node.name.clone(),
         words::node_state::as_str(node.state).to_owned(),
@@ -88,6 +88,14 @@ fn load(load: &Load) -> String {
     let shares = [share("cpu", load.cpu), share("mem", load.memory), share("net", load.network)];
     let counts = [format!("{} waiting", load.queued), format!("{}/s", load.messages_per_second)];
     shares.into_iter().flatten().chain(counts).collect::<Vec<_>>().join(", ")
+}
+
+/// An agent that a node hosts, with its layer.
+fn agent((name, offer): (&String, &Offer)) -> String {
+    match &offer.layer {
+        Some(layer) => format!("{name}({layer})"),
+        None => name.clone(),
+    }
 }
 
 /// What a node does in consensus.

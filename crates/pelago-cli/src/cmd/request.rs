@@ -6,7 +6,7 @@ use pelago_api::{
     problem::{Code, Problem},
 };
 
-use super::{agent, node, status, task, topic};
+use super::{agent, connection, node, signal, status, task, topic};
 use crate::{
     exit::Exit,
     output::{Error, Output},
@@ -23,6 +23,12 @@ pub(crate) enum Request {
     /// Talk to agents
     #[command(subcommand)]
     Agent(agent::AgentCommand),
+    /// Send signals through the mesh and see where they went
+    #[command(subcommand)]
+    Signal(signal::SignalCommand),
+    /// Look at and change where signals go on
+    #[command(subcommand)]
+    Connection(connection::ConnectionCommand),
     /// Enqueue durable work and follow it
     #[command(subcommand)]
     Task(task::TaskCommand),
@@ -44,6 +50,8 @@ pub(crate) async fn run(request: Request, urls: &[String], output: Output) -> Re
         Request::Status => status::run(&client, output).await,
         Request::Node(command) => node::run(command, &client, output).await,
         Request::Agent(command) => agent::run(command, &client, output).await,
+        Request::Signal(command) => signal::run(command, &client, output).await,
+        Request::Connection(command) => connection::run(command, &client, output).await,
         Request::Task(command) => task::run(command, &client, output).await,
         Request::Publish(args) => topic::publish(&args, &client, output).await,
         Request::Tail(args) => topic::tail(&args, urls, output).await,
