@@ -1,5 +1,6 @@
-//! Chooses a node: pure functions over candidates.
+//! Where a keyed agent belongs while nobody holds it.
 
+use super::bits::mix;
 use crate::id::{AgentId, Holder};
 
 /// The candidate that a keyed agent belongs to while nobody holds it: highest random weight ("rendezvous") hashing, so
@@ -10,18 +11,20 @@ pub fn rendezvous(agent: &AgentId, candidates: impl IntoIterator<Item = Holder>)
     candidates.into_iter().max_by_key(|holder| (mix(seed ^ mix(holder.node.0)), *holder))
 }
 
-/// FNV-1a over the parts of the name.
-fn hash(agent: &AgentId) -> u64 {
-    let parts = [agent.namespace.as_str(), agent.name.as_str(), agent.key_str()];
-    let bytes = parts.into_iter().flat_map(|part| part.bytes().chain([0]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+/// What a request is told apart by that goes to the same candidate as others like it.
+#[must_use]
+pub fn key_of(payload: &[u8]) -> u64 {
+    fnv(payload.iter().copied())
 }
 
-/// The finalizer of SplitMix64: every bit of the input changes half of the output's.
-fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+fn hash(agent: &AgentId) -> u64 {
+    let parts = [agent.namespace.as_str(), agent.name.as_str(), agent.key_str()];
+    fnv(parts.into_iter().flat_map(|part| part.bytes().chain([0])))
+}
+
+/// FNV-1a.
+fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
