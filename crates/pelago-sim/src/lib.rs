@@ -7,11 +7,14 @@
 //! must recover.
 //!
 //! [`gossip`] is a world of its own: machines of `core::membership`, and the bytes that they tell each other.
+//! Beside it stands [`balance`], a queueing model of nodes that ask each other's pools, which compares the strategies of
+//! `core::route`.
 //!
 //! *Is not:* a test of sockets, disks or openraft, and the loops of a real node are stood for by a few lines.
 
 #![forbid(unsafe_code)]
 
+pub mod balance;
 mod behaviour;
 mod client;
 mod dice;
