@@ -8,6 +8,11 @@ pub(crate) fn random() -> u128 {
     rand::random()
 }
 
+/// 64 random bits, for a choice that nobody has to foresee.
+pub(crate) fn bits() -> u64 {
+    rand::random()
+}
+
 /// A new task's id: 48 bits of time, then 80 random ones, so that tasks made later sort later.
 pub(crate) fn task(now: LogTime) -> TaskId {
     TaskId((u128::from(now.as_millis()) << 80) | (random() >> 48))

@@ -33,6 +33,7 @@ mod waiters;
 
 pub use handle::Handle;
 pub use host::{Affinity, Agent, Fault, Input, Kind, PRIORITY_MAX, Raw, TaskRequest, Turn, keyed, pool, resident};
+pub use mesh::{Balancing, Rule};
 pub use node::{Config, Error, Node};
 pub use pelago_core::connection::{Connection, Filter, Signal};
 pub use raft::Timing;

@@ -17,6 +17,7 @@ use prometheus_client::{
 };
 
 use crate::gossip::GossipMetrics;
+use pelago_core::route::{Reason, Strategy};
 
 /// The counters of one node. Adding to one is a single atomic operation.
 #[derive(Debug, Clone)]
@@ -41,6 +42,12 @@ pub struct Metrics {
     pub published_missed: Counter,
     /// Deliveries refused because a mailbox was full.
     pub busy: Counter,
+    /// Choices between nodes that host a pool, by strategy and reason.
+    route_choices: Family<[(&'static str, &'static str); 2], Counter>,
+    /// How often a node was left out because a pool failed there too often.
+    pub route_breaker_openings: Counter,
+    /// How often one was taken in again.
+    pub route_breaker_closings: Counter,
     /// Messages that agents of this node failed at too often, and that are tried no more.
     pub messages_buried: Counter,
     /// Answered HTTP requests.
@@ -84,6 +91,9 @@ impl Default for Metrics {
             published: Counter::default(),
             published_missed: Counter::default(),
             busy: Counter::default(),
+            route_choices: Family::default(),
+            route_breaker_openings: Counter::default(),
+            route_breaker_closings: Counter::default(),
             messages_buried: Counter::default(),
             http_requests: Counter::default(),
             leads: Gauge::default(),
@@ -127,6 +137,15 @@ impl Metrics {
         }
     }
 
+    /// The counters of choices between nodes.
+    pub(crate) fn route_counters(&self) -> RouteCounters {
+        let of = |strategy: Strategy, reason: Reason| {
+            let labels = [("strategy", strategy.name()), ("reason", reason.name())];
+            self.route_choices.get_or_create_owned(&labels)
+        };
+        RouteCounters(Strategy::ALL.map(|strategy| Reason::ALL.map(|reason| of(strategy, reason))))
+    }
+
     /// All counters in OpenMetrics text.
     #[must_use]
     pub fn render(&self) -> String {
@@ -149,6 +168,12 @@ impl Metrics {
         let help = "Messages of topics that subscribers, or other nodes, missed since they were slow";
         all.register("published_missed", help, self.published_missed.clone());
         all.register("mailbox_busy", "Deliveries refused because a mailbox was full", self.busy.clone());
+        let help = "Choices between nodes that host a pool";
+        all.register("route_choices", help, self.route_choices.clone());
+        let help = "How often a node was left out because a pool failed there too often";
+        all.register("route_breaker_openings", help, self.route_breaker_openings.clone());
+        let help = "How often a node that was left out was taken in again";
+        all.register("route_breaker_closings", help, self.route_breaker_closings.clone());
         let help = "Messages that agents of this node failed at too often";
         all.register("messages_dead", help, self.messages_buried.clone());
         all.register("http_requests", "Answered HTTP requests", self.http_requests.clone());
@@ -169,6 +194,16 @@ impl Metrics {
         all.register("signal_branches", help, self.signal_branches.clone());
         self.gossip.register(&mut all);
         all
+    }
+}
+
+/// Counts choices between nodes: found once, since finding one takes longer than a choice.
+#[derive(Debug)]
+pub(crate) struct RouteCounters([[Counter; Reason::ALL.len()]; Strategy::ALL.len()]);
+
+impl RouteCounters {
+    pub(crate) fn chosen(&self, strategy: Strategy, reason: Reason) {
+        self.0[strategy as usize][reason as usize].inc();
     }
 }
 

@@ -34,7 +34,10 @@ use crate::{
     host::Kind,
     ids,
     loops::Loops,
-    mesh::{self, Answers, Dials, End, Forward, Granting, Held, Holding, Homes, Receiver, Removal, Router, Unwanted},
+    mesh::{
+        self, Answers, Balance, Balancing, Dials, End, Forward, Granting, Held, Holding, Homes, Receiver, Removal,
+        Router, Unwanted,
+    },
     metrics::Metrics,
     raft::{self, Consensus, Timing},
     scheduler,
@@ -88,6 +91,8 @@ pub struct Config {
     pub agent: agent::Config,
     /// Limits of the scheduler.
     pub scheduler: task::Config,
+    /// How requests to pools are spread.
+    pub balancing: Balancing,
     /// Below so much free space, in bytes, the node refuses new work. Leave room for the log to be cut.
     pub disk_free_bytes_min: u64,
     /// How long running turns may take to end when the node stops.
@@ -242,6 +247,7 @@ impl Node {
         let agents = Agents::new(kinds, config.agent, context);
         let router = Router {
             homes: homes.clone(),
+            balance: Balance::new(holder, view.clone(), config.balancing, Arc::clone(&metrics)),
             links: links.clone(),
             reader: Arc::clone(&reader),
             agents: Arc::downgrade(&agents),

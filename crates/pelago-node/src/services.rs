@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pelago_core::{
-    agent::Failure,
     id::{Address, Destination, FencingToken, Name, TaskId},
     link::Role,
     record::{BodyHash, IdempotencyKey, NewTask, Op, PAYLOAD_BYTES_MAX, Placement, Progress, RetryPolicy},
@@ -141,12 +140,12 @@ impl NodeServices {
         deadline: tokio::time::Instant,
         wait: Duration,
         placement: Placement,
-        turn: impl Future<Output = Result<Bytes, Failure>>,
+        turn: impl Future<Output = Result<Bytes, impl Into<Error>>>,
     ) -> Result<Bytes, Error> {
         let waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         tokio::select! {
             biased;
-            reply = turn => reply.map_err(Error::from),
+            reply = turn => reply.map_err(Into::into),
             () = tokio::time::sleep_until(deadline) => Err(Error::Timeout { waited_ms }),
             // Without a majority no turn can be committed, whoever runs it. Those of others need not be.
             () = self.lease.missing(LAPSED_MAX), if placement == Placement::Keyed => Err(Error::NoQuorum),

@@ -1,6 +1,7 @@
 //! `pelago serve`, from the first flag to the last flush. Read it top to bottom and you know the process.
 
 use std::{
+    collections::BTreeMap,
     io::{self, Write as _},
     net::TcpListener as StdListener,
     num::NonZeroUsize,
@@ -11,7 +12,7 @@ use std::{
 
 use clap::{Args, Parser, ValueEnum};
 use pelago_core::{agent, id::Name, record::RetryPolicy, task};
-use pelago_node::{Handle, Kind, Node, disk, metrics::Metrics};
+use pelago_node::{Balancing, Handle, Kind, Node, Rule, disk, metrics::Metrics};
 use tokio::{
     net::TcpListener,
     runtime,
@@ -21,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{AgentConfig, Config, Flag, Problems, Sources},
+    config::{AgentConfig, BalancingConfig, Config, Flag, Problems, Sources},
     logging,
 };
 
@@ -372,7 +373,7 @@ fn announce(args: &ServeArgs, node: &Node, http: Option<&str>) -> io::Result<()>
 }
 
 fn node_config(config: &Config, http: Option<&str>) -> pelago_node::Config {
-    let Config { server: _, mesh, store, agents: _, tasks, signals, logging: _, shutdown } = config;
+    let Config { server: _, mesh, store, agents, tasks, signals, logging: _, shutdown } = config;
     pelago_node::Config {
         directory: store.dir.clone(),
         mesh_name: mesh.name.clone(),
@@ -393,10 +394,21 @@ fn node_config(config: &Config, http: Option<&str>) -> pelago_node::Config {
         },
         agent: agent::Config::default(),
         scheduler: task::Config::default(),
+        balancing: balancing(&mesh.load_balancing, agents),
         disk_free_bytes_min: store.disk_free_bytes_min,
         drain_max: shutdown.drain_max,
         hops_max: signals.hops_max,
     }
+}
+
+/// What an agent's section leaves open is as for all.
+fn balancing(all: &BalancingConfig, agents: &BTreeMap<Name, AgentConfig>) -> Balancing {
+    let rule = Rule { strategy: all.strategy, prefer: all.prefer };
+    let own = |(name, agent): (&Name, &AgentConfig)| {
+        let strategy = agent.strategy.unwrap_or(rule.strategy);
+        (name.clone(), Rule { strategy, prefer: agent.prefer.unwrap_or(rule.prefer) })
+    };
+    Balancing { rule, agents: agents.iter().map(own).collect(), weights: all.weights.clone() }
 }
 
 /// The kinds as the configuration names and bounds them. Those it does not name keep their own names.
@@ -408,7 +420,16 @@ fn declare(config: &Config, kinds: Vec<Kind>) -> Result<Vec<Kind>, Error> {
     };
     let mut declared = Vec::new();
     for (name, agent) in &config.agents {
-        let AgentConfig { kind: _, node_affinity, concurrency, turn_max, layer, forward_connections } = agent;
+        let AgentConfig {
+            kind: _,
+            node_affinity,
+            concurrency,
+            strategy: _,
+            prefer: _,
+            turn_max,
+            layer,
+            forward_connections,
+        } = agent;
         let mut kind = find(name, agent)?.clone().named(name.clone()).only_on(node_affinity.clone());
         if kind.is_pool() {
             kind = kind.at_most(*concurrency);

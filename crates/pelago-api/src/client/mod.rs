@@ -29,8 +29,8 @@ use request::{Request, agent_path, node_path, topic_path};
 use crate::{
     model::{
         Agent, AgentList, Cancel, Connection, ConnectionList, DeadMessageList, Disconnected, Dismissed, Enqueued,
-        Health, NewConnection, NewSignal, NewTask, NodeList, Payload, Reached, RemovedNode, SendReceipt, Signal, Status,
-        Task, TaskEventList, TaskList, Told, words,
+        Health, NewConnection, NewSignal, NewTask, NodeList, Payload, Reached, RemovedNode, SendReceipt, Signal,
+        Status, Task, TaskEventList, TaskList, Told, words,
     },
     problem::{Code, Problem},
 };

@@ -134,6 +134,8 @@ codes! {
     UnknownConnection = 2039, 404, Never, "connection not found";
     /// Text that is no signal id.
     BadSignalId = 2040, 400, Never, "not a signal id";
+    /// The agent failed too often of late wherever it is hosted.
+    BreakerOpen = 2041, 503, Soon, "the agent is left alone for a while";
 }
 
 /// Whether the same request may succeed later.

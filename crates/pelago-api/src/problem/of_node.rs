@@ -48,6 +48,11 @@ impl From<Error> for Problem {
                 problem(Code::BadCursor, "begin again without a cursor, and pass on `next` as it was given")
             }
             Error::Busy(_) => problem(Code::Busy, "try again in a second").with_next("pelago status"),
+            Error::BreakerOpen(_) => {
+                let hint = "nothing was done; a node is tried again a second after its third failure in a row, and later \
+                            if it still fails: look into its log";
+                problem(Code::BreakerOpen, hint).with_next("pelago node ls")
+            }
             Error::AgentFailed { hopeless: false, .. } => {
                 problem(Code::AgentFailed, "its turn had no effect; as a task it would be tried again")
             }
@@ -116,6 +121,7 @@ mod tests {
             Error::TooLarge("the input has 600 KiB".into()),
             Error::BadCursor,
             Error::Busy("the mailbox is full".into()),
+            Error::BreakerOpen(name("cart")),
             Error::AgentFailed { reason: "no".into(), hopeless: false },
             Error::AgentFailed { reason: "never".into(), hopeless: true },
             Error::Timeout { waited_ms: 5 },

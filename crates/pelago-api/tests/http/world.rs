@@ -216,6 +216,7 @@ fn config(directory: &tempfile::TempDir) -> Config {
         policy: RetryPolicy { attempts_max: 3, attempt_ms_max: 60_000, backoff_ms: 1, backoff_ms_max: 10 },
         agent: agent::Config::default(),
         scheduler: task::Config::default(),
+        balancing: pelago_node::Balancing::default(),
         disk_free_bytes_min: 0,
         drain_max: Duration::from_secs(5),
         hops_max: 16,

@@ -3,10 +3,7 @@ use std::{convert::Infallible, time::Duration};
 use bytes::Bytes;
 
 use super::*;
-use crate::{
-    id::Incarnation,
-    record::Placement,
-};
+use crate::{id::Incarnation, record::Placement};
 
 #[test]
 fn nodes_that_have_a_link_know_each_other_and_what_each_says() {

@@ -153,6 +153,14 @@ impl Agents {
         Some(Box::pin(async move { self.run(&agent, Work::Ask { remember: None }, payload).await }))
     }
 
+    /// How many turns of a pool run or wait here.
+    pub(crate) fn in_flight(&self, name: &Name) -> Option<u32> {
+        match self.hosted.get(name) {
+            Some(Hosted::Pool(pool)) => Some(pool.in_flight()),
+            Some(Hosted::Keyed(_) | Hosted::Resident(_)) | None => None,
+        }
+    }
+
     /// Gives an agent what it is told, as soon as its mailbox has room; a keyed agent is activated here, if no other
     /// node holds it. Nobody hears what becomes of it: it is counted.
     ///

@@ -20,13 +20,14 @@ pub(super) struct Pool {
     turns: Semaphore,
     /// Turns running and waiting. Whatever one is told at once takes one.
     places: Arc<Semaphore>,
+    places_max: usize,
 }
 
 impl Pool {
     pub(super) fn new(kind: Kind) -> Self {
         let turns = kind.tasks_max.get() as usize;
-        let places = Arc::new(Semaphore::new(turns * (1 + WAITING_PER_TURN_MAX)));
-        Self { kind, turns: Semaphore::new(turns), places }
+        let places_max = turns * (1 + WAITING_PER_TURN_MAX);
+        Self { kind, turns: Semaphore::new(turns), places: Arc::new(Semaphore::new(places_max)), places_max }
     }
 
     /// Whether its turns may run wherever they are asked for.
@@ -39,6 +40,12 @@ impl Pool {
         let running_max = self.kind.tasks_max.get() as usize;
         let taken = running_max * (1 + WAITING_PER_TURN_MAX) - self.places.available_permits();
         taken.saturating_sub(running_max - self.turns.available_permits())
+    }
+
+    /// How many turns run or wait.
+    pub(super) fn in_flight(&self) -> u32 {
+        let taken = self.places_max.saturating_sub(self.places.available_permits());
+        u32::try_from(taken).unwrap_or(u32::MAX)
     }
 
     /// A place for what one is told.

@@ -74,6 +74,9 @@ pub enum Error {
     /// A queue or mailbox is full. Nothing was done; try again later.
     #[error("{0}")]
     Busy(String),
+    /// The agent failed too often of late on every node that hosts it. Nothing was done; one of them is tried again soon.
+    #[error("agent {0} failed too often of late on every node that hosts it")]
+    BreakerOpen(Name),
     /// The agent answered with an error. Its turn had no effect.
     #[error("the agent failed: {reason}")]
     AgentFailed {
@@ -124,6 +127,7 @@ impl Error {
             Self::TooLarge(_) => Why::TooLarge,
             Self::BadCursor => Why::BadCursor,
             Self::Busy(_) => Why::Busy,
+            Self::BreakerOpen(_) => Why::BreakerOpen,
             Self::AgentFailed { hopeless: false, .. } => Why::AgentFailed,
             Self::AgentFailed { hopeless: true, .. } => Why::AgentRefused,
             Self::Timeout { .. } => Why::Timeout,

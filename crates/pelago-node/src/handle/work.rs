@@ -76,8 +76,8 @@ impl Handle {
         services::fits("the message", &payload)?;
         let told = self.told(vec![payload]);
         let deadline = Instant::now() + TELL_MAX;
-        let tell = self.router().tell(&whom, told, deadline);
-        Ok(tokio::time::timeout_at(deadline, tell).await.unwrap_or(Err(Failure::Busy))?)
+        let tell = self.router().tell(&whom, told.into(), deadline);
+        tokio::time::timeout_at(deadline, tell).await.unwrap_or_else(|_late| Err(Failure::Busy.into()))
     }
 
     /// Tells every agent in memory, on any node, whose name meets the pattern `to` (`cart`, `prod.*`, `prod.**`):

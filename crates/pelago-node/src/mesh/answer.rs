@@ -100,7 +100,8 @@ pub(super) fn question_of(ask: wire::Ask) -> Option<Question> {
     Some(Question { agent, payload: ask.payload, remember })
 }
 
-pub(super) fn encode_asked(result: Result<Bytes, Failure>) -> Bytes {
+/// Encodes what became of a question, with how many turns the agent's pool still has in flight.
+pub(super) fn encode_asked(result: Result<Bytes, Failure>, in_flight: Option<u32>) -> Bytes {
     let answer = match result {
         Ok(reply) => asked::Answer::Reply(reply),
         Err(Failure::Failed(reason)) => asked::Answer::Failed(reason),
@@ -113,13 +114,19 @@ pub(super) fn encode_asked(result: Result<Bytes, Failure>) -> Bytes {
         Err(Failure::Stopped | Failure::Lapsed) => asked::Answer::Stopped(Nothing {}),
         Err(Failure::Unknown) => asked::Answer::Unknown(Nothing {}),
     };
-    wire::encode(&wire::Asked { answer: Some(answer) })
+    wire::encode(&wire::Asked { answer: Some(answer), in_flight })
 }
 
-/// Decodes the answer to a question. What cannot be read may have had its effect.
-pub(super) fn decode_asked(bytes: Bytes) -> Result<Bytes, Failure> {
+/// Decodes the answer to a question, and what it says to be in flight.
+pub(super) fn decode_asked(bytes: Bytes) -> (Result<Bytes, Failure>, Option<u32>) {
     let read = wire::decode::<wire::Asked>("answer to a question", bytes);
-    Err(match read.ok().and_then(|asked| asked.answer) {
+    let in_flight = read.as_ref().ok().and_then(|asked| asked.in_flight);
+    (asked(read.ok().and_then(|asked| asked.answer)), in_flight)
+}
+
+/// What cannot be read may have had its effect.
+fn asked(answer: Option<asked::Answer>) -> Result<Bytes, Failure> {
+    Err(match answer {
         Some(asked::Answer::Reply(reply)) => return Ok(reply),
         Some(asked::Answer::Failed(reason)) => Failure::Failed(reason),
         Some(asked::Answer::Hopeless(reason)) => Failure::Hopeless(reason),
@@ -176,10 +183,11 @@ mod tests {
             Failure::Stopped,
             Failure::Unknown,
         ] {
-            assert_eq!(decode_asked(encode_asked(Err(failure.clone()))), Err(failure));
+            assert_eq!(decode_asked(encode_asked(Err(failure.clone()), None)), (Err(failure), None));
         }
-        assert_eq!(decode_asked(encode_asked(Ok(Bytes::from_static(b"yes")))), Ok(Bytes::from_static(b"yes")));
-        assert_eq!(decode_asked(Bytes::from_static(b"\xff")), Err(Failure::Unknown));
+        let yes = Ok(Bytes::from_static(b"yes"));
+        assert_eq!(decode_asked(encode_asked(yes.clone(), Some(7))), (yes, Some(7)));
+        assert_eq!(decode_asked(Bytes::from_static(b"\xff")), (Err(Failure::Unknown), None));
     }
 
     #[test]

@@ -27,8 +27,10 @@ impl Passing {
     }
 
     /// What became of it at another node. What cannot be read may have had its effect.
-    pub(crate) fn decode_answer(&self, answer: Bytes) -> Result<Branch, Failure> {
-        decode_branch(&self.agent.namespace, answer::decode_asked(answer)?).ok_or(Failure::Unknown)
+    pub(crate) fn decode_answer(&self, answer: Bytes) -> (Result<Branch, Failure>, Option<u32>) {
+        let (answer, in_flight) = answer::decode_asked(answer);
+        let branch = |answer| decode_branch(&self.agent.namespace, answer).ok_or(Failure::Unknown);
+        (answer.and_then(branch), in_flight)
     }
 }
 
@@ -67,8 +69,8 @@ pub(super) fn decode_passing(bytes: Bytes) -> Option<Passing> {
 }
 
 /// Encodes what became of a signal.
-pub(super) fn encode_handled(handled: Result<Branch, Failure>) -> Bytes {
-    answer::encode_asked(handled.map(encode_branch))
+pub(super) fn encode_handled(handled: Result<Branch, Failure>, in_flight: Option<u32>) -> Bytes {
+    answer::encode_asked(handled.map(encode_branch), in_flight)
 }
 
 fn encode_branch(branch: Branch) -> Bytes {
@@ -174,7 +176,7 @@ mod tests {
         let branches: Vec<Branch> = (1..BRANCHES_MAX).map(|_| leaf(failed.clone())).collect();
         let mut tree = Branch { branches, left_out: u32::MAX, ..leaf(replied) };
         assert_eq!(tree.fit(), REPLIES_BYTES_MAX);
-        let bytes = encode_handled(Ok(tree)).len();
+        let bytes = encode_handled(Ok(tree), None).len();
         assert!(bytes <= PAYLOAD_BYTES_MAX as usize, "{bytes} bytes");
     }
 

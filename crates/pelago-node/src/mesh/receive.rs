@@ -268,21 +268,24 @@ impl Answers {
         let answer::Question { agent, payload, remember: None } = answer::decode_question(payload.clone())? else {
             return None;
         };
+        let (agents, name) = (Arc::clone(&self.agents), agent.name.clone());
         let turn = Arc::clone(&self.agents).quick_turn(agent, payload)?;
+        let encoded = move |reply| answer::encode_asked(reply, agents.in_flight(&name));
         Some(match at_once::begin(turn) {
-            Ok(reply) => AtOnce::Answered(answer::encode_asked(reply)),
-            Err(turn) => AtOnce::Waits(turn.map(answer::encode_asked).boxed()),
+            Ok(reply) => AtOnce::Answered(encoded(reply)),
+            Err(turn) => AtOnce::Waits(turn.map(encoded).boxed()),
         })
     }
 
     async fn ask(self, payload: Bytes) -> Bytes {
         let asked = match answer::decode_question(payload) {
             Some(answer::Question { agent, payload, remember }) => {
-                self.agents.run(&agent, Work::Ask { remember }, payload).await
+                let asked = self.agents.run(&agent, Work::Ask { remember }, payload).await;
+                (asked, self.agents.in_flight(&agent.name))
             }
-            None => Err(Failure::Hopeless("the question cannot be read".into())),
+            None => (Err(Failure::Hopeless("the question cannot be read".into())), None),
         };
-        answer::encode_asked(asked)
+        answer::encode_asked(asked.0, asked.1)
     }
 
     fn broadcast(&self, payload: Bytes) -> Bytes {
@@ -295,11 +298,14 @@ impl Answers {
     fn signal(self, payload: Bytes, wait: Duration) -> BoxFuture<'static, Bytes> {
         let deadline = Instant::now() + wait;
         Box::pin(async move {
-            let handled = match passing::decode_passing(payload) {
-                Some(passing) => self.signals.handle(passing, deadline).await,
-                None => Err(Failure::Hopeless("the signal cannot be read".into())),
+            let (handled, in_flight) = match passing::decode_passing(payload) {
+                Some(passing) => {
+                    let name = passing.agent.name.clone();
+                    (self.signals.handle(passing, deadline).await, self.agents.in_flight(&name))
+                }
+                None => (Err(Failure::Hopeless("the signal cannot be read".into())), None),
             };
-            passing::encode_handled(handled)
+            passing::encode_handled(handled, in_flight)
         })
     }
 

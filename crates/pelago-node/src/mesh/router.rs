@@ -11,6 +11,7 @@ use pelago_core::{
     id::{Address, AgentId, Destination, Holder, Name},
     link::{Lane, NoReply, Role},
     record::{BodyHash, IdempotencyKey, Placement},
+    route::NoChoice,
 };
 use pelago_net::{Links, Recipient, RequestError, SendError};
 use pelago_store::sqlite::Reader;
@@ -19,11 +20,13 @@ use tokio::time::Instant;
 
 use super::{
     answer::{self, Question},
+    balance::{Balance, Begun},
     homes::Homes,
     places::Places,
 };
 use crate::{
     agents::{Agents, AskedTurn, Told},
+    handle::Error,
     topics::Topics,
 };
 
@@ -36,6 +39,7 @@ pub(crate) const TELL_MAX: Duration = Duration::from_secs(5);
 /// Asks agents wherever they are, and tells them things.
 pub(crate) struct Router {
     pub(crate) homes: Homes,
+    pub(crate) balance: Balance,
     pub(crate) links: Links,
     pub(crate) reader: Arc<Reader>,
     pub(crate) agents: Weak<Agents>,
@@ -70,10 +74,12 @@ pub(crate) trait Wish: Sync {
 
     /// Who is to do it.
     fn agent(&self) -> &AgentId;
+    /// What it is given.
+    fn payload(&self) -> &Bytes;
     /// The frame that asks another node for it.
     fn encode(&self) -> Bytes;
-    /// What the other node answered.
-    fn decode(&self, answer: Bytes) -> Result<Self::Answer, Failure>;
+    /// What the other node answered, and how many turns of the agent it has in flight, if it is a pool.
+    fn decode(&self, answer: Bytes) -> (Result<Self::Answer, Failure>, Option<u32>);
     /// Does it here.
     fn here(
         &self,
@@ -92,11 +98,15 @@ impl Wish for Question {
         &self.agent
     }
 
+    fn payload(&self) -> &Bytes {
+        &self.payload
+    }
+
     fn encode(&self) -> Bytes {
         answer::encode_question(self)
     }
 
-    fn decode(&self, answer: Bytes) -> Result<Bytes, Failure> {
+    fn decode(&self, answer: Bytes) -> (Result<Bytes, Failure>, Option<u32>) {
         answer::decode_asked(answer)
     }
 
@@ -107,6 +117,36 @@ impl Wish for Question {
 
     fn may_be_repeated(&self) -> bool {
         false
+    }
+}
+
+/// What could not be told at once, and to whom it goes if that is chosen.
+pub(crate) struct Untold {
+    told: Told,
+    begun: Option<Begun>,
+}
+
+/// Why what an agent was to do came to nothing.
+#[derive(Debug)]
+pub(crate) enum Undone {
+    /// It was answered with a failure, or by nobody.
+    Failed(Failure),
+    /// The pool failed too often of late wherever it is hosted.
+    BreakerOpen(Name),
+}
+
+impl From<Failure> for Undone {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<Undone> for Error {
+    fn from(undone: Undone) -> Self {
+        match undone {
+            Undone::Failed(failure) => failure.into(),
+            Undone::BreakerOpen(name) => Self::BreakerOpen(name),
+        }
     }
 }
 
@@ -123,7 +163,7 @@ impl Router {
     /// as long as nothing has happened yet, until `deadline`.
     ///
     /// # Errors
-    /// [`Failure`] says what became of it.
+    /// [`Error`] says what became of it.
     pub(crate) async fn ask(
         &self,
         to: &Address,
@@ -131,9 +171,9 @@ impl Router {
         payload: Bytes,
         remember: Option<(IdempotencyKey, BodyHash)>,
         deadline: Instant,
-    ) -> Result<Bytes, Failure> {
+    ) -> Result<Bytes, Error> {
         let question = Question { agent: to.agent.clone(), payload, remember };
-        self.fulfil(to, placement, &question, deadline).await
+        Ok(self.fulfil(to, placement, &question, deadline).await?)
     }
 
     /// Has an agent do something, here or on the node that holds it. Looks again as long as nothing has happened yet,
@@ -141,14 +181,17 @@ impl Router {
     /// once.
     ///
     /// # Errors
-    /// [`Failure`] says what became of it.
+    /// [`Undone`] says what became of it.
     pub(crate) async fn fulfil<W: Wish>(
         &self,
         to: &Address,
         placement: Placement,
         wish: &W,
         deadline: Instant,
-    ) -> Result<W::Answer, Failure> {
+    ) -> Result<W::Answer, Undone> {
+        if to.node.is_none() && placement == Placement::Pool {
+            return self.fulfil_by_pool(wish, deadline).await;
+        }
         let may_be_repeated = wish.may_be_repeated() && placement != Placement::Keyed && to.node.is_none();
         let (mut hint, mut hinted) = (None, false);
         let mut lost: Vec<Holder> = Vec::new();
@@ -158,13 +201,13 @@ impl Router {
                 (None, Some(node)) => self.homes.run_of(node),
                 (None, None) => self.place(&to.agent, placement, &lost).await,
             };
-            match self.ask_at(place, wish, deadline).await {
+            match self.ask_at(place, wish, deadline).await.0 {
                 Ok(answer) => return Ok(answer),
                 Err(Missed::Failed(Failure::Unknown)) if may_be_repeated && self.has_other(wish, place, &lost) => {
                     lost.extend(place);
                     continue;
                 }
-                Err(Missed::Failed(failure)) => return Err(failure),
+                Err(Missed::Failed(failure)) => return Err(failure.into()),
                 // Without a link, it is lost for this signal too.
                 Err(Missed::Elsewhere(None)) if may_be_repeated && self.has_other(wish, place, &lost) => {
                     lost.extend(place);
@@ -180,25 +223,88 @@ impl Router {
                 Err(Missed::Elsewhere(_)) => {}
             }
             if Instant::now() >= deadline {
-                return Err(Failure::Busy);
+                return Err(Failure::Busy.into());
             }
             tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Has a pool do something, on the node that the balance chooses. A node that took nothing is followed by another, as
+    /// long as there is one that may; so is one that was lost, if it may be repeated.
+    async fn fulfil_by_pool<W: Wish>(&self, wish: &W, deadline: Instant) -> Result<W::Answer, Undone> {
+        let name = &wish.agent().name;
+        loop {
+            let mut is_last = true;
+            match self.balance.begin(name, wish.payload()) {
+                Ok(begun) => {
+                    is_last = begun.is_last_resort();
+                    let (asked, in_flight) = self.ask_at(Some(begun.holder()), wish, deadline).await;
+                    match asked {
+                        Ok(answer) => {
+                            begun.answered(in_flight);
+                            return Ok(answer);
+                        }
+                        Err(Missed::Elsewhere(_)) => begun.away(),
+                        Err(Missed::Failed(failure)) => {
+                            let may_follow = failure == Failure::Busy
+                                || failure == Failure::Unknown && wish.may_be_repeated() && Instant::now() < deadline;
+                            ended(begun, &failure);
+                            if !may_follow || is_last {
+                                return Err(failure.into());
+                            }
+                        }
+                    }
+                }
+                Err(NoChoice::AllOpen { .. }) => return Err(Undone::BreakerOpen(name.clone())),
+                // The log knows nobody; gossip may.
+                Err(NoChoice::Nobody) => {
+                    let place = self.homes.any_host(wish.agent());
+                    match self.ask_at(place, wish, deadline).await.0 {
+                        Ok(answer) => return Ok(answer),
+                        Err(Missed::Failed(failure)) => return Err(failure.into()),
+                        Err(Missed::Elsewhere(_)) => {}
+                    }
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(Failure::Busy.into());
+            }
+            if is_last {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
         }
     }
 
     /// A turn of a pool of this node whose code is known to be quick, if that is who is meant.
     pub(crate) fn quick_turn(&self, to: Address, payload: Bytes) -> Option<AskedTurn> {
         let Address { node, agent, .. } = to;
-        let is_here = node.is_none_or(|node| self.homes.run_of(&node) == Some(self.homes.me()));
-        self.agents.upgrade().filter(|_| is_here)?.quick_turn(agent, payload)
+        let agents = self.agents.upgrade()?;
+        if let Some(node) = node {
+            return agents.quick_turn(agent, payload).filter(|_| self.homes.run_of(&node) == Some(self.homes.me()));
+        }
+        let name = agent.name.clone();
+        let turn = Arc::clone(&agents).quick_turn(agent, payload)?;
+        let begun = self.balance.begin_here(&name)?;
+        if begun.is_only() {
+            return Some(turn);
+        }
+        Some(Box::pin(async move {
+            let asked = turn.await;
+            match &asked {
+                Ok(_) => begun.answered(agents.in_flight(&name)),
+                Err(failure) => ended(begun, failure),
+            }
+            asked
+        }))
     }
 
     /// Tells an agent something, here or on the node that holds it, as soon as there is room. An agent that cannot be
     /// reached is looked for until `deadline`. Nobody hears what becomes of it there.
     ///
     /// # Errors
-    /// [`Failure`]: what was not told yet is lost.
-    pub(crate) async fn tell(&self, to: &Whom, mut told: Told, deadline: Instant) -> Result<(), Failure> {
+    /// [`Error`]: what was not told yet is lost.
+    pub(crate) async fn tell(&self, to: &Whom, untold: Untold, deadline: Instant) -> Result<(), Error> {
+        let Untold { mut told, mut begun } = untold;
         let (to, placement) = match to {
             Whom::Agent(address, placement) => (address, placement),
             Whom::Topic(topic) => {
@@ -207,27 +313,53 @@ impl Router {
             }
         };
         loop {
+            let mut may_be_others = false;
             let place = match (&to.node, placement) {
                 (Some(node), _) => self.homes.run_of(node),
                 (None, Placement::Keyed) if self.is_here(&to.agent) => Some(self.homes.me()),
                 // Nobody would say that a place from memory is out of date.
                 (None, Placement::Keyed) => self.place_by_row(&to.agent).await,
-                (None, Placement::Pool | Placement::Resident) => self.homes.any_host(&to.agent),
+                (None, Placement::Resident) => self.homes.any_host(&to.agent),
+                (None, Placement::Pool) => {
+                    let chosen = begun.take().map_or_else(|| self.choose_to_tell(&to.agent.name, &told), Ok);
+                    let nobody = matches!(chosen, Err(NoChoice::Nobody));
+                    begun = match chosen {
+                        Err(NoChoice::AllOpen { again }) if Instant::now() + again >= deadline => {
+                            return Err(Error::BreakerOpen(to.agent.name.clone()));
+                        }
+                        chosen => chosen.ok(),
+                    };
+                    may_be_others = begun.as_ref().is_some_and(|begun| !begun.is_last_resort());
+                    // The log knows nobody; gossip may.
+                    let seen = || if nobody { self.homes.any_host(&to.agent) } else { None };
+                    begun.as_ref().map(Begun::holder).or_else(seen)
+                }
             };
             if place == Some(self.homes.me()) {
-                return self.tell_here(&to.agent, told).await;
+                if !may_be_others {
+                    return Ok(self.tell_here(&to.agent, told).await?);
+                }
+                match self.try_tell_here(&to.agent, told) {
+                    Ok(()) => return Ok(()),
+                    Err(back) => told = back,
+                }
             }
-            let node = place.and_then(|holder| self.homes.node(holder));
+            let node = place.filter(|holder| *holder != self.homes.me()).and_then(|holder| self.homes.node(holder));
             if let Some(link) = node.and_then(|node| self.links.get(&node, Role::Main)) {
                 let name = Bytes::from(to.agent.to_string());
                 if tell_over(link.recipient(Lane::Bulk, name), &mut told).await.is_ok() {
                     return Ok(());
                 }
             }
-            if Instant::now() >= deadline {
-                return Err(Failure::Busy);
+            if let Some(begun) = begun.take() {
+                begun.away();
             }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            if Instant::now() >= deadline {
+                return Err(Failure::Busy.into());
+            }
+            if !may_be_others {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
         }
     }
 
@@ -243,7 +375,7 @@ impl Router {
     ///
     /// # Errors
     /// What it was to be told: give it to [`Self::tell`].
-    pub(crate) fn try_tell(&self, to: &Whom, told: Told) -> Result<(), Told> {
+    pub(crate) fn try_tell(&self, to: &Whom, told: Told) -> Result<(), Untold> {
         let (to, placement) = match to {
             Whom::Agent(address, placement) => (address, placement),
             Whom::Topic(topic) => {
@@ -251,15 +383,37 @@ impl Router {
                 return Ok(());
             }
         };
+        let me = self.homes.me();
+        let mut begun = None;
         let is_here = match (&to.node, placement) {
-            (Some(node), _) => self.homes.run_of(node) == Some(self.homes.me()),
+            (Some(node), _) => self.homes.run_of(node) == Some(me),
             (None, Placement::Keyed) => self.is_here(&to.agent),
-            (None, Placement::Pool | Placement::Resident) => self.homes.any_host(&to.agent) == Some(self.homes.me()),
+            (None, Placement::Resident) => self.homes.any_host(&to.agent) == Some(me),
+            (None, Placement::Pool) => {
+                begun = self.choose_to_tell(&to.agent.name, &told).ok();
+                begun.as_ref().is_some_and(|begun| begun.holder() == me)
+            }
         };
-        match self.agents.upgrade().filter(|_| is_here) {
-            Some(agents) => agents.try_tell(&to.agent, told),
+        if !is_here {
+            return Err(Untold { told, begun });
+        }
+        self.try_tell_here(&to.agent, told).map_err(|told| Untold { told, begun })
+    }
+
+    /// Tells an agent something at once, if it is here and has room.
+    ///
+    /// # Errors
+    /// What it was to be told.
+    pub(crate) fn try_tell_here(&self, to: &AgentId, told: Told) -> Result<(), Told> {
+        match self.agents.upgrade() {
+            Some(agents) => agents.try_tell(to, told),
             None => Err(told),
         }
+    }
+
+    /// What is told together goes to one node.
+    fn choose_to_tell(&self, name: &Name, told: &Told) -> Result<Begun, NoChoice> {
+        self.balance.begin_to_tell(name, told.first().map_or(&[], Bytes::as_ref))
     }
 
     /// Publishes messages on all nodes that there is a link with, whatever the log says of them. One without room for a
@@ -312,33 +466,46 @@ impl Router {
         self.homes.is_only_host(&agent.name) || self.agents.upgrade().is_some_and(|agents| agents.is_active(agent))
     }
 
-    async fn ask_at<W: Wish>(&self, place: Option<Holder>, wish: &W, deadline: Instant) -> Result<W::Answer, Missed> {
+    /// Asks there. Says too how many turns of the agent, if it is a pool, are still in flight there.
+    async fn ask_at<W: Wish>(
+        &self,
+        place: Option<Holder>,
+        wish: &W,
+        deadline: Instant,
+    ) -> (Result<W::Answer, Missed>, Option<u32>) {
         let Some(holder) = place else {
-            return Err(Missed::Elsewhere(None));
+            return (Err(Missed::Elsewhere(None)), None);
         };
-        let asked = if holder == self.homes.me() {
-            let agents = self.agents.upgrade().ok_or(Missed::Failed(Failure::Stopped))?;
-            wish.here(agents, deadline).await
+        let (asked, in_flight) = if holder == self.homes.me() {
+            let Some(agents) = self.agents.upgrade() else { return (Err(Missed::Failed(Failure::Stopped)), None) };
+            let asked = wish.here(Arc::clone(&agents), deadline).await;
+            (asked, agents.in_flight(&wish.agent().name))
         } else {
             let asked = match self.homes.node(holder) {
                 Some(node) => self.ask_over_link(&node, wish, deadline).await,
                 None => Err(Missed::Elsewhere(None)),
             };
             match &asked {
-                Ok(Ok(_)) => self.places.found(wish.agent(), holder),
+                Ok((Ok(_), _)) => self.places.found(wish.agent(), holder),
                 // It is there, whatever it made of the question.
-                Ok(Err(
-                    Failure::Failed(_)
-                    | Failure::Hopeless(_)
-                    | Failure::Unreadable(_)
-                    | Failure::Busy
-                    | Failure::TimedOut { .. },
+                Ok((
+                    Err(
+                        Failure::Failed(_)
+                        | Failure::Hopeless(_)
+                        | Failure::Unreadable(_)
+                        | Failure::Busy
+                        | Failure::TimedOut { .. },
+                    ),
+                    _,
                 )) => {}
-                Ok(Err(_)) | Err(_) => self.places.missed(wish.agent()),
+                Ok((Err(_), _)) | Err(_) => self.places.missed(wish.agent()),
             }
-            asked?
+            match asked {
+                Ok(asked) => asked,
+                Err(missed) => return (Err(missed), None),
+            }
         };
-        asked.map_err(|failure| match failure {
+        let asked = asked.map_err(|failure| match failure {
             Failure::Elsewhere(holder) => Missed::Elsewhere(Some(holder)),
             Failure::Stopped if holder != self.homes.me() => Missed::Elsewhere(None),
             Failure::Failed(_)
@@ -350,7 +517,8 @@ impl Router {
             | Failure::Stopped
             | Failure::Lapsed
             | Failure::Unknown => Missed::Failed(failure),
-        })
+        });
+        (asked, in_flight)
     }
 
     async fn ask_over_link<W: Wish>(
@@ -358,21 +526,43 @@ impl Router {
         node: &Name,
         wish: &W,
         deadline: Instant,
-    ) -> Result<Result<W::Answer, Failure>, Missed> {
+    ) -> Result<(Result<W::Answer, Failure>, Option<u32>), Missed> {
         let link = self.links.get(node, Role::Main).ok_or(Missed::Elsewhere(None))?;
         let wait = deadline.saturating_duration_since(Instant::now());
         match link.request(Lane::Requests, W::KIND, &wish.encode(), wait).await {
             Ok(answer) => Ok(wish.decode(answer)),
             Err(RequestError::NotSent(SendError::TooLarge { bytes })) => {
-                Ok(Err(Failure::Hopeless(format!("a question of {bytes} bytes does not fit a frame"))))
+                Ok((Err(Failure::Hopeless(format!("a question of {bytes} bytes does not fit a frame"))), None))
             }
             Err(RequestError::NotSent(_) | RequestError::NoReply(NoReply::Busy | NoReply::UnknownKind)) => {
                 Err(Missed::Elsewhere(None))
             }
             Err(RequestError::Deadline | RequestError::Unknown | RequestError::NoReply(NoReply::Dropped)) => {
-                Ok(Err(Failure::Unknown))
+                Ok((Err(Failure::Unknown), None))
             }
         }
+    }
+}
+
+/// Tells the balance what came of a question that was not answered.
+fn ended(begun: Begun, failure: &Failure) {
+    match failure {
+        Failure::Hopeless(_) | Failure::Unreadable(_) | Failure::Refused(_) => begun.refused(),
+        Failure::Failed(_) | Failure::TimedOut { .. } | Failure::Unknown => begun.failed(),
+        Failure::Busy | Failure::Elsewhere(_) | Failure::Stopped | Failure::Lapsed => begun.away(),
+    }
+}
+
+impl From<Told> for Untold {
+    fn from(told: Told) -> Self {
+        Self { told, begun: None }
+    }
+}
+
+impl Untold {
+    /// For whoever knows where it belongs.
+    pub(super) fn into_told(self) -> Told {
+        self.told
     }
 }
 

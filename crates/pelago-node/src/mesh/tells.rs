@@ -26,9 +26,9 @@ use tokio_util::task::TaskTracker;
 
 use super::{
     receive::Answers,
-    router::{TELL_MAX, Whom},
+    router::{TELL_MAX, Untold, Whom},
 };
-use crate::{Handle, agents::Told};
+use crate::{Handle, agents::Told, handle::Error};
 
 /// The longest name: a node's, an agent's and its key.
 const NAME_BYTES_MAX: usize = 1_024;
@@ -69,7 +69,7 @@ struct Recipient {
 
 struct Waits {
     /// Without a bound of its own: every batch counts against the agent's window.
-    batches: mpsc::UnboundedSender<Told>,
+    batches: mpsc::UnboundedSender<Untold>,
     /// How many batches wait: what comes next may not overtake them.
     count: Arc<AtomicUsize>,
 }
@@ -179,7 +179,7 @@ impl Recipient {
                 // Dropped, it counts as lost.
                 None => None,
             },
-            _ => Some(told),
+            Some(_) | None => Some(Untold::from(told)),
         };
         let Some(told) = left else { return };
         let waits = self.waits.get_or_insert_with(|| {
@@ -196,25 +196,34 @@ impl Recipient {
     }
 }
 
-fn try_tell(to: &Whom, told: Told, source: &Source, node: &Handle) -> Result<(), Told> {
+fn try_tell(to: &Whom, told: Told, source: &Source, node: &Handle) -> Result<(), Untold> {
     match to {
+        // Another node has chosen this one.
+        Whom::Agent(to, _) if source.from_node => Ok(node.router().try_tell_here(&to.agent, told)?),
         Whom::Topic(topic) if source.from_node => {
             node.router().publish_here(topic, told);
             Ok(())
         }
-        to => node.router().try_tell(to, told),
+        Whom::Agent(..) | Whom::Topic(_) => node.router().try_tell(to, told),
     }
 }
 
 /// Gives an agent what had to wait, in order, until nothing more can come.
-async fn go_on(source: Arc<Source>, name: Bytes, mut batches: mpsc::UnboundedReceiver<Told>, count: Arc<AtomicUsize>) {
+async fn go_on(
+    source: Arc<Source>,
+    name: Bytes,
+    mut batches: mpsc::UnboundedReceiver<Untold>,
+    count: Arc<AtomicUsize>,
+) {
     while let Some(told) = batches.recv().await {
         let Some(node) = source.node().await else { return };
         let to = std::str::from_utf8(&name).ok().and_then(|name| node.whom(name).ok());
         let done = match (to, source.from_node) {
-            (Some(Whom::Agent(to, _)), true) => node.router().tell_here(&to.agent, told).await,
+            (Some(Whom::Agent(to, _)), true) => {
+                node.router().tell_here(&to.agent, told.into_told()).await.map_err(Error::from)
+            }
             (Some(Whom::Topic(topic)), true) => {
-                node.router().publish_here(&topic, told);
+                node.router().publish_here(&topic, told.into_told());
                 Ok(())
             }
             (Some(to), false) => node.router().tell(&to, told, Instant::now() + TELL_MAX).await,

@@ -45,7 +45,7 @@ use crate::{
     handle::Error,
     host::unseal,
     ids,
-    mesh::{Passing, Wish},
+    mesh::{Passing, Undone, Wish},
     metrics::Metrics,
     services::NodeServices,
 };
@@ -221,7 +221,10 @@ impl Signals {
         let handled = timeout_at(deadline, services.router.fulfil(&to, placement, &wish, deadline)).await;
         let outcome = match handled {
             Ok(Ok(branch)) => return Branch { to, took: began.elapsed(), ..branch },
-            Ok(Err(failure)) if Instant::now() < deadline => Outcome::from(failure),
+            Ok(Err(Undone::BreakerOpen(name))) => {
+                Outcome::NotTaken { reason: Error::BreakerOpen(name).to_string(), unknown: false }
+            }
+            Ok(Err(Undone::Failed(failure))) if Instant::now() < deadline => Outcome::from(failure),
             Ok(Err(_)) | Err(_) => Outcome::TimedOut,
         };
         let branch = self.cut(to, outcome);
@@ -300,7 +303,11 @@ impl Wish for Wished<'_> {
         self.passing.encode()
     }
 
-    fn decode(&self, answer: Bytes) -> Result<Branch, Failure> {
+    fn payload(&self) -> &Bytes {
+        &self.passing.content
+    }
+
+    fn decode(&self, answer: Bytes) -> (Result<Branch, Failure>, Option<u32>) {
         self.passing.decode_answer(answer)
     }
 

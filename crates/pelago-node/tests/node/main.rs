@@ -1,5 +1,6 @@
 //! Whole nodes in one process: what a user of a mesh sees.
 
+mod balance;
 mod clients;
 mod gossip;
 mod one;

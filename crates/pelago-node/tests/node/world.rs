@@ -226,6 +226,7 @@ pub(crate) fn config(home: &Path) -> Config {
         policy: RetryPolicy { attempts_max: 3, attempt_ms_max: 10_000, backoff_ms: 10, backoff_ms_max: 50 },
         agent: agent::Config::default(),
         scheduler: task::Config::default(),
+        balancing: pelago_node::Balancing::default(),
         disk_free_bytes_min: 0,
         drain_max: Duration::from_secs(5),
         hops_max: 16,

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use pelago_core::{
     id::{Holder, Incarnation, Name, NodeId},
     membership::{
-        ADDRESS_BYTES_MAX, Garbled, Header, Hosting, Identity, LABEL_BYTES_MAX, LABELS_MAX, Load, Member, MemberState, Message,
-        News, OFFERS_MAX, Packet, Record, Rumour, Stage,
+        ADDRESS_BYTES_MAX, Garbled, Header, Hosting, Identity, LABEL_BYTES_MAX, LABELS_MAX, Load, Member, MemberState,
+        Message, News, OFFERS_MAX, Packet, Record, Rumour, Stage,
     },
     record::Placement,
 };

@@ -14,7 +14,6 @@ const LATER: &[(&str, &str)] = &[
     ("mesh.discovery.hosted_zone", "list the addresses in mesh.peers"),
     ("mesh.session_affinity", "remove it; a keyed agent stays on its node"),
     ("mesh.affinity_ttl", "remove it; a keyed agent stays on its node"),
-    ("mesh.load_balancing", "remove it; a task goes to the node with the least load"),
     ("mesh.access_control", "remove it; until then every listener stays on loopback"),
     ("mesh.failure_detection", "remove it; the limits of a node's lease are fixed"),
     ("agents.*.model", "declare an agent of a built-in kind"),

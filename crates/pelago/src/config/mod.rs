@@ -31,8 +31,8 @@ use pelago_core::id::Name;
 pub use address::{Error as AddressError, HostPort, LoopbackAddr, LoopbackHost};
 pub use problem::{Code, Origin, Problem, Problems};
 pub use sections::{
-    AgentConfig, KnownNode, LogFormat, LogLevel, LoggingConfig, MeshConfig, ServerConfig, ShutdownConfig,
-    SignalDefaults, StoreConfig, TaskDefaults,
+    AgentConfig, BalancingConfig, KnownNode, LogFormat, LogLevel, LoggingConfig, MeshConfig, ServerConfig,
+    ShutdownConfig, SignalDefaults, StoreConfig, TaskDefaults,
 };
 
 use section::{Report, Section};

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, ffi::OsString, fs};
 
+use pelago_core::route::{Prefer, Strategy};
 use tempfile::TempDir;
 
 use super::{
@@ -81,6 +82,39 @@ fn a_variable_nests_and_splits_lists() {
     assert_eq!((name.as_str(), coder.kind.as_str(), coder.concurrency.get()), ("coder", "coder", 3));
     let affinity: Vec<_> = coder.node_affinity.iter().map(ToString::to_string).collect();
     assert_eq!(affinity, ["n1", "gpu=yes"]);
+}
+
+#[test]
+fn an_agent_is_balanced_as_its_section_says_and_else_as_all() {
+    let file = "[mesh.load_balancing]\nstrategy = \"weighted\"\nprefer = \"zone\"\n[[mesh.load_balancing.weights]]\n\
+                node_id = \"n2\"\nweight = 3\n[agents.coder]\nstrategy = \"round-robin\"";
+    let config = load(file, &[("PELAGO_AGENTS__CODER__PREFER", "none")], &[]).expect("all is right");
+    let all = &config.mesh.load_balancing;
+    assert_eq!((all.strategy, all.prefer), (Strategy::Weighted, Prefer::Zone));
+    let weights: Vec<_> = all.weights.iter().map(|(node, weight)| (node.as_str(), weight.get())).collect();
+    assert_eq!(weights, [("n2", 3)]);
+    let (_, coder) = config.agents.first_key_value().expect("an agent was declared");
+    assert_eq!((coder.strategy, coder.prefer), (Some(Strategy::RoundRobin), Some(Prefer::None)));
+}
+
+#[test]
+fn every_mistake_in_balancing_is_reported_where_it_is() {
+    let file = "[mesh.load_balancing]\nstrategy = \"roundrobin\"\nprefer = \"near\"\n[[mesh.load_balancing.weights]]\n\
+                node_id = \"n2\"\nweight = 0\n[[mesh.load_balancing.weights]]\nweight = 2\n[agents.a]\nstrategy = 1";
+    let problems = load(file, &[], &[]).expect_err("all of it is wrong");
+    let lines: Vec<_> = problems.iter().map(|problem| problem.at.to_string()).collect();
+    assert_eq!(lines.len(), 5, "{problems}");
+    let text = problems.to_string();
+    for part in [
+        "mesh.load_balancing.strategy must be one of round-robin, weighted, least-connections, least-loaded, latency, \
+         adaptive, consistent-hash, found \"roundrobin\"",
+        "mesh.load_balancing.prefer must be one of node, zone, region, none",
+        "mesh.load_balancing.weights[0].weight must be a whole number from 1 to 1000, found 0",
+        "mesh.load_balancing.weights[1].node_id is missing",
+        "agents.a.strategy must be one of",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 #[test]

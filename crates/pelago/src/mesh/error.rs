@@ -114,6 +114,7 @@ fn code(why: Why) -> Code {
         Why::TooLarge | Why::AnswerTooLarge => Code::TooLarge,
         Why::BadCursor => Code::BadCursor,
         Why::Busy => Code::Busy,
+        Why::BreakerOpen => Code::BreakerOpen,
         Why::AgentFailed => Code::AgentFailed,
         Why::AgentRefused => Code::AgentRefused,
         Why::Timeout => Code::Timeout,
@@ -127,7 +128,7 @@ fn code(why: Why) -> Code {
 
 #[cfg(test)]
 mod tests {
-    use pelago_core::id::TaskId;
+    use pelago_core::id::{Name, TaskId};
 
     use super::*;
 
@@ -143,6 +144,7 @@ mod tests {
             Node::TooLarge("l".into()),
             Node::BadCursor,
             Node::Busy("b".into()),
+            Node::BreakerOpen(Name::default_namespace()),
             Node::AgentFailed { reason: "r".into(), hopeless: false },
             Node::AgentFailed { reason: "r".into(), hopeless: true },
             Node::Timeout { waited_ms: 1 },

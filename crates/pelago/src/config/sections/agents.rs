@@ -2,13 +2,19 @@
 
 use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
-use pelago_core::id::{Address, Name};
+use pelago_core::{
+    id::{Address, Name},
+    route::{Prefer, Strategy},
+};
 use pelago_node::{Affinity, Connection, Filter};
 
-use super::super::{
-    section::{Report, Section},
-    tree::{Node, Value},
-    value::{self, Refusal},
+use super::{
+    super::{
+        section::{Report, Section},
+        tree::{Node, Value},
+        value::{self, Refusal},
+    },
+    balancing,
 };
 
 /// An agent that the configuration declares.
@@ -21,6 +27,10 @@ pub struct AgentConfig {
     /// How many turns a node runs at a time, for placement `pool`. About the number of cores for work that computes,
     /// more for work that waits. Has no effect on `keyed` and `resident`, which take one turn at a time.
     pub concurrency: NonZeroU32,
+    /// How a node is chosen for this agent, for placement `pool`; by default as `mesh.load_balancing` says.
+    pub strategy: Option<Strategy>,
+    /// Which nodes are preferred, for placement `pool`; by default those that `mesh.load_balancing` says.
+    pub prefer: Option<Prefer>,
     /// How long one turn may take before it is given up. Longer than the slowest turn that is right.
     pub turn_max: Duration,
     /// The layer it belongs to, like `L4`: a note for you, which `pelago node ls` shows.
@@ -38,6 +48,8 @@ impl AgentConfig {
             kind: name.clone(),
             node_affinity: Vec::new(),
             concurrency: NonZeroU32::new(8).expect("it is not 0"),
+            strategy: None,
+            prefer: None,
             turn_max: Duration::from_secs(60),
             layer: None,
             forward_connections: Vec::new(),
@@ -50,6 +62,8 @@ impl AgentConfig {
             kind: section.get("kind", value::name, default.kind),
             node_affinity: section.list("node_affinity", |report, node| report.value(&node, affinity)),
             concurrency: section.get("concurrency", value::count(65_536), default.concurrency),
+            strategy: section.optional("strategy", balancing::strategy),
+            prefer: section.optional("prefer", balancing::prefer),
             turn_max: section.get("turn_ms_max", value::millis(1..=86_400_000), default.turn_max),
             layer: section.optional("layer", value::name),
             forward_connections: section.list("forward_connections", connection),

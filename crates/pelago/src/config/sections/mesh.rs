@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use pelago_core::{id::Name, membership::Profile};
 
-use super::super::{
-    address::{HostPort, LoopbackAddr, LoopbackHost},
-    section::{Report, Section},
-    tree::{Node, Value},
-    value::{self, Refusal},
+use super::{
+    super::{
+        address::{HostPort, LoopbackAddr, LoopbackHost},
+        section::{Report, Section},
+        tree::{Node, Value},
+        value::{self, Refusal},
+    },
+    balancing::BalancingConfig,
 };
 
 const PROFILES: &[(&str, Profile)] = &[("local", Profile::Local), ("lan", Profile::Lan), ("wan", Profile::Wan)];
@@ -31,7 +34,10 @@ pub struct MeshConfig {
     pub found: bool,
     /// How fast gossip notices that a node is gone: what lies between the nodes. The same on all of them.
     pub gossip: Profile,
-    /// What this node is or has, for `agents.NAME.node_affinity`. `zone` and `region` also spread voters.
+    /// How requests to pools are spread over nodes.
+    pub load_balancing: BalancingConfig,
+    /// What this node is or has, for `agents.NAME.node_affinity`. `zone` and `region` also spread voters, and say which
+    /// nodes are near.
     pub labels: BTreeMap<Name, String>,
 }
 
@@ -53,6 +59,7 @@ impl Default for MeshConfig {
             peers: Vec::new(),
             found: false,
             gossip: Profile::default(),
+            load_balancing: BalancingConfig::default(),
             labels: BTreeMap::new(),
         }
     }
@@ -72,6 +79,7 @@ impl MeshConfig {
             peers: section.list("peers", KnownNode::read),
             found: section.get("found", value::boolean, default.found),
             gossip,
+            load_balancing: section.table("load_balancing", BalancingConfig::read),
             labels: section.entries("labels", |report, _, node| report.value(&node, value::label)),
         }
     }

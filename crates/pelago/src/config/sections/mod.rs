@@ -1,6 +1,7 @@
 //! One file a section: the typed settings, their meaning and defaults, and how they are read.
 
 mod agents;
+mod balancing;
 mod logging;
 mod mesh;
 mod server;
@@ -10,6 +11,7 @@ mod store;
 mod tasks;
 
 pub use agents::AgentConfig;
+pub use balancing::BalancingConfig;
 pub use logging::{LogFormat, LogLevel, LoggingConfig};
 pub use mesh::{KnownNode, MeshConfig};
 pub use server::ServerConfig;

@@ -1,0 +1,294 @@
+//! Which node a pool is asked on: this node's own [`route::Balance`] for each pool that it asks.
+//!
+//! What it knows comes from its own requests: how many are in flight, how long answers took, who failed, and what the
+//! answers say to be in flight from others. Who the candidates are is the view's. If this node alone hosts an agent
+//! there is nothing to choose, and nothing is kept.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::{NonZeroU16, NonZeroU32},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use pelago_core::{
+    id::{Holder, Name},
+    record::Node,
+    route::{self, Candidate, Change, Choice, Distance, Load, NoChoice, Outcome, Prefer, Reason, Strategy},
+};
+
+use crate::{
+    clock, ids,
+    metrics::{Metrics, RouteCounters},
+    view::{self, View},
+};
+
+/// How long a candidate is left alone that took nothing, being full, draining or out of reach.
+const AWAY_FOR: Duration = Duration::from_millis(250);
+
+/// How requests to pools are spread over the nodes that host them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Balancing {
+    /// For agents of which nothing else is said.
+    pub rule: Rule,
+    /// For agents that have rules of their own.
+    pub agents: BTreeMap<Name, Rule>,
+    /// Of nodes, for [`Strategy::Weighted`]; 1 where nothing is said.
+    pub weights: BTreeMap<Name, NonZeroU16>,
+}
+
+/// How one agent is balanced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rule {
+    /// How a node is chosen among those that are preferred.
+    pub strategy: Strategy,
+    /// Which nodes are preferred.
+    pub prefer: Prefer,
+}
+
+/// Chooses. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Balance(Arc<Shared>);
+
+struct Shared {
+    me: Holder,
+    view: view::Reader,
+    config: Balancing,
+    metrics: Arc<Metrics>,
+    counters: RouteCounters,
+    /// A short-lived lock: nothing is awaited under it.
+    groups: Mutex<Groups>,
+}
+
+/// What is known of the candidates for each agent that was asked for.
+struct Groups {
+    /// What they were taken from.
+    view: Arc<View>,
+    by_name: HashMap<Name, route::Balance>,
+}
+
+/// A request that was given to a candidate. Dropped without an end, nobody waits for its answer any longer.
+pub(crate) struct Begun {
+    holder: Holder,
+    /// Boxed, since what is told is moved about with it.
+    chosen: Option<Box<Chosen>>,
+}
+
+struct Chosen {
+    balance: Balance,
+    name: Name,
+    choice: Choice,
+    at: pelago_core::time::Time,
+    /// What it means if nothing else is said.
+    unsaid: Unsaid,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unsaid {
+    GivenUp,
+    HandedOver,
+}
+
+impl Balance {
+    pub(crate) fn new(me: Holder, view: view::Reader, config: Balancing, metrics: Arc<Metrics>) -> Self {
+        let counters = metrics.route_counters();
+        let groups = Mutex::new(Groups { view: view.get(), by_name: HashMap::new() });
+        Self(Arc::new(Shared { me, view, config, metrics, counters, groups }))
+    }
+
+    /// Chooses a node for a question.
+    ///
+    /// # Errors
+    /// [`NoChoice`] says why there is none.
+    pub(super) fn begin(&self, name: &Name, payload: &[u8]) -> Result<Begun, NoChoice> {
+        self.begin_if(name, payload, |_any| true).map(|begun| begun.expect("any will do"))
+    }
+
+    /// Chooses a node for what nobody answers.
+    ///
+    /// # Errors
+    /// [`NoChoice`] says why there is none.
+    pub(super) fn begin_to_tell(&self, name: &Name, payload: &[u8]) -> Result<Begun, NoChoice> {
+        let mut begun = self.begin(name, payload)?;
+        if let Some(chosen) = &mut begun.chosen {
+            chosen.unsaid = Unsaid::HandedOver;
+        }
+        Ok(begun)
+    }
+
+    /// Chooses this node for a question, if it comes first for this agent and would be chosen.
+    pub(super) fn begin_here(&self, name: &Name) -> Option<Begun> {
+        if self.rule(name).prefer != Prefer::Node {
+            return None;
+        }
+        self.begin_if(name, &[], |holder| holder == self.0.me).ok()?
+    }
+
+    /// Chooses, and leaves it at that if the candidate will not do.
+    fn begin_if(
+        &self,
+        name: &Name,
+        payload: &[u8],
+        will_do: impl FnOnce(Holder) -> bool,
+    ) -> Result<Option<Begun>, NoChoice> {
+        let (me, view) = (self.0.me, self.0.view.get());
+        let mut groups = self.groups();
+        if !Arc::ptr_eq(&groups.view, &view) {
+            let changed = |name: &Name, balance: &mut route::Balance| {
+                balance.set_candidates(self.candidates(&view, name));
+                balance.candidates().next().is_some()
+            };
+            groups.by_name.retain(changed);
+            groups.view = Arc::clone(&view);
+        }
+        if !groups.by_name.contains_key(name) {
+            let Rule { strategy, prefer } = self.rule(name);
+            let mut balance = route::Balance::new(strategy, prefer);
+            balance.set_candidates(self.candidates(&view, name));
+            if balance.candidates().next().is_none() {
+                return Err(NoChoice::Nobody);
+            }
+            groups.by_name.insert(name.clone(), balance);
+        }
+        let Some(balance) = groups.by_name.get_mut(name) else { return Err(NoChoice::Nobody) };
+        let mut candidates = balance.candidates().map(|candidate| candidate.holder);
+        if candidates.next() == Some(me) && candidates.next().is_none() {
+            return Ok(will_do(me).then_some(Begun { holder: me, chosen: None }));
+        }
+        drop(candidates);
+        let key = match balance.strategy() {
+            Strategy::ConsistentHash => route::key_of(payload),
+            Strategy::RoundRobin
+            | Strategy::Weighted
+            | Strategy::LeastConnections
+            | Strategy::LeastLoaded
+            | Strategy::Latency
+            | Strategy::Adaptive => 0,
+        };
+        let now = clock::now();
+        let choice = balance.choose(now, key, ids::bits())?;
+        if !will_do(choice.holder) {
+            return Ok(None);
+        }
+        balance.begin(now, &choice);
+        self.0.counters.chosen(balance.strategy(), choice.reason);
+        drop(groups);
+        let (balance, name) = (self.clone(), name.clone());
+        let chosen = Chosen { balance, name, choice, at: now, unsaid: Unsaid::GivenUp };
+        Ok(Some(Begun { holder: choice.holder, chosen: Some(Box::new(chosen)) }))
+    }
+
+    fn end(&self, name: &Name, choice: &Choice, outcome: Outcome) {
+        let mut groups = self.groups();
+        let Some(balance) = groups.by_name.get_mut(name) else { return };
+        let change = balance.end(clock::now(), choice, outcome);
+        drop(groups);
+        let node = || self.0.view.get().name_of(choice.holder.node).map(|name| name.to_string());
+        match change {
+            Some(Change::Opened) => {
+                self.0.metrics.route_breaker_openings.inc();
+                tracing::warn!(agent = %name, node = node(), "it failed too often there: that node is left out for a while");
+            }
+            Some(Change::Closed) => {
+                self.0.metrics.route_breaker_closings.inc();
+                tracing::info!(agent = %name, node = node(), "it works there again");
+            }
+            None => {}
+        }
+    }
+
+    fn rule(&self, name: &Name) -> Rule {
+        self.0.config.agents.get(name).copied().unwrap_or(self.0.config.rule)
+    }
+
+    fn candidates(&self, view: &View, name: &Name) -> Vec<Candidate> {
+        let here = view.nodes().find(|node| node.id == self.0.me.node);
+        let candidate = |node: &Node| {
+            let offer = node.offers.get(name)?;
+            Some(Candidate {
+                holder: node.holder(),
+                distance: distance(here, node),
+                weight: self.0.config.weights.get(&node.name).copied().unwrap_or(NonZeroU16::MIN),
+                capacity: NonZeroU32::new(offer.tasks_max).unwrap_or(NonZeroU32::MIN),
+                // Nodes do not tell each other yet.
+                load: Load::default(),
+            })
+        };
+        view.live().filter_map(candidate).collect()
+    }
+
+    fn groups(&self) -> MutexGuard<'_, Groups> {
+        // What a panic may leave behind is a choice that does not count.
+        self.0.groups.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Begun {
+    /// Where the request goes.
+    pub(super) fn holder(&self) -> Holder {
+        self.holder
+    }
+
+    /// Whether there was nothing to choose.
+    pub(super) fn is_only(&self) -> bool {
+        self.chosen.is_none()
+    }
+
+    /// Whether no other candidate has room, or takes anything for the moment.
+    pub(super) fn is_last_resort(&self) -> bool {
+        self.chosen.as_ref().is_none_or(|chosen| chosen.choice.reason == Reason::LastResort)
+    }
+
+    /// It was answered, and the candidate still had so many requests in flight.
+    pub(super) fn answered(self, in_flight: Option<u32>) {
+        self.end(|took| Outcome::Answered { took, in_flight });
+    }
+
+    /// The agent answered that the request cannot be done.
+    pub(super) fn refused(self) {
+        self.end(|_took| Outcome::Refused);
+    }
+
+    /// The agent, or its node, failed.
+    pub(super) fn failed(self) {
+        self.end(|_took| Outcome::Failed);
+    }
+
+    /// The candidate took nothing.
+    pub(super) fn away(self) {
+        self.end(|_took| Outcome::Away(AWAY_FOR));
+    }
+
+    fn end(mut self, outcome: impl FnOnce(Duration) -> Outcome) {
+        if let Some(chosen) = self.chosen.take() {
+            let Chosen { balance, name, choice, at, unsaid: _ } = *chosen;
+            balance.end(&name, &choice, outcome(clock::now() - at));
+        }
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        if let Some(chosen) = self.chosen.take() {
+            let Chosen { balance, name, choice, at, unsaid } = *chosen;
+            let outcome = match unsaid {
+                Unsaid::GivenUp => Outcome::GivenUp(clock::now() - at),
+                Unsaid::HandedOver => Outcome::HandedOver,
+            };
+            balance.end(&name, &choice, outcome);
+        }
+    }
+}
+
+/// By the labels `zone` and `region`. A zone's name counts within its region only.
+fn distance(here: Option<&Node>, there: &Node) -> Distance {
+    let Some(here) = here else { return Distance::Far };
+    let [same_zone, same_region] = ["zone", "region"].map(|label| (here.labels.get(label), there.labels.get(label)));
+    let is_same = |labels: (Option<&String>, Option<&String>)| labels.0 == labels.1;
+    match () {
+        () if here.id == there.id => Distance::Here,
+        () if same_zone.0.is_some() && is_same(same_zone) && is_same(same_region) => Distance::Zone,
+        () if same_region.0.is_some() && is_same(same_region) => Distance::Region,
+        () => Distance::Far,
+    }
+}
