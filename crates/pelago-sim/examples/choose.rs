@@ -15,9 +15,10 @@ use pelago_core::{
     time::Time,
 };
 
-/// Choices of one round. The least of the rounds is told: what others do on the machine only adds.
-const CHOICES: u64 = 200_000;
-const ROUNDS: usize = 15;
+/// Choices of one round, which is over before another process gets the core. The least of the rounds is told: what others
+/// do on the machine only adds.
+const CHOICES: u64 = 5_000;
+const ROUNDS: usize = 400;
 
 fn main() -> io::Result<()> {
     let mut out = io::stdout().lock();
