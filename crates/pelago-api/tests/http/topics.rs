@@ -125,9 +125,8 @@ impl Socket {
 
     /// Why it was closed.
     async fn end(&mut self) -> String {
-        match self.0.next().await.expect("it says why").expect("it ends in order") {
-            Message::Close(Some(frame)) => frame.reason.to_string(),
-            other => panic!("{other:?}"),
-        }
+        let last = self.0.next().await.expect("it says why").expect("it ends in order");
+        let Message::Close(Some(frame)) = last else { panic!("{last:?} is no farewell") };
+        frame.reason.to_string()
     }
 }

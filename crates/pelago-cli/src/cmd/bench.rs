@@ -141,9 +141,10 @@ async fn one_way(target: &Target, args: &BenchArgs, output: Output) -> Result<Ex
         return Err(Problem::new(Code::BadParameter, detail, "leave --http out").into());
     };
     let measured = async {
-        match args.what {
-            What::Fanout => output.document(&fanout::run(mesh, args).await?, fanout::FanoutFigures::text),
-            _tell => output.document(&tell::run(mesh, args).await?, tell::ToldFigures::text),
+        if args.what == What::Fanout {
+            output.document(&fanout::run(mesh, args).await?, fanout::FanoutFigures::text)
+        } else {
+            output.document(&tell::run(mesh, args).await?, tell::ToldFigures::text)
         }
     };
     tokio::select! {

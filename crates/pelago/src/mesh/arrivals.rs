@@ -17,9 +17,15 @@ use tokio::sync::mpsc;
 /// How many messages of topics wait for a subscription. It misses what comes when it has so many.
 const WAITING_MAX: usize = 4_096;
 
-/// What has come, and whom it is for. Clones are the same. The lock is held for a few lines, once a batch.
+/// What has come, and whom it is for. Clones are the same.
 #[derive(Debug, Default, Clone)]
-pub(super) struct Arrivals(Arc<Mutex<State>>);
+pub(super) struct Arrivals(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// The lock is held for a few lines, once a batch.
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -73,7 +79,7 @@ impl Arrivals {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics under the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
