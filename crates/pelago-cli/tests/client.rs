@@ -113,7 +113,7 @@ async fn a_program_hears_topics_again_after_its_node_was_lost() {
 
     let mesh = joined.mesh.clone();
     drop(joined);
-    let _joined = Node::start(&other, &mesh);
+    let _joined = Node::serve(&other, &["--name", "n2", "--mesh-addr", &mesh]);
     let deadline = Instant::now() + PATIENCE;
     let heard = loop {
         assert!(Instant::now() < deadline, "nothing is heard");

@@ -196,19 +196,20 @@ async fn a_signal_takes_the_other_host_when_its_node_is_lost() {
         let tree = trace.tree.as_ref().expect("it has ended");
         tree.branches[0].node.as_ref().map(ToString::to_string).expect("somebody handled it")
     };
-    let first = name(&run(nodes[0].handle(), "main", "{}").await);
     let slow = r#"{"role": {"sleep": [1500, "lost"]}}"#.to_owned();
     let handle = nodes[0].handle().clone();
     let under_way = tokio::spawn(async move { run(&handle, "main", &slow).await });
     poll(async || began("lost") == 1).await;
-    let at = nodes.iter().position(|node| node.handle().name().as_str() == first).expect("it is one of them");
-    assert_ne!(at, 0);
-    stop(nodes.remove(at)).await;
+    let handles = |at: &usize| counted(&nodes[*at..=*at], "pelago_signals_handled") == 1;
+    let at = (1..nodes.len()).find(handles).expect("it is one of the others");
+    let lost = nodes.remove(at);
+    let lost_name = lost.handle().name().to_string();
+    stop(lost).await;
     let trace = under_way.await.expect("it does not panic");
     assert!(trace.tree.as_ref().is_some_and(Branch::is_whole), "{trace:?}");
-    assert_ne!(name(&trace), first);
+    assert_ne!(name(&trace), lost_name);
     assert_eq!(began("lost"), 2);
-    assert_ne!(name(&run(nodes[0].handle(), "main", "{}").await), first);
+    assert_ne!(name(&run(nodes[0].handle(), "main", "{}").await), lost_name);
     stop_all(nodes).await;
 }
 
