@@ -92,10 +92,7 @@ pub(super) async fn tell(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Answer {
-    Query::parse(query.as_deref(), &[])?;
-    let (head, body) = request.into_parts();
-    let message = body::read(&head.headers, body).await?;
-    body::check_json(&message)?;
+    let message = body::message(query.as_deref(), request).await?;
     app.handle.tell(&address, message).await?;
     Ok(answer::accepted(false, &Told { to: address }))
 }
@@ -107,10 +104,7 @@ pub(super) async fn broadcast(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Answer {
-    Query::parse(query.as_deref(), &[])?;
-    let (head, body) = request.into_parts();
-    let message = body::read(&head.headers, body).await?;
-    body::check_json(&message)?;
+    let message = body::message(query.as_deref(), request).await?;
     let handle::Reached { nodes, agents, missed } = app.handle.broadcast(&to, message).await?;
     let missed = missed.iter().map(ToString::to_string).collect();
     Ok(answer::accepted(false, &Reached { to, nodes, agents, missed }))

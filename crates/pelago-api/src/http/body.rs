@@ -4,6 +4,7 @@ use std::{future::poll_fn, pin::Pin, time::Duration};
 
 use axum::{
     body::Body,
+    extract::Request,
     http::{HeaderMap, header::CONTENT_TYPE},
 };
 use bytes::{Bytes, BytesMut};
@@ -11,7 +12,7 @@ use hyper::body::Body as _;
 use pelago_core::nearest::nearest;
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{Failure, failure::excerpt};
+use super::{Failure, failure::excerpt, query::Query};
 use crate::problem::Code;
 
 /// The longest body that is read. Above what the node takes, so that its own, clearer words come first.
@@ -47,6 +48,15 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Fai
         0 => Err(bad_key("it is empty")),
         _ => Err(bad_key("it is too long")),
     }
+}
+
+/// Reads the body of a request without parameters: a message, which is JSON or absent.
+pub(super) async fn message(query: Option<&str>, request: Request) -> Result<Bytes, Failure> {
+    Query::parse(query, &[])?;
+    let (head, body) = request.into_parts();
+    let message = read(&head.headers, body).await?;
+    check_json(&message)?;
+    Ok(message)
 }
 
 /// Reads a body as `T`, whose fields are `fields`.

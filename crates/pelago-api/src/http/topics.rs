@@ -30,10 +30,7 @@ pub(super) async fn publish(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Answer {
-    Query::parse(query.as_deref(), &[])?;
-    let (head, body) = request.into_parts();
-    let message = body::read(&head.headers, body).await?;
-    body::check_json(&message)?;
+    let message = body::message(query.as_deref(), request).await?;
     let to = format!("{}{topic}", Destination::TOPIC);
     app.handle.tell(&to, message).await?;
     Ok(answer::accepted(false, &Told { to }))
