@@ -3,9 +3,10 @@
 //! *Is:* the only part of a node that knows there are others. `dials` keeps a link with each; `receive` answers what
 //! comes over them, `clients` what comes from those who are no nodes; `tells` takes what wants no answer; `at_once` has
 //! what is answered where it is read; `forward` takes batches and strict reads to the leader; `router` finds the node an
-//! agent is on (`homes` knows where one belongs, `balance` chooses one of those that host a pool), `passing` has signals
-//! as they pass from node to node; `lease` and `grants` are the two sides of a node's lease; `join` and
-//! `removal` are how a node comes and goes for good.
+//! agent is on (`homes` knows where one belongs, `balance` chooses one of those that host a pool), `broadcast` all nodes
+//! that host some, `publish` all that may have subscribers (`subscriptions` are those of clients); `passing` has signals
+//! as they pass from node to node; `lease` and `grants` are the two sides of a node's lease; `join` and `removal` are
+//! how a node comes and goes for good.
 //!
 //! *Is not:* consensus, which has links of its own (`raft`), nor a rule about who may own what (`core::record`).
 
@@ -22,6 +23,7 @@ mod join;
 mod lease;
 mod passing;
 mod places;
+mod publish;
 mod receive;
 mod removal;
 mod router;

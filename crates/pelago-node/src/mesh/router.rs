@@ -416,27 +416,6 @@ impl Router {
         self.balance.begin_to_tell(name, told.first().map_or(&[], Bytes::as_ref))
     }
 
-    /// Publishes messages on all nodes that there is a link with, whatever the log says of them. One without room for a
-    /// message misses it.
-    fn publish(&self, topic: &Name, told: Told) {
-        let name = Bytes::from(Destination::Topic(topic.clone()).to_string());
-        let links = self.links.all().into_iter().filter(|link| link.terms().other.role == Role::Main);
-        let mut others: Vec<Recipient> = links.map(|link| link.recipient(Lane::Bulk, name.clone())).collect();
-        for message in told {
-            for other in &mut others {
-                if other.try_tell(&message).is_err() {
-                    self.topics.missed();
-                }
-            }
-            self.topics.publish(topic, &message);
-        }
-    }
-
-    /// Publishes on this node what came from another.
-    pub(crate) fn publish_here(&self, topic: &Name, told: Told) {
-        told.for_each(|message| self.topics.publish(topic, &message));
-    }
-
     /// Whether another host is left than those that were lost, `place` among them.
     fn has_other<W: Wish>(&self, wish: &W, place: Option<Holder>, lost: &[Holder]) -> bool {
         let gone: Vec<Holder> = lost.iter().copied().chain(place).collect();
