@@ -293,7 +293,7 @@ async fn tell(args: &TellArgs, client: &Client, output: Output) -> Result<(), Er
 async fn broadcast(args: &BroadcastArgs, client: &Client, output: Output) -> Result<(), Error> {
     let text = args.input.read(output)?.get().to_owned();
     let reached = client.broadcast(&args.to, text).await?;
-    output.document(&reached, |Reached { nodes, agents, .. }| format!("told {agents} agents on {nodes} nodes"))?;
+    output.document(&reached, |Reached { nodes, agents, .. }| format!("agents told: {agents}, nodes: {nodes}"))?;
     if !reached.missed.is_empty() {
         output.note(&format!("no word from {}: agents there may have been told, or not", reached.missed.join(", ")));
     }

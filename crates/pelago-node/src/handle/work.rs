@@ -92,7 +92,7 @@ impl Handle {
         self.takes_work()?;
         let pattern = Pattern::new(to)?;
         if let Ok(name) = Name::new(to) {
-            self.parts().view.get().placement(&name)?;
+            self.parts().services.placement(&name)?;
         }
         services::fits("the message", &payload)?;
         Ok(self.router().broadcast(&pattern, payload).await)

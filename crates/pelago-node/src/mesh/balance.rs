@@ -210,7 +210,8 @@ impl Balance {
                 distance: distance(here, node),
                 weight: self.0.config.weights.get(&node.name).copied().unwrap_or(NonZeroU16::MIN),
                 capacity: NonZeroU32::new(offer.tasks_max).unwrap_or(NonZeroU32::MIN),
-                // Nodes do not tell each other yet.
+                // What gossip says of a node's processor, memory and network is not looked at: it changes by the
+                // second, and candidates with the view.
                 load: Load::default(),
             })
         };

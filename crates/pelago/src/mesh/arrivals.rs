@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
 use pelago_core::{
     id::Name,
     link::{Account, Lane, NoReply, RequestId},
@@ -116,14 +117,14 @@ impl Drop for OfLink {
 }
 
 impl Subscriber {
-    fn take(&mut self, payload: bytes::Bytes) {
+    fn take(&mut self, payload: Bytes) {
         let Ok(wire::Published { topic, payload, missed }) = wire::decode("message of a topic", payload) else {
             return;
         };
         let Ok(topic) = Name::new(&topic) else { return };
         let missed = std::mem::take(&mut self.missed) + missed;
         // Copied: it may wait for long, and is a slice of all that was read at once.
-        let payload = bytes::Bytes::copy_from_slice(&payload);
+        let payload = Bytes::copy_from_slice(&payload);
         if self.messages.try_send(Published { topic, payload, missed }).is_err() {
             self.missed = missed + 1;
         }

@@ -22,8 +22,8 @@ impl Recipient {
     }
 
     /// Tells the agent something: a message that nobody answers, with at most one effect. It is on its way when this
-    /// returns, which waits for room: an agent that is slow slows whoever tells it things. Nobody hears what becomes of
-    /// it; nodes count what they lose.
+    /// returns, which waits for room: an agent that is slow slows whoever tells it things. What becomes of
+    /// all that was told, [`Mesh::account`] says.
     ///
     /// # Errors
     /// [`Error::Unreachable`], [`Error::TooLarge`], and [`Error::Busy`] if there was no room for five seconds. It has
