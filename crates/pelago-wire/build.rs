@@ -6,6 +6,8 @@ use std::{
 };
 
 const DIRECTORY: &str = "../../proto";
+/// What messages of several of those files have as a field: generated once.
+const SHARED: &str = "../../proto/pelago/message/v1/message.proto";
 const FILES: [&str; 6] = [
     "../../proto/pelago/client/v1/client.proto",
     "../../proto/pelago/gossip/v1/gossip.proto",
@@ -18,10 +20,11 @@ const FILES: [&str; 6] = [
 const BY_HAND: [&str; 3] = [".pelago.record.v1.Entry", ".pelago.record.v1.Batch", ".pelago.record.v1.Outcomes"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    for file in FILES {
+    for file in FILES.into_iter().chain([SHARED]) {
         writeln!(io::stdout(), "cargo::rerun-if-changed={file}")?;
     }
     let schema = protox::compile(FILES, [DIRECTORY])?;
+    prost_build::Config::new().bytes(["."]).compile_fds(protox::compile([SHARED], [DIRECTORY])?)?;
     let mut config = prost_build::Config::new();
     for message in BY_HAND {
         config.message_attribute(message, "#[cfg(test)]");
@@ -31,6 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(["."])
         // A value always has the same bytes, whatever the order of a hash map.
         .btree_map(["."])
+        .extern_path(".pelago.message.v1", "crate::headers::proto")
         .compile_fds(schema)?;
     Ok(())
 }

@@ -8,8 +8,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use pelago_api::problem::{Code, Problem};
-use pelago_core::record::PAYLOAD_BYTES_MAX;
+use pelago_core::{
+    message::{Content, ContentType, Headers, Priority, TraceContext},
+    record::PAYLOAD_BYTES_MAX,
+};
 use serde_json::value::RawValue;
 
 use crate::{
@@ -28,10 +32,62 @@ pub(crate) struct InputArgs {
     text: bool,
 }
 
+/// What a message says about itself.
+#[derive(Debug, clap::Args)]
+pub(crate) struct AboutArgs {
+    /// The type of the message, a number on which sender and agent agreed
+    #[arg(long = "type", value_name = "N", default_value_t = 0, hide_default_value = true)]
+    message_type: u32,
+    /// What INPUT is, if it is no JSON: it goes as it is
+    #[arg(long, value_name = "MEDIA-TYPE", conflicts_with = "text")]
+    content_type: Option<ContentType>,
+    /// How urgent it is: 0 the most, 9 the least
+    #[arg(long, value_name = "N", default_value_t = Priority::DEFAULT)]
+    priority: Priority,
+    /// Nobody wants it any more after so long: like 500ms or 30s
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    within: Option<Duration>,
+    /// The trace it is part of
+    #[arg(long, value_name = "TRACEPARENT", env = "TRACEPARENT")]
+    traceparent: Option<TraceContext>,
+}
+
+impl AboutArgs {
+    fn headers(&self) -> Headers {
+        Headers {
+            message_type: self.message_type,
+            content_type: self.content_type.clone().filter(|content_type| !content_type.is_json()),
+            priority: self.priority,
+            within: self.within,
+            trace: self.traceparent.clone(),
+        }
+    }
+}
+
 impl InputArgs {
     /// The input as it was written.
     pub(crate) fn written(&self) -> Option<&str> {
         self.input.as_deref()
+    }
+
+    /// Reads it as the payload of a message that says this about itself: as it is, unless that is JSON.
+    pub(crate) fn message(&self, about: &AboutArgs, output: Output) -> Result<Content, Error> {
+        let headers = about.headers();
+        let is_json = headers.content_type.as_ref().is_none_or(ContentType::is_json);
+        let payload = if is_json { Bytes::from(self.read(output)?.get().to_owned()) } else { self.raw()? };
+        Ok(headers.of(payload))
+    }
+
+    fn raw(&self) -> Result<Bytes, Error> {
+        let bytes = match self.written() {
+            None => Vec::new(),
+            Some("-") => bounded(io::stdin().lock(), Path::new("stdin"))?,
+            Some(text) => match text.strip_prefix('@') {
+                Some(path) => file(Path::new(path))?,
+                None => text.as_bytes().to_vec(),
+            },
+        };
+        Ok(bytes.into())
     }
 
     /// Reads it, and tells people if it was made a string although nobody said so.
@@ -40,7 +96,7 @@ impl InputArgs {
             None => return Ok(RawValue::NULL.to_owned()),
             Some("-") => text_of(Path::new("-"))?,
             Some(text) => match text.strip_prefix('@') {
-                Some(path) => file(Path::new(path))?,
+                Some(path) => text_of(Path::new(path))?,
                 None => text.to_owned(),
             },
         };
@@ -65,29 +121,33 @@ pub(crate) fn payload(text: &str, output: Output) -> Result<Box<RawValue>, Error
 
 /// The text of a file, or of stdin if it is called `-`.
 pub(crate) fn text_of(path: &Path) -> Result<String, Error> {
-    if path == Path::new("-") { bounded(io::stdin().lock(), Path::new("stdin")) } else { file(path) }
+    let bytes = if path == Path::new("-") { bounded(io::stdin().lock(), Path::new("stdin"))? } else { file(path)? };
+    String::from_utf8(bytes).map_err(|_not_text| {
+        let cause = io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8");
+        problem::unreadable_input(path, &cause).into()
+    })
 }
 
 fn string(text: &str) -> Box<RawValue> {
     serde_json::value::to_raw_value(text).expect("any text is a JSON string")
 }
 
-fn file(path: &Path) -> Result<String, Error> {
+fn file(path: &Path) -> Result<Vec<u8>, Error> {
     let file = File::open(path).map_err(|cause| problem::unreadable_input(path, &cause))?;
     bounded(file, path)
 }
 
 /// Reads no more than an agent may be given, so that a wrong file does not fill the memory.
-fn bounded(from: impl Read, name: &Path) -> Result<String, Error> {
-    let mut text = String::new();
+fn bounded(from: impl Read, name: &Path) -> Result<Vec<u8>, Error> {
+    let mut bytes = Vec::new();
     let limit = PAYLOAD_BYTES_MAX as u64 + 1;
-    from.take(limit).read_to_string(&mut text).map_err(|cause| problem::unreadable_input(name, &cause))?;
-    if text.len() > PAYLOAD_BYTES_MAX {
+    from.take(limit).read_to_end(&mut bytes).map_err(|cause| problem::unreadable_input(name, &cause))?;
+    if bytes.len() > PAYLOAD_BYTES_MAX {
         let detail = format!("{} has more than {PAYLOAD_BYTES_MAX} bytes", name.display());
         let hint = "keep large data elsewhere and pass its address";
         return Err(Problem::new(Code::TooLarge, detail, hint).into());
     }
-    Ok(text)
+    Ok(bytes)
 }
 
 /// Reads a duration: a whole number with `ms`, `s`, `m` or `h`.

@@ -103,11 +103,11 @@ async fn a_program_hears_topics_again_after_its_node_was_lost() {
     for _ in 0..1_000 {
         let heard = all.next().await.expect("the node is there");
         let next = next.get_mut(heard.topic.as_str()).expect("one of the two");
-        assert_eq!((heard.payload, heard.missed), (next.to_string().into(), 0));
+        assert_eq!((heard.content.payload, heard.missed), (next.to_string().into(), 0));
         *next += 2;
     }
     for n in (0..1_000).step_by(2) {
-        assert_eq!(orders.next().await.expect("the node is there").payload, n.to_string());
+        assert_eq!(orders.next().await.expect("the node is there").content.payload, n.to_string());
     }
     drop(orders);
 

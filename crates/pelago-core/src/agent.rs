@@ -110,6 +110,7 @@ impl Activation {
             Input::Loaded(loaded) => self.loaded(now, loaded, effects),
             Input::Decided { proposal, outcome } => self.decided(now, proposal, outcome, effects),
             Input::TurnEnded(result) => self.turn_ended(now, result, effects),
+            Input::NotWanted => self.not_wanted(now, effects),
             Input::TaskGone { task, token } => self.task_gone(now, task, token, effects),
             Input::Drain => {
                 self.draining = true;
@@ -183,10 +184,17 @@ impl Activation {
         match refuse {
             Some(failure) => answer(&envelope, Err(failure), effects),
             None => {
-                self.mailbox.push_back(envelope);
+                self.put(envelope);
                 self.proceed(now, effects);
             }
         }
+    }
+
+    /// Behind all that is as urgent: nearly always at the end.
+    fn put(&mut self, envelope: Envelope) {
+        let priority = envelope.content.priority();
+        let less_urgent = self.mailbox.iter().rev().take_while(|waiting| waiting.content.priority() > priority).count();
+        self.mailbox.insert(self.mailbox.len() - less_urgent, envelope);
     }
 
     fn loaded(&mut self, now: Time, loaded: Option<Loaded>, effects: &mut Vec<Effect>) {
@@ -326,6 +334,13 @@ impl Activation {
                     self.turn_failed(now, failure, effects);
                 }
             }
+        }
+    }
+
+    fn not_wanted(&mut self, now: Time, effects: &mut Vec<Effect>) {
+        if let Some((envelope, _)) = self.take_running(now) {
+            answer(&envelope, Err(Failure::Stopped), effects);
+            self.proceed(now, effects);
         }
     }
 

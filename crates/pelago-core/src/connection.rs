@@ -18,7 +18,7 @@ mod signal;
 mod tests;
 mod tree;
 
-pub use filter::{Content, Filter, NoFilter};
+pub use filter::{Filter, NoFilter, Readable};
 pub use signal::{Hop, Next, Onward, Signal};
 pub use tree::{Branch, Cut, Outcome};
 

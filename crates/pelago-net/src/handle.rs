@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pelago_core::link::{Account, Ended, Goodbye, Input, Lane, NoReply, Number, PAYLOAD_BYTES_MAX, RequestId, Terms};
-use pelago_wire::frame::{self, Form};
+use pelago_wire::{
+    frame::{self, Form},
+    tell::Message,
+};
 use tokio::sync::oneshot;
 
 use crate::outbox::{Attempt, Outbox, Queue, Told};
@@ -36,8 +39,7 @@ pub enum SendError {
 }
 
 impl SendError {
-    pub(crate) fn check(form: Form, payload: &[u8]) -> Result<(), Self> {
-        let bytes = payload.len();
+    pub(crate) fn check(form: Form, bytes: usize) -> Result<(), Self> {
         let overhead = (frame::charge_of(form, 0) - frame::HEADER_BYTES) as usize;
         if bytes + overhead > PAYLOAD_BYTES_MAX as usize { Err(Self::TooLarge { bytes }) } else { Ok(()) }
     }
@@ -81,7 +83,7 @@ impl Handle {
     /// # Cancel safety
     /// Dropped before it is done, nothing was sent.
     pub async fn send(&self, lane: Lane, kind: u16, number: u64, payload: &[u8]) -> Result<(), SendError> {
-        SendError::check(ONE_WAY, payload)?;
+        SendError::check(ONE_WAY, payload.len())?;
         let place = (lane, Queue::Others);
         self.outbox.when_there_is_room(place, |attempt| attempt.put_one_way(lane, kind, number, payload)).await
     }
@@ -91,7 +93,7 @@ impl Handle {
     /// # Errors
     /// [`SendError::Busy`] too, if there is no credit or room, or others wait for it.
     pub fn try_send(&self, lane: Lane, kind: u16, number: u64, payload: &[u8]) -> Result<(), SendError> {
-        SendError::check(ONE_WAY, payload)?;
+        SendError::check(ONE_WAY, payload.len())?;
         self.outbox.try_now((lane, Queue::Others), |attempt| attempt.put_one_way(lane, kind, number, payload))
     }
 
@@ -116,7 +118,7 @@ impl Handle {
 
     async fn begin(&self, lane: Lane, kind: u16, payload: &[u8], wait: Duration) -> Result<Begun, RequestError> {
         let form = Form::Request { id: RequestId(0), wait };
-        SendError::check(form, payload)?;
+        SendError::check(form, payload.len())?;
         let (waiter, reply) = oneshot::channel();
         let mut waiter = Some(waiter);
         let deadline = self.outbox.now() + wait;
@@ -190,13 +192,14 @@ impl Recipient {
     ///
     /// # Cancel safety
     /// Dropped before it is done, nothing was told.
-    pub async fn tell(&mut self, payload: &[u8]) -> Result<(), SendError> {
-        self.check(payload)?;
+    pub async fn tell<'m>(&mut self, message: impl Into<Message<'m>>) -> Result<(), SendError> {
+        let message = message.into();
+        self.check(message)?;
         let Self { link, lane, name, number } = self;
         let (outbox, place) = (&link.outbox, (*lane, Queue::Others));
         loop {
             let put = |attempt: &mut Attempt<'_>| {
-                let told = attempt.put_told(*lane, name, number, payload)?;
+                let told = attempt.put_told(*lane, name, number, message)?;
                 // In the same moment: what is settled later is heard of.
                 Some(match told {
                     Told::Sent => None,
@@ -214,20 +217,21 @@ impl Recipient {
     /// # Errors
     /// [`SendError::Busy`] too, if there is no credit or room, others wait for it, or the recipient has not settled
     /// enough of what it was told before.
-    pub fn try_tell(&mut self, payload: &[u8]) -> Result<(), SendError> {
-        self.check(payload)?;
+    pub fn try_tell<'m>(&mut self, message: impl Into<Message<'m>>) -> Result<(), SendError> {
+        let message = message.into();
+        self.check(message)?;
         let Self { link, lane, name, number } = self;
         let told =
-            link.outbox.try_now((*lane, Queue::Others), |attempt| attempt.put_told(*lane, name, number, payload));
+            link.outbox.try_now((*lane, Queue::Others), |attempt| attempt.put_told(*lane, name, number, message));
         match told? {
             Told::Sent => Ok(()),
             Told::Closed(_) => Err(SendError::Busy),
         }
     }
 
-    fn check(&self, payload: &[u8]) -> Result<(), SendError> {
-        SendError::check(ONE_WAY, payload)?;
-        SendError::check(ONE_WAY, &self.name)
+    fn check(&self, message: Message<'_>) -> Result<(), SendError> {
+        SendError::check(ONE_WAY, message.bytes())?;
+        SendError::check(ONE_WAY, self.name.len())
     }
 }
 

@@ -21,7 +21,7 @@ use pelago_core::{
 };
 use pelago_wire::{
     frame::{self, Form},
-    tell::kind as tell,
+    tell::{Message, kind as tell},
 };
 use tokio::{
     sync::{Notify, oneshot, watch},
@@ -455,7 +455,7 @@ pub(crate) struct Attempt<'a> {
 impl Attempt<'_> {
     pub(crate) fn put_one_way(&mut self, lane: Lane, kind: u16, number: u64, payload: &[u8]) -> Option<()> {
         let form = Form::OneWay { number };
-        self.charge(lane, form, payload)?;
+        self.charge(lane, frame::charge_of(form, len(payload)))?;
         frame::put_data(&mut self.state.lanes[lane], lane, form, kind, payload);
         Some(())
     }
@@ -466,22 +466,33 @@ impl Attempt<'_> {
         lane: Lane,
         name: &[u8],
         number: &mut Option<Number>,
-        payload: &[u8],
+        message: Message<'_>,
     ) -> Option<Told> {
-        let known = number.filter(|known| self.state.names[lane].number(*known).is_some());
-        let known = match known.or_else(|| self.state.names[lane].find(name)) {
-            Some(known) => known,
-            None => self.bind(lane, name)?,
+        let names = &self.state.names[lane];
+        let place = number.and_then(|known| Some((known, names.number(known)?)));
+        let (known, sent) = match place {
+            Some(place) => place,
+            None => self.place(lane, name)?,
         };
         *number = Some(known);
+        let form = Form::OneWay { number: sent };
+        let bytes = frame::charge_of(form, u32::try_from(message.bytes()).expect("it was checked before"));
         if !self.state.names[lane].is_open(known) {
             return Some(Told::Closed(known));
         }
-        let sent = self.state.names[lane].number(known)?;
-        self.put_one_way(lane, tell::TELL, sent, payload)?;
-        let bytes = frame::charge_of(Form::OneWay { number: sent }, len(payload));
+        self.charge(lane, bytes)?;
         self.state.names[lane].told(known, bytes);
+        frame::put_told(&mut self.state.lanes[lane], lane, sent, message);
         Some(Told::Sent)
+    }
+
+    /// A name's number, here and as the other end knows it.
+    fn place(&mut self, lane: Lane, name: &[u8]) -> Option<(Number, u64)> {
+        let known = match self.state.names[lane].find(name) {
+            Some(known) => known,
+            None => self.bind(lane, name)?,
+        };
+        Some((known, self.state.names[lane].number(known)?))
     }
 
     fn bind(&mut self, lane: Lane, name: &[u8]) -> Option<Number> {
@@ -516,7 +527,7 @@ impl Attempt<'_> {
     ) -> Option<RequestId> {
         let id = self.state.link.next_request(lane)?;
         let form = Form::Request { id, wait: deadline - now };
-        self.charge(lane, form, payload)?;
+        self.charge(lane, frame::charge_of(form, len(payload)))?;
         let ticket = self.state.tickets.add(waiter.take()?);
         self.state.link.ask(lane, ticket, deadline);
         frame::put_data(&mut self.state.lanes[lane], lane, form, kind, payload);
@@ -529,15 +540,15 @@ impl Attempt<'_> {
             return Some(());
         }
         let form = Form::Reply(id);
-        self.charge(lane, form, payload)?;
+        self.charge(lane, frame::charge_of(form, len(payload)))?;
         self.state.link.answer(lane, id);
         frame::put_data(&mut self.state.lanes[lane], lane, form, 0, payload);
         Some(())
     }
 
-    fn charge(&mut self, lane: Lane, form: Form, payload: &[u8]) -> Option<()> {
+    fn charge(&mut self, lane: Lane, bytes: u32) -> Option<()> {
         let has_room = self.state.lanes[lane].len() < UNSENT_BYTES_MAX;
-        (has_room && self.state.link.charge(lane, frame::charge_of(form, len(payload)))).then_some(())
+        (has_room && self.state.link.charge(lane, bytes)).then_some(())
     }
 }
 

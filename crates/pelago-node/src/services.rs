@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use pelago_core::{
     id::{Address, Destination, FencingToken, Name, TaskId},
     link::Role,
+    message::Content,
     record::{BodyHash, IdempotencyKey, NewTask, Op, PAYLOAD_BYTES_MAX, Placement, Progress, RetryPolicy},
 };
 use prometheus_client::metrics::counter::Counter;
@@ -120,14 +121,14 @@ impl NodeServices {
         &self,
         to: Address,
         placement: Placement,
-        payload: Bytes,
+        content: Content,
         wait: Duration,
         remember: Option<IdempotencyKey>,
     ) -> Result<Bytes, Error> {
-        fits("the question", &payload)?;
-        let remember = remember.map(|key| (key, BodyHash::of(&to.agent, &payload)));
+        fits("the question", &content.payload)?;
+        let remember = remember.map(|key| (key, BodyHash::of(&to.agent, &content.payload)));
         let deadline = tokio::time::Instant::now() + wait;
-        let turn = self.router.ask(&to, placement, payload, remember, deadline);
+        let turn = self.router.ask(&to, placement, content, remember, deadline);
         self.within(deadline, wait, placement, turn).await
     }
 
@@ -229,10 +230,10 @@ impl Services for NodeServices {
         Ok(self.task(to, input, request)?)
     }
 
-    fn ask(&self, to: Address, payload: Bytes, wait: Duration) -> BoxFuture<'_, Result<Bytes, Fault>> {
+    fn ask(&self, to: Address, content: Content, wait: Duration) -> BoxFuture<'_, Result<Bytes, Fault>> {
         Box::pin(async move {
             let placement = self.placement(&to.agent.name)?;
-            Ok(self.question(to, placement, payload, wait, None).await?)
+            Ok(self.question(to, placement, content, wait, None).await?)
         })
     }
 
@@ -240,7 +241,7 @@ impl Services for NodeServices {
         Ok(self.whom(namespace, to)?.into())
     }
 
-    fn tell(&self, tells: Vec<(Destination, Bytes)>) -> BoxFuture<'_, ()> {
+    fn tell(&self, tells: Vec<(Destination, Content)>) -> BoxFuture<'_, ()> {
         // At once, so that whatever is not told counts as lost, also if nobody waits for this to end.
         let told = |(to, message)| (to, Told::new(vec![message], None, &self.told_lost));
         let tells: Vec<(Destination, Told)> = tells.into_iter().map(told).collect();

@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use pelago_core::{id::Name, pattern::Pattern};
+use pelago_core::{id::Name, message::Content, pattern::Pattern};
 use tokio::sync::Notify;
 
 use crate::metrics::Metrics;
@@ -43,7 +43,7 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    messages: VecDeque<(Name, Bytes)>,
+    messages: VecDeque<(Name, Content)>,
     bytes: usize,
     missed: u64,
 }
@@ -54,7 +54,7 @@ pub struct Published {
     /// Its topic.
     pub topic: Name,
     /// The message.
-    pub payload: Bytes,
+    pub content: Content,
     /// How many messages before it this subscriber missed, since it was slow.
     pub missed: u64,
 }
@@ -79,13 +79,13 @@ impl Topics {
     }
 
     /// Gives a message to all who subscribe here.
-    pub(crate) fn publish(&self, topic: &Name, payload: &Bytes) {
+    pub(crate) fn publish(&self, topic: &Name, message: &Content) {
         let queues = self.0.queues.read().unwrap_or_else(PoisonError::into_inner);
         let mut copy = None;
         for queue in queues.iter().filter(|queue| queue.topics.is_met_by(topic)) {
             // Once: it may be a slice of all that was read at once, and a subscriber may keep it for long.
-            let payload = copy.get_or_insert_with(|| Bytes::copy_from_slice(payload)).clone();
-            let missed = queue.put(topic.clone(), payload);
+            let payload = copy.get_or_insert_with(|| Bytes::copy_from_slice(&message.payload)).clone();
+            let missed = queue.put(topic.clone(), Content { headers: message.headers.clone(), payload });
             self.0.metrics.published.inc();
             self.0.metrics.published_missed.inc_by(missed);
         }
@@ -131,14 +131,14 @@ impl Drop for Subscription {
 
 impl Queue {
     /// Says how many older messages gave way.
-    fn put(&self, topic: Name, payload: Bytes) -> u64 {
+    fn put(&self, topic: Name, message: Content) -> u64 {
         let mut waiting = self.lock();
-        waiting.bytes += payload.len();
-        waiting.messages.push_back((topic, payload));
+        waiting.bytes += message.payload.len();
+        waiting.messages.push_back((topic, message));
         let mut missed = 0;
         while waiting.messages.len() > WAITING_MAX || waiting.bytes > WAITING_BYTES_MAX && waiting.messages.len() > 1 {
             let gone = waiting.messages.pop_front();
-            waiting.bytes -= gone.map_or(0, |(_, payload)| payload.len());
+            waiting.bytes -= gone.map_or(0, |(_, message)| message.payload.len());
             missed += 1;
         }
         waiting.missed += missed;
@@ -152,10 +152,10 @@ impl Queue {
 
     fn take(&self) -> Option<Published> {
         let mut waiting = self.lock();
-        let (topic, payload) = waiting.messages.pop_front()?;
-        waiting.bytes -= payload.len();
+        let (topic, content) = waiting.messages.pop_front()?;
+        waiting.bytes -= content.payload.len();
         let missed = std::mem::take(&mut waiting.missed);
-        Some(Published { topic, payload, missed })
+        Some(Published { topic, content, missed })
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     fn publish(topics: &Topics, topic: &str, payload: Vec<u8>) {
-        topics.publish(&Name::new(topic).expect("a name"), &payload.into());
+        topics.publish(&Name::new(topic).expect("a name"), &Bytes::from(payload).into());
     }
 
     #[tokio::test]
@@ -188,8 +188,8 @@ mod tests {
         }
         topics.close();
         let mut heard = Vec::new();
-        while let Some(Published { topic, payload, missed: 0 }) = orders.next().await {
-            heard.push((topic.to_string(), payload[0]));
+        while let Some(Published { topic, content, missed: 0 }) = orders.next().await {
+            heard.push((topic.to_string(), content.payload[0]));
         }
         assert_eq!(heard, [("orders.eu".into(), 1), ("orders.us".into(), 3)]);
     }
@@ -202,13 +202,13 @@ mod tests {
             publish(&topics, "a", vec![n; WAITING_BYTES_MAX / 8]);
         }
         let first = slow.next().await.expect("there are eight");
-        assert_eq!((first.payload[0], first.missed), (u8::MAX - 7, 248));
+        assert_eq!((first.content.payload[0], first.missed), (u8::MAX - 7, 248));
         let second = slow.next().await.expect("there are seven");
-        assert_eq!((second.payload[0], second.missed), (u8::MAX - 6, 0));
+        assert_eq!((second.content.payload[0], second.missed), (u8::MAX - 6, 0));
         // One that is larger than all that may wait is heard of all the same.
         publish(&topics, "a", vec![7; WAITING_BYTES_MAX + 1]);
         let large = slow.next().await.expect("it is there");
-        assert_eq!((large.payload[0], large.missed), (7, 6));
+        assert_eq!((large.content.payload[0], large.missed), (7, 6));
         for _ in 0..=WAITING_MAX {
             publish(&topics, "a", Vec::new());
         }

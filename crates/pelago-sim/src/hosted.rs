@@ -143,7 +143,7 @@ impl Hosted {
             Work::Tell | Work::Signal(_) | Work::Ask { .. } | Work::Message { .. } => Within::Turn,
             Work::Task { task, token, .. } => Within::Attempt(task, token),
         };
-        let request = Request::read(&envelope.payload);
+        let request = Request::read(&envelope.content.payload);
         let (after, result) = behaviour::register(&mut self.memory, within, request, dice);
         self.runs += 1;
         self.running = Some(Running { run: self.runs, result });

@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn what_the_first_release_asked_is_read_and_written_alike() {
         let payload = Bytes::from_static;
-        check(&Ask { to: "a:b".into(), payload: payload(b"?"), idempotency: Some("k".into()) }, ASK);
+        check(&Ask { to: "a:b".into(), payload: payload(b"?"), idempotency: Some("k".into()), headers: None }, ASK);
         check(&Send { to: "a:b".into(), payload: payload(b"!"), idempotency: None }, SEND);
         let enqueue = Enqueue {
             to: "a".into(),

@@ -25,6 +25,8 @@ use pelago_core::link::{
     Control, Flaw, GREETING_BYTES_MAX, Goodbye, Hello, Lane, NoReply, PAYLOAD_BYTES_MAX, Refusal, RequestId, Settled,
 };
 
+use crate::tell::Message;
+
 /// The first bytes of each direction.
 pub const PREFACE: [u8; 8] = *b"pelagolk";
 
@@ -145,6 +147,15 @@ pub fn put_data(buffer: &mut BytesMut, lane: Lane, form: Form, kind: u16, payloa
         }
         buffer.put_slice(payload);
     });
+}
+
+/// Writes a message to the name that has this number.
+///
+/// # Panics
+/// Like [`put_data`].
+pub fn put_told(buffer: &mut BytesMut, lane: Lane, number: u64, message: Message<'_>) {
+    let header = Header { length: 0, lane, form: form::ONE_WAY, kind: message.kind(), number };
+    put(buffer, header, |buffer| message.put(buffer));
 }
 
 /// Writes that a request gets no reply.

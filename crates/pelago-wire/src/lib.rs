@@ -9,6 +9,7 @@ pub mod client;
 pub mod dump;
 pub mod frame;
 pub mod gossip;
+pub mod headers;
 pub mod mesh;
 mod message;
 pub mod raft;

@@ -19,13 +19,19 @@ use pelago_core::{
 };
 use pelago_net::{Config, Dial, Handle, Links, RequestError, SendError, State};
 use pelago_node::TaskRequest;
-use pelago_wire::client::{self as wire, answer::Answer, ended::How, kind};
+use pelago_wire::{
+    client::{self as wire, answer::Answer, ended::How, kind},
+    headers,
+};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
 
 use arrivals::Arrivals;
 pub use error::Error;
-pub use pelago_core::link::Account;
+pub use pelago_core::{
+    link::Account,
+    message::{Content, ContentType, Headers, Priority, TraceContext},
+};
 pub use pelago_node::handle::{AskOptions, Enqueued, Published, Reached};
 pub use recipient::Recipient;
 pub use subscription::Subscription;
@@ -112,11 +118,13 @@ impl Mesh {
     pub async fn ask(
         &self,
         to: &str,
-        payload: impl Into<Bytes>,
+        question: impl Into<Content>,
         options: impl Into<AskOptions>,
     ) -> Result<Bytes, Error> {
         let AskOptions { wait, idempotency_key } = options.into();
-        let ask = wire::Ask { to: to.to_owned(), payload: payload.into(), idempotency: idempotency_key };
+        let Content { headers, payload } = question.into();
+        let headers = headers::field(headers.as_deref());
+        let ask = wire::Ask { to: to.to_owned(), payload, idempotency: idempotency_key, headers };
         let answer = self.request(kind::ASK, &wire::encode(&ask), wait).await?;
         let Answer::Reply(reply) = answer else { return Err(Error::BadAnswer) };
         Ok(reply)
@@ -130,8 +138,13 @@ impl Mesh {
     ///
     /// # Cancel safety
     /// Dropping the future leaves it open whether the message is told.
-    pub async fn tell(&self, to: &str, payload: impl AsRef<[u8]>) -> Result<(), Error> {
-        self.recipient(to).await?.tell(payload).await
+    pub async fn tell(&self, to: &str, message: impl Into<Content>) -> Result<(), Error> {
+        let Content { headers, payload } = message.into();
+        let mut recipient = self.recipient(to).await?;
+        match headers {
+            Some(headers) => recipient.tell_with(&headers, payload).await,
+            None => recipient.tell(payload).await,
+        }
     }
 
     /// An agent that is to be told much. What one recipient is told is handled in order, unless it is a pool; a
@@ -156,8 +169,10 @@ impl Mesh {
     ///
     /// # Cancel safety
     /// Dropping the future leaves it open who is told.
-    pub async fn broadcast(&self, to: &str, payload: impl Into<Bytes>) -> Result<Reached, Error> {
-        let broadcast = wire::Broadcast { to: to.to_owned(), payload: payload.into() };
+    pub async fn broadcast(&self, to: &str, message: impl Into<Content>) -> Result<Reached, Error> {
+        let Content { headers, payload } = message.into();
+        let headers = headers::field(headers.as_deref());
+        let broadcast = wire::Broadcast { to: to.to_owned(), payload, headers };
         let answer = self.request(kind::BROADCAST, &wire::encode(&broadcast), BROADCAST_MAX).await?;
         let Answer::Reached(wire::Reached { nodes, agents, missed }) = answer else { return Err(Error::BadAnswer) };
         let missed =
@@ -173,8 +188,8 @@ impl Mesh {
     ///
     /// # Cancel safety
     /// Dropping the future leaves it open whether the message is published.
-    pub async fn publish(&self, topic: &str, payload: impl AsRef<[u8]>) -> Result<(), Error> {
-        self.tell(&format!("{}{topic}", Destination::TOPIC), payload).await
+    pub async fn publish(&self, topic: &str, message: impl Into<Content>) -> Result<(), Error> {
+        self.tell(&format!("{}{topic}", Destination::TOPIC), message).await
     }
 
     /// Hears what is published under topics that meet the pattern `to` (`orders.eu`, `orders.*`, `orders.**`), on any

@@ -19,6 +19,7 @@ use std::{
 use bytes::Bytes;
 use pelago_core::{
     id::{SignalId, TaskId},
+    message::Content,
     record::TaskState,
 };
 use reqwest::StatusCode;
@@ -343,11 +344,11 @@ impl Client {
     pub async fn ask(
         &self,
         address: &str,
-        question: impl Into<Bytes>,
+        question: impl Into<Content>,
         wait: Option<Duration>,
         idempotency_key: Option<&str>,
     ) -> Result<Payload> {
-        let request = Request::post(agent_path(address, "/ask")).body(question.into());
+        let request = Request::post(agent_path(address, "/ask")).message(question.into());
         self.document(request.waiting_for_reply(wait).keyed(idempotency_key)).await
     }
 
@@ -369,24 +370,24 @@ impl Client {
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn tell(&self, address: &str, message: impl Into<Bytes>) -> Result<Told> {
-        self.document(Request::post(agent_path(address, "/tell")).body(message.into())).await
+    pub async fn tell(&self, address: &str, message: impl Into<Content>) -> Result<Told> {
+        self.document(Request::post(agent_path(address, "/tell")).message(message.into())).await
     }
 
     /// Tells every agent in memory, on any node, whose name meets a pattern; `message` is JSON.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn broadcast(&self, to: &str, message: impl Into<Bytes>) -> Result<Reached> {
-        self.document(Request::post(agent_path(to, "/broadcast")).body(message.into())).await
+    pub async fn broadcast(&self, to: &str, message: impl Into<Content>) -> Result<Reached> {
+        self.document(Request::post(agent_path(to, "/broadcast")).message(message.into())).await
     }
 
     /// Tells something to all who subscribe to a topic at that moment; `message` is JSON.
     ///
     /// # Errors
     /// See [`Error`].
-    pub async fn publish(&self, topic: &str, message: impl Into<Bytes>) -> Result<Told> {
-        self.document(Request::post(topic_path(topic)).body(message.into())).await
+    pub async fn publish(&self, topic: &str, message: impl Into<Content>) -> Result<Told> {
+        self.document(Request::post(topic_path(topic)).message(message.into())).await
     }
 
     /// Starts a signal; with `wait` tells what became of it, or how it stands then (the node waits a minute at most).

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use pelago_core::message::{Content, ContentType, Headers, Priority};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{
-    Method, RequestBuilder,
-    header::{CONTENT_TYPE, HeaderValue},
-};
+use reqwest::{Method, RequestBuilder, header::CONTENT_TYPE};
 use serde::Serialize;
+
+use crate::http::headers;
 
 /// How long an answer may take, beyond what the request itself waits for.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
@@ -23,6 +23,7 @@ pub(super) struct Request {
     query: Vec<(&'static str, String)>,
     body: Option<Bytes>,
     idempotency_key: Option<String>,
+    about: Headers,
     answer_max: Duration,
 }
 
@@ -40,7 +41,15 @@ impl Request {
     }
 
     fn new(method: Method, path: String) -> Self {
-        Self { method, path, query: Vec::new(), body: None, idempotency_key: None, answer_max: ANSWER_MAX }
+        Self {
+            method,
+            path,
+            query: Vec::new(),
+            body: None,
+            idempotency_key: None,
+            about: Headers::NONE,
+            answer_max: ANSWER_MAX,
+        }
     }
 
     /// With a parameter, if it has a value.
@@ -52,6 +61,12 @@ impl Request {
     /// With a body that is JSON already.
     pub(super) fn body(self, json: Bytes) -> Self {
         Self { body: Some(json), ..self }
+    }
+
+    /// With a body that is a message, and what it says about itself.
+    pub(super) fn message(self, content: Content) -> Self {
+        let Content { headers, payload } = content;
+        Self { about: headers.map_or(Headers::NONE, |about| *about), ..self.body(payload) }
     }
 
     pub(super) fn json(self, body: &impl Serialize) -> Self {
@@ -81,15 +96,37 @@ impl Request {
 
     /// As it is sent to the node at `base`.
     pub(super) fn to(&self, http: &reqwest::Client, base: &str) -> RequestBuilder {
-        let Self { method, path, query, body, idempotency_key, answer_max } = self;
+        let Self { method, path, query, body, idempotency_key, about, answer_max } = self;
         let mut request = http.request(method.clone(), format!("{base}{path}")).timeout(*answer_max).query(query);
         if let Some(body) = body {
-            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body.clone());
+            let content_type = about.content_type.as_ref().map_or("application/json", ContentType::as_str);
+            request = said(request.header(CONTENT_TYPE, content_type), about).body(body.clone());
         }
         match idempotency_key {
             Some(key) => request.header("idempotency-key", key),
             None => request,
         }
+    }
+}
+
+/// With what a message says about itself, but for its type of content.
+fn said(mut request: RequestBuilder, about: &Headers) -> RequestBuilder {
+    let Headers { message_type, content_type, priority, within, trace } = about;
+    // A content type that pages may send too is taken with one of these.
+    if *message_type != 0 || content_type.is_some() {
+        request = request.header(headers::MESSAGE_TYPE, *message_type);
+    }
+    if *priority != Priority::DEFAULT {
+        request = request.header(headers::PRIORITY, u16::from(priority.get()));
+    }
+    if let Some(within) = within {
+        request = request.header(headers::WITHIN, format!("{}ms", within.as_millis()));
+    }
+    let Some(trace) = trace else { return request };
+    request = request.header(headers::TRACE_PARENT, trace.to_string());
+    match &trace.state {
+        Some(state) => request.header(headers::TRACE_STATE, &**state),
+        None => request,
     }
 }
 

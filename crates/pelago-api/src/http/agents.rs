@@ -78,8 +78,7 @@ pub(super) async fn ask(
     let wait = Query::parse(query.as_deref(), &["wait"])?.duration("wait")?;
     let (head, body) = request.into_parts();
     let idempotency_key = body::idempotency_key(&head.headers)?;
-    let question = body::read(&head.headers, body).await?;
-    body::check_json(&question)?;
+    let question = body::content(&head.headers, body).await?;
     let options = AskOptions { wait: wait.unwrap_or(ASK_WAIT).min(WAIT_MAX), idempotency_key };
     let reply = app.handle.ask(&address, question, options).await?;
     Ok(answer::json(StatusCode::OK, reply))

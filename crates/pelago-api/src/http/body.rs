@@ -9,10 +9,10 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use hyper::body::Body as _;
-use pelago_core::nearest::nearest;
+use pelago_core::{message::Content, nearest::nearest};
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{Failure, failure::excerpt, query::Query};
+use super::{Failure, failure::excerpt, headers, query::Query};
 use crate::problem::Code;
 
 /// The longest body that is read. Above what the node takes, so that its own, clearer words come first.
@@ -26,12 +26,16 @@ const KEY_BYTES_MAX: usize = 255;
 
 /// Reads a body that is JSON or absent.
 pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
-    let read = tokio::time::timeout(BODY_MAX, collect(body)).await;
-    let bytes = read.unwrap_or_else(|_elapsed| Err(not_received("the body took longer than 30 s")))?;
+    let bytes = received(body).await?;
     if !bytes.is_empty() {
         check_type(headers)?;
     }
     Ok(bytes)
+}
+
+async fn received(body: Body) -> Result<Bytes, Failure> {
+    let read = tokio::time::timeout(BODY_MAX, collect(body)).await;
+    read.unwrap_or_else(|_elapsed| Err(not_received("the body took longer than 30 s")))
 }
 
 /// The key under which a request takes effect once.
@@ -50,13 +54,22 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Fai
     }
 }
 
-/// Reads the body of a request without parameters: a message, which is JSON or absent.
-pub(super) async fn message(query: Option<&str>, request: Request) -> Result<Bytes, Failure> {
+/// Reads the body of a request without parameters: a message, which is JSON or absent unless it says what it is.
+pub(super) async fn message(query: Option<&str>, request: Request) -> Result<Content, Failure> {
     Query::parse(query, &[])?;
     let (head, body) = request.into_parts();
-    let message = read(&head.headers, body).await?;
-    check_json(&message)?;
-    Ok(message)
+    content(&head.headers, body).await
+}
+
+/// Reads a message, and what it says about itself.
+pub(super) async fn content(headers: &HeaderMap, body: Body) -> Result<Content, Failure> {
+    let about = headers::read(headers)?;
+    let payload = received(body).await?;
+    if !payload.is_empty() && (about.content_type.is_none() || is_from_anywhere(headers)) {
+        check_type(headers)?;
+        check_json(&payload)?;
+    }
+    Ok(about.of(payload))
 }
 
 /// Reads a body as `T`, whose fields are `fields`.
@@ -132,11 +145,24 @@ fn within_limit(bytes: Bytes) -> Result<Bytes, Failure> {
     if bytes.len() > BODY_BYTES_MAX { Err(too_large()) } else { Ok(bytes) }
 }
 
+/// Whether a page in a browser could have sent it without asking first: text and forms, and no header of ours.
+fn is_from_anywhere(headers: &HeaderMap) -> bool {
+    let essence = essence(headers).unwrap_or_default();
+    let is_simple = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+        .iter()
+        .any(|simple| essence.eq_ignore_ascii_case(simple));
+    is_simple
+        && ![headers::MESSAGE_TYPE, headers::PRIORITY, headers::WITHIN].iter().any(|own| headers.contains_key(*own))
+}
+
+fn essence(headers: &HeaderMap) -> Option<&str> {
+    let given = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("unreadable"))?;
+    Some(given.split(';').next().unwrap_or(given).trim())
+}
+
 /// A page in a browser can send text and forms anywhere without asking first, but not JSON.
 fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
-    let given = headers.get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("unreadable"));
-    let essence = given.map(|text| text.split(';').next().unwrap_or(text).trim());
-    match essence {
+    match essence(headers) {
         Some(essence) if essence.eq_ignore_ascii_case("application/json") => Ok(()),
         Some(other) => Err(wrong_type(&format!("the body is {}", excerpt(other)))),
         None => Err(wrong_type("the body has no type")),

@@ -39,6 +39,7 @@ mod app;
 mod body;
 mod failure;
 mod guard;
+pub(crate) mod headers;
 mod health;
 mod listener;
 mod mesh;

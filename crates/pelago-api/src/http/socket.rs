@@ -18,7 +18,10 @@ use futures_util::{
     future::BoxFuture,
     stream::{BoxStream, FuturesUnordered, SelectAll},
 };
-use pelago_core::id::Destination;
+use pelago_core::{
+    id::{Destination, Invalid},
+    message::{Headers, Priority},
+};
 use pelago_node::handle::{self, AskOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -67,6 +70,11 @@ struct Command<'a> {
     message: Option<&'a RawValue>,
     /// How long to wait for the reply: `5s`.
     wait: Option<String>,
+    /// What the message says about itself.
+    message_type: Option<u32>,
+    priority: Option<u32>,
+    within: Option<String>,
+    traceparent: Option<String>,
 }
 
 /// What a client hears.
@@ -200,14 +208,16 @@ impl Conversation {
     }
 
     fn begin(&mut self, command: Command<'_>) -> Result<Option<Answer>, Failure> {
-        let Command { id, ask, tell, broadcast, publish, subscribe, unsubscribe, message, wait } = command;
+        let headers = headers(&command)?;
+        let Command { id, ask, tell, broadcast, publish, subscribe, unsubscribe, message, wait, .. } = command;
         let message = message.map_or_else(Bytes::new, |message| Bytes::copy_from_slice(message.get().as_bytes()));
+        let message = headers.of(message);
         if self.answers.len() >= COMMANDS_MAX {
             let busy = format!("{COMMANDS_MAX} commands of this socket wait for their answers");
             return Err(handle::Error::Busy(busy).into());
         }
         let wait = match wait {
-            Some(text) => query::duration(&text).ok_or_else(|| bad_wait(&text))?.min(WAIT_MAX),
+            Some(text) => query::duration(&text).ok_or_else(|| bad_time("wait", &text))?.min(WAIT_MAX),
             None => ASK_WAIT,
         };
         let app = Arc::clone(&self.app);
@@ -276,8 +286,24 @@ fn problem(id: Option<u64>, failure: Failure) -> Answer {
     Answer::Problem { id, problem: failure.into_problem() }
 }
 
-fn bad_wait(text: &str) -> Failure {
-    let detail = format!("`wait` must be a time, not {:?}", super::failure::excerpt(text));
+/// What a command's message says about itself.
+fn headers(command: &Command<'_>) -> Result<Headers, Failure> {
+    let Command { message_type, priority, within, traceparent, .. } = command;
+    let invalid = |invalid: Invalid| Failure::new(Code::BadField, invalid.to_string(), HINT);
+    Ok(Headers {
+        message_type: message_type.unwrap_or_default(),
+        content_type: None,
+        priority: priority.map(Priority::new).transpose().map_err(invalid)?.unwrap_or_default(),
+        within: match within {
+            Some(text) => Some(query::duration(text).ok_or_else(|| bad_time("within", text))?),
+            None => None,
+        },
+        trace: traceparent.as_deref().map(str::parse).transpose().map_err(invalid)?,
+    })
+}
+
+fn bad_time(field: &str, text: &str) -> Failure {
+    let detail = format!("`{field}` must be a time, not {:?}", super::failure::excerpt(text));
     Failure::new(Code::BadField, detail, "like 500ms or 30s")
 }
 

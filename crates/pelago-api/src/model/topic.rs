@@ -1,5 +1,6 @@
 //! What is published.
 
+use pelago_core::message::{Headers, Priority};
 use pelago_node::handle;
 use serde::{Deserialize, Serialize};
 
@@ -14,11 +15,44 @@ pub struct Published {
     pub message: Payload,
     /// How many messages before it this subscriber missed, since it was slow.
     pub missed: u64,
+    /// What the message says about itself.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// What a message says about itself. What it does not say is left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// Its type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_type: Option<u32>,
+    /// What its payload is, if it is no JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    /// How urgent it is: 0 the most, 9 the least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// Its trace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<String>,
+}
+
+impl From<&Headers> for About {
+    fn from(headers: &Headers) -> Self {
+        let Headers { message_type, content_type, priority, within: _, trace } = headers;
+        Self {
+            message_type: (*message_type != 0).then_some(*message_type),
+            content_type: content_type.as_ref().map(ToString::to_string),
+            priority: (*priority != Priority::DEFAULT).then_some(priority.get()),
+            traceparent: trace.as_ref().map(ToString::to_string),
+        }
+    }
 }
 
 impl From<handle::Published> for Published {
     fn from(published: handle::Published) -> Self {
-        let handle::Published { topic, payload, missed } = published;
-        Self { topic: topic.to_string(), message: payload.into(), missed }
+        let handle::Published { topic, content, missed } = published;
+        let about = About::from(content.headers());
+        Self { topic: topic.to_string(), message: content.payload.into(), missed, about }
     }
 }

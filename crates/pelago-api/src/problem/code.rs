@@ -136,6 +136,8 @@ codes! {
     BadSignalId = 2040, 400, Never, "not a signal id";
     /// The agent failed too often of late wherever it is hosted.
     BreakerOpen = 2041, 503, Soon, "the agent is left alone for a while";
+    /// A header of a request says something that it cannot.
+    BadHeader = 2050, 400, Never, "a header is not valid";
 }
 
 /// Whether the same request may succeed later.

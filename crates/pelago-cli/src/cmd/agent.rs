@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::paging::Paging;
 use crate::{
     exit::Exit,
-    input::{self, InputArgs},
+    input::{self, AboutArgs, InputArgs},
     output::{Error, Output, columns, one_line},
 };
 
@@ -86,7 +86,9 @@ const TELL_EXAMPLES: &str = "\
 Examples:
   pelago agent tell counter:a 5
   pelago agent tell tally '{\"any\": \"JSON\"}'    # counts what it is told; `agent ask tally` says how much
-  pelago agent tell node-2/tally 1";
+  pelago agent tell node-2/tally 1
+  pelago agent tell counter:a 5 --priority 0 --within 2s     # before what waits; not at all if that takes 2 s
+  pelago agent tell tally @picture.png --content-type image/png --type 7";
 
 const BROADCAST_EXAMPLES: &str = "\
 Examples:
@@ -126,6 +128,8 @@ pub(crate) struct StateArgs {
 pub(crate) struct AskArgs {
     #[command(flatten)]
     message: MessageArgs,
+    #[command(flatten)]
+    about: AboutArgs,
     /// How long to wait for the reply: like 500ms or 30s, a minute at most
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = reply_limit)]
     timeout: Duration,
@@ -166,6 +170,8 @@ pub(crate) struct TellArgs {
     address: String,
     #[command(flatten)]
     input: InputArgs,
+    #[command(flatten)]
+    about: AboutArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -175,6 +181,8 @@ pub(crate) struct BroadcastArgs {
     to: String,
     #[command(flatten)]
     input: InputArgs,
+    #[command(flatten)]
+    about: AboutArgs,
 }
 
 /// A node waits no longer for a reply.
@@ -264,8 +272,8 @@ impl Document for Reply<'_> {
 }
 
 async fn ask(args: &AskArgs, client: &Client, output: Output) -> Result<(), Error> {
-    let AskArgs { message, timeout } = args;
-    let question = message.input.read(output)?.get().to_owned();
+    let AskArgs { message, about, timeout } = args;
+    let question = message.input.message(about, output)?;
     let reply = client.ask(&message.address, question, Some(*timeout), message.key.as_deref()).await?;
     let reply = Reply { agent: &message.address, reply };
     output.document(&reply, |reply| reply.reply.json().to_owned())
@@ -283,16 +291,16 @@ async fn send(message: &MessageArgs, client: &Client, output: Output) -> Result<
 }
 
 async fn tell(args: &TellArgs, client: &Client, output: Output) -> Result<(), Error> {
-    let text = args.input.read(output)?.get().to_owned();
-    let told = client.tell(&args.address, text).await?;
+    let message = args.input.message(&args.about, output)?;
+    let told = client.tell(&args.address, message).await?;
     output.document(&told, |_nothing_to_tell| String::new())?;
     output.note("told: it is on its way, and handled at most once");
     Ok(())
 }
 
 async fn broadcast(args: &BroadcastArgs, client: &Client, output: Output) -> Result<(), Error> {
-    let text = args.input.read(output)?.get().to_owned();
-    let reached = client.broadcast(&args.to, text).await?;
+    let message = args.input.message(&args.about, output)?;
+    let reached = client.broadcast(&args.to, message).await?;
     output.document(&reached, |Reached { nodes, agents, .. }| format!("agents told: {agents}, nodes: {nodes}"))?;
     if !reached.missed.is_empty() {
         output.note(&format!("no word from {}: agents there may have been told, or not", reached.missed.join(", ")));

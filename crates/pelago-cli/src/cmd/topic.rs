@@ -11,7 +11,7 @@ use pelago_api::{
 use super::request::link_of;
 use crate::{
     exit::Exit,
-    input::InputArgs,
+    input::{AboutArgs, InputArgs},
     output::{Error, Output},
 };
 
@@ -34,6 +34,8 @@ pub(crate) struct PublishArgs {
     topic: String,
     #[command(flatten)]
     input: InputArgs,
+    #[command(flatten)]
+    about: AboutArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -47,8 +49,8 @@ pub(crate) struct TailArgs {
 }
 
 pub(super) async fn publish(args: &PublishArgs, client: &Client, output: Output) -> Result<Exit, Error> {
-    let text = args.input.read(output)?.get().to_owned();
-    let told = client.publish(&args.topic, text).await?;
+    let message = args.input.message(&args.about, output)?;
+    let told = client.publish(&args.topic, message).await?;
     output.document(&told, |_nothing_to_tell| String::new())?;
     output.note("published: whoever subscribes at this moment hears it");
     Ok(Exit::Done)

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::{
     connection::Signal,
     id::{Destination, FencingToken, Holder, TaskId, TimerName, Version},
+    message::Content,
     record::{BodyHash, IdempotencyKey, MessageBody, MessageId, NewTask, Refusal, TimerChange},
 };
 
@@ -22,7 +23,7 @@ pub struct Envelope {
     /// What it is.
     pub work: Work,
     /// What it says.
-    pub payload: Bytes,
+    pub content: Content,
 }
 
 impl Envelope {
@@ -108,7 +109,7 @@ pub struct Produced {
     /// Timers that are set or cancelled, in order.
     pub timers: Vec<TimerChange>,
     /// What other agents are told, in order; nothing of it is stored.
-    pub tells: Vec<(Destination, Bytes)>,
+    pub tells: Vec<(Destination, Content)>,
 }
 
 /// Why a delivery has no reply. Only after [`Failure::Unknown`] may it have had its effect.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::{Envelope, Failure, Produced, Ticket};
 use crate::{
     id::{Destination, FencingToken, TaskId},
+    message::Content,
     record::{self, Op, Outcome},
 };
 
@@ -63,6 +64,8 @@ pub enum Input {
     },
     /// The answer to [`Effect::Run`].
     TurnEnded(Result<Produced, Failure>),
+    /// Another answer to [`Effect::Run`]: nobody wants the turn any more, and it has not begun.
+    NotWanted,
     /// An attempt was called off or taken away.
     TaskGone {
         /// The task.
@@ -111,7 +114,7 @@ pub enum Effect {
         answer: Result<Bytes, Failure>,
     },
     /// Tell other agents these things, after all that was told before: the turn counts.
-    Tell(Vec<(Destination, Bytes)>),
+    Tell(Vec<(Destination, Content)>),
     /// Deliver a durable message again after a pause.
     Again(Envelope),
     /// The activation is over: nothing more will happen.

@@ -3,6 +3,7 @@ use std::slice;
 use super::*;
 use crate::{
     id::{Incarnation, Key, Name, NodeId, TimerName},
+    message::{Content, Headers, Priority},
     record::{self, BodyHash, Chain, Finish, IdempotencyKey, MessageId, Sender, TimerChange, Turn, Verdict},
 };
 
@@ -277,6 +278,36 @@ fn a_full_mailbox_is_busy() {
     assert_eq!(agent.handle(Input::Deliver(ask(2, "b"))), [answered(2, Err(Failure::Busy))]);
 }
 
+#[test]
+fn the_more_urgent_of_what_waits_comes_first_and_what_is_as_urgent_in_order() {
+    let mut agent = Agent::claimed(1, 0);
+    agent.handle(Input::Deliver(ask(1, "runs")));
+    for (ticket, priority) in [(2, 4), (3, 9), (4, 4), (5, 0), (6, 0), (7, 3)] {
+        let headers = Headers { priority: Priority::new(priority).expect("valid"), ..Headers::default() };
+        let content = headers.of(Bytes::new());
+        agent.handle(Input::Deliver(Envelope { content, ..ask(ticket, "") }));
+    }
+    let mut order = Vec::new();
+    while let [Effect::Run(next)] = agent.handle(ended("s", "r")).as_slice() {
+        order.push(next.ticket.0);
+    }
+    assert_eq!(order, [5, 6, 7, 2, 4, 3]);
+}
+
+#[test]
+fn a_turn_that_nobody_wants_any_more_changes_nothing_and_holds_nobody_up() {
+    let mut agent = Agent::claimed(1, 0);
+    agent.handle(Input::Deliver(ask(1, "a")));
+    agent.handle(Input::Deliver(ask(2, "b")));
+    agent.handle(Input::Deliver(ask(3, "c")));
+    assert_eq!(agent.handle(ended("s1", "r1")), [Effect::Run(ask(2, "b"))]);
+    assert_eq!(agent.handle(Input::NotWanted), [answered(2, Err(Failure::Stopped)), Effect::Run(ask(3, "c"))]);
+    let commit = Op::Turn(Turn { turns: 2, state: Some(Bytes::from("s2")), ..turn(1, 0, 1) });
+    assert_eq!(agent.handle(ended("s2", "r3")), [propose(1, &commit)]);
+    assert_eq!(agent.handle(Input::NotWanted), [], "no turn is under way");
+    assert_eq!(agent.decided(1, Outcome::Committed), [answered(1, Ok("r1")), answered(3, Ok("r3"))]);
+}
+
 /// An activation and its clock.
 struct Agent {
     core: Activation,
@@ -343,13 +374,13 @@ fn id() -> AgentId {
 
 fn ask(ticket: u64, payload: &str) -> Envelope {
     let payload = Bytes::from(payload.to_owned());
-    Envelope { ticket: Ticket(ticket), work: Work::Ask { remember: None }, payload }
+    Envelope { ticket: Ticket(ticket), work: Work::Ask { remember: None }, content: payload.into() }
 }
 
 fn keyed_ask(ticket: u64, key: &str) -> Envelope {
     let key = IdempotencyKey { namespace: Name::default_namespace(), key: key.into() };
     let remember = Some((key, BodyHash::of(&id(), b"a")));
-    Envelope { ticket: Ticket(ticket), work: Work::Ask { remember }, payload: Bytes::new() }
+    Envelope { ticket: Ticket(ticket), work: Work::Ask { remember }, content: Content::default() }
 }
 
 fn message_id(seq: u64) -> MessageId {
@@ -358,7 +389,7 @@ fn message_id(seq: u64) -> MessageId {
 
 fn message(ticket: u64, seq: u64) -> Envelope {
     let work = Work::Message { id: message_id(seq), attempts: 0 };
-    Envelope { ticket: Ticket(ticket), work, payload: Bytes::new() }
+    Envelope { ticket: Ticket(ticket), work, content: Content::default() }
 }
 
 fn with_attempts(envelope: Envelope, tried: u32) -> Envelope {
@@ -368,7 +399,7 @@ fn with_attempts(envelope: Envelope, tried: u32) -> Envelope {
 
 fn task(ticket: u64, n: u64) -> Envelope {
     let work = Work::Task { task: TaskId(u128::from(n)), token: token(n), limit: Duration::from_secs(1) };
-    Envelope { ticket: Ticket(ticket), work, payload: Bytes::new() }
+    Envelope { ticket: Ticket(ticket), work, content: Content::default() }
 }
 
 fn token(n: u64) -> FencingToken {
@@ -420,7 +451,7 @@ fn turn(epoch: u64, version: u64, proposal: u64) -> Turn {
 
 fn timer(ticket: u64, set: u64) -> Envelope {
     let work = Work::Message { id: MessageId::of_timer(tick(), Version(set)), attempts: 0 };
-    Envelope { ticket: Ticket(ticket), work, payload: Bytes::new() }
+    Envelope { ticket: Ticket(ticket), work, content: Content::default() }
 }
 
 fn tick() -> TimerName {

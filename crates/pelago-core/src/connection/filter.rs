@@ -21,7 +21,7 @@ pub enum Filter {
 }
 
 /// What a filter looks at.
-pub trait Content {
+pub trait Readable {
     /// The content, if it is a text.
     fn text(&self) -> Option<&str>;
     /// A field's value, a text without its quotes, if the content is an object that has it as text, number or truth
@@ -37,7 +37,7 @@ pub struct NoFilter;
 impl Filter {
     /// Whether it takes `content`.
     #[must_use]
-    pub fn takes(&self, content: &impl Content) -> bool {
+    pub fn takes(&self, content: &impl Readable) -> bool {
         match self {
             Self::Begins(beginning) => content.text().is_some_and(|text| text.starts_with(beginning)),
             Self::Field { name, value } => content.field(name).as_ref() == Some(value),

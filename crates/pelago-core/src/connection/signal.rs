@@ -1,6 +1,6 @@
 //! A signal on its way: what it carries, and where it goes on.
 
-use super::{Connection, Content, Cut};
+use super::{Connection, Cut, Readable};
 use crate::id::{Address, AgentId, Name, SignalId};
 
 /// A signal, as the agent sees it that handles it.
@@ -70,7 +70,7 @@ impl Signal {
         &self,
         here: Hop,
         connections: impl IntoIterator<Item = &'c Connection>,
-        content: &impl Content,
+        content: &impl Readable,
     ) -> Onward {
         let mut path = self.path.clone();
         path.push(here);

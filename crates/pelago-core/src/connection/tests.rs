@@ -76,7 +76,7 @@ fn a_tree_has_no_more_branches_than_it_may_whatever_is_declared() {
 #[test]
 fn a_filter_takes_texts_that_begin_so_and_objects_with_that_field() {
     let mesh = Mesh::of(&["a > b:urgent* c:kind=plan d"]);
-    let next = |content: &dyn Content| -> Vec<String> {
+    let next = |content: &dyn Readable| -> Vec<String> {
         let onward = signal(16, 100).goes_on(hop("a"), &mesh.from("a"), &content);
         onward.next.iter().map(|next| next.to.to_string()).collect()
     };
@@ -196,7 +196,7 @@ fn shown(tree: &Branch) -> String {
 
 struct Text<'a>(&'a str);
 
-impl Content for Text<'_> {
+impl Readable for Text<'_> {
     fn text(&self) -> Option<&str> {
         Some(self.0)
     }
@@ -208,7 +208,7 @@ impl Content for Text<'_> {
 
 struct Fields(BTreeMap<String, String>);
 
-impl Content for Fields {
+impl Readable for Fields {
     fn text(&self) -> Option<&str> {
         None
     }
@@ -218,7 +218,7 @@ impl Content for Fields {
     }
 }
 
-impl Content for &dyn Content {
+impl Readable for &dyn Readable {
     fn text(&self) -> Option<&str> {
         (**self).text()
     }

@@ -14,14 +14,16 @@ use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use pelago_core::{
     agent::{Activation, Config, Effect, Envelope, Failure, Input, Loaded, Produced, Proposal, Ticket, Work},
     id::{AgentId, Destination, FencingToken, TaskId},
+    message::{Content, Priority},
     record::{self, MessageId, Op, Outcome, Refusal},
     time::Time,
 };
 use pelago_store::{ProposeError, sqlite};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 
 use super::{
-    COMMANDS_MAX, Context, Told,
+    Context, Told,
+    mailbox::{Deliverable, Mailbox},
     pool::{failure, guarded},
 };
 use crate::{
@@ -34,8 +36,8 @@ const INBOX_READ_MAX: u32 = 64;
 /// How many messages to others may wait to leave before the agent takes no more to do. What it has taken by then may
 /// add to them.
 const TELLS_MAX: usize = 1_024;
-/// How many messages that it was told wait in the core: enough for the next commit, while one is under way.
-const TOLD_WAITING_MAX: usize = 64;
+/// How many deliveries wait in the core: enough for the next commit, while one is under way.
+const WAITING_MAX: usize = 64;
 /// The pause before a message that failed is tried again; doubles with each attempt.
 const MESSAGE_BACKOFF: Duration = Duration::from_millis(200);
 /// The pause before the store is read again after it could not be.
@@ -44,7 +46,7 @@ const READ_AGAIN: Duration = Duration::from_millis(500);
 /// What a node tells an activation.
 pub(super) enum Command {
     /// Something to do.
-    Deliver { work: Work, payload: Bytes, answer: oneshot::Sender<Result<Bytes, Failure>> },
+    Deliver { work: Work, content: Content, answer: oneshot::Sender<Result<Bytes, Failure>> },
     /// Messages that nobody waits for.
     Told(Told),
     /// A message came into the inbox by the entry of the log with this index.
@@ -57,11 +59,27 @@ pub(super) enum Command {
     Drain,
 }
 
+impl Command {
+    fn is_delivery(&self) -> bool {
+        matches!(self, Self::Deliver { .. } | Self::Told(_))
+    }
+}
+
+impl Deliverable for Command {
+    fn priority(&self) -> Priority {
+        match self {
+            Self::Deliver { content, .. } => content.priority(),
+            Self::Told(told) => told.priority(),
+            Self::Arrived { .. } | Self::Look | Self::TaskGone { .. } | Self::Drain => Priority::DEFAULT,
+        }
+    }
+}
+
 pub(super) struct Loop {
     kind: Kind,
     agent: AgentId,
     context: Context,
-    commands: mpsc::Receiver<Command>,
+    commands: Mailbox<Command>,
     core: Activation,
     effects: Vec<Effect>,
     memory: Memory,
@@ -72,8 +90,6 @@ pub(super) struct Loop {
     tickets: u64,
     inbox: Inbox,
     tells: Tells,
-    /// What it was told and the core has no room for yet. Nothing that came after it is looked at before.
-    told: Option<Told>,
     gone: bool,
 }
 
@@ -113,7 +129,7 @@ struct Inbox {
 #[derive(Default)]
 struct Tells {
     /// What is to leave, in order.
-    waiting: Vec<(Destination, Bytes)>,
+    waiting: Vec<(Destination, Content)>,
     leaving: Option<BoxFuture<'static, ()>>,
 }
 
@@ -130,7 +146,8 @@ enum Event {
     Inbox(Messages),
     /// What it told others is on its way.
     Left,
-    Command(Command),
+    /// There is something in the mailbox.
+    Arrived,
     Deadline,
 }
 
@@ -140,7 +157,7 @@ impl Loop {
         agent: AgentId,
         config: Config,
         context: Context,
-        commands: mpsc::Receiver<Command>,
+        commands: Mailbox<Command>,
     ) -> Self {
         let mut effects = Vec::new();
         let core = Activation::new(config, agent.clone(), context.holder(), &mut effects);
@@ -161,7 +178,6 @@ impl Loop {
             tickets: 0,
             inbox,
             tells: Tells::default(),
-            told: None,
             gone: false,
         }
     }
@@ -179,7 +195,7 @@ impl Loop {
                 loaded = present(&mut self.loading) => Event::Loaded(loaded),
                 messages = present(&mut self.inbox.reading) => Event::Inbox(messages),
                 () = present(&mut self.tells.leaving) => Event::Left,
-                Some(command) = self.commands.recv(), if self.takes_commands() => Event::Command(command),
+                () = self.commands.arrived() => Event::Arrived,
                 () = clock::until(deadline) => Event::Deadline,
             };
             self.step(event);
@@ -201,7 +217,8 @@ impl Loop {
     fn step(&mut self, event: Event) {
         let now = clock::now();
         match event {
-            Event::Command(command) => self.obey(now, command),
+            // It is looked into after every event.
+            Event::Arrived => {}
             Event::Ended(ended) => {
                 self.running = None;
                 self.turn_ended(now, ended);
@@ -241,35 +258,27 @@ impl Loop {
         [self.core.deadline(), again].into_iter().flatten().min()
     }
 
-    fn obey(&mut self, now: Time, command: Command) {
-        // Who found the mailbox full was turned away, and it may have been a message that arrived.
-        self.inbox.look |= self.commands.len() + 1 >= COMMANDS_MAX;
+    /// Does what a command says. What is left of what it was told, if the core has no room for all of it.
+    fn obey(&mut self, now: Time, command: Command) -> Option<Told> {
         let input = match command {
-            Command::Deliver { work, payload, answer } => {
+            Command::Deliver { work, content, answer } => {
                 let ticket = self.ticket(Waiting::Someone(answer));
-                Input::Deliver(Envelope { ticket, work, payload })
-            }
-            Command::Told(told) => {
-                self.told = Some(told);
-                return;
+                Input::Deliver(Envelope { ticket, work, content })
             }
             Command::Arrived { message, index } => {
                 self.arrived(now, *message, index);
-                return;
+                return None;
             }
             Command::Look => {
                 self.inbox.look = true;
-                return;
+                return None;
             }
+            Command::Told(told) => return self.be_told(told),
             Command::TaskGone { task, token } => Input::TaskGone { task, token },
             Command::Drain => Input::Drain,
         };
         self.core.handle(now, input, &mut self.effects);
-    }
-
-    /// Not while what came before waits, nor while too much that it tells others does.
-    fn takes_commands(&self) -> bool {
-        self.told.is_none() && !self.tells_too_much()
+        None
     }
 
     fn tells_too_much(&self) -> bool {
@@ -284,17 +293,32 @@ impl Loop {
         }
     }
 
-    /// Gives the core of what the agent was told as much as fits into a commit or two.
+    /// Does what is in the mailbox, but not while too much waits that it tells others. The core is given as much as fits
+    /// into a commit or two: what is more urgent overtakes the rest, and what nobody wants any more is left out.
     fn listen(&mut self) {
-        while !self.gone && !self.tells_too_much() && self.core.waiting() < TOLD_WAITING_MAX {
-            let Some((payload, told)) = self.told.as_mut().and_then(Told::split_first) else {
-                self.told = None;
-                return;
-            };
-            let ticket = self.ticket(Waiting::Nobody(told));
-            let envelope = Envelope { ticket, work: Work::Tell, payload };
+        // Who found the mailbox full was turned away, and it may have been a message that arrived.
+        self.inbox.look |= self.commands.is_full();
+        while !self.gone && !self.tells_too_much() {
+            let has_room = self.has_room();
+            let Some((taken, command)) = self.commands.take_if(|next| has_room || !next.is_delivery()) else { return };
+            if let Some(rest) = self.obey(clock::now(), command) {
+                taken.put_back(Command::Told(rest));
+            }
+        }
+    }
+
+    fn be_told(&mut self, mut told: Told) -> Option<Told> {
+        while !self.gone && self.has_room() {
+            let (content, own) = told.split_first()?;
+            let ticket = self.ticket(Waiting::Nobody(own));
+            let envelope = Envelope { ticket, work: Work::Tell, content };
             self.core.handle(clock::now(), Input::Deliver(envelope), &mut self.effects);
         }
+        (told.left() > 0).then_some(told)
+    }
+
+    fn has_room(&self) -> bool {
+        self.core.waiting() < WAITING_MAX && !self.tells_too_much()
     }
 
     fn ticket(&mut self, who: Waiting) -> Ticket {
@@ -344,21 +368,25 @@ impl Loop {
     }
 
     fn carry_out(&mut self) {
-        for effect in std::mem::take(&mut self.effects) {
-            match effect {
-                Effect::Load => self.loading = Some(self.load(Duration::ZERO)),
-                Effect::Propose { proposal, op } => self.propose(proposal, op),
-                Effect::Run(envelope) => self.start_turn(envelope),
-                Effect::Abort => {
-                    self.running = None;
-                    self.memory.living = None;
-                }
-                Effect::RollBack => self.memory.living = None,
-                Effect::Answer { ticket, answer } => self.answer(ticket, answer),
-                Effect::Tell(tells) => self.tells.waiting.extend(tells),
-                Effect::Again(envelope) => self.put_off(envelope),
-                Effect::Gone => self.gone = true,
+        while !self.effects.is_empty() {
+            std::mem::take(&mut self.effects).into_iter().for_each(|effect| self.carry_out_one(effect));
+        }
+    }
+
+    fn carry_out_one(&mut self, effect: Effect) {
+        match effect {
+            Effect::Load => self.loading = Some(self.load(Duration::ZERO)),
+            Effect::Propose { proposal, op } => self.propose(proposal, op),
+            Effect::Run(envelope) => self.start_turn(envelope),
+            Effect::Abort => {
+                self.running = None;
+                self.memory.living = None;
             }
+            Effect::RollBack => self.memory.living = None,
+            Effect::Answer { ticket, answer } => self.answer(ticket, answer),
+            Effect::Tell(tells) => self.tells.waiting.extend(tells),
+            Effect::Again(envelope) => self.put_off(envelope),
+            Effect::Gone => self.gone = true,
         }
     }
 
@@ -373,7 +401,11 @@ impl Loop {
     }
 
     fn start_turn(&mut self, envelope: Envelope) {
-        let Envelope { work, payload, .. } = envelope;
+        if self.is_unwanted(&envelope) {
+            self.core.handle(clock::now(), Input::NotWanted, &mut self.effects);
+            return;
+        }
+        let Envelope { work, content: Content { headers, payload }, .. } = envelope;
         let living = match self.memory.living.take() {
             Some(living) => Ok(living),
             None => self.kind.behaviour.hydrate(self.memory.state.as_deref()).map_err(|fault| {
@@ -382,7 +414,7 @@ impl Loop {
                 Failure::Unreadable(reason.to_owned())
             }),
         };
-        let mut turn = Turn::new(self.agent.clone(), work, self.context.services());
+        let mut turn = Turn::new(self.agent.clone(), work, headers, self.context.services());
         self.running = Some(Box::pin(async move {
             match living {
                 Ok(mut living) => {
@@ -395,6 +427,15 @@ impl Loop {
                 Err(unreadable) => Ended { living: None, result: Err(unreadable) },
             }
         }));
+    }
+
+    /// Whether whoever asked has gone, and the turn would do nothing that others rely on.
+    fn is_unwanted(&self, envelope: &Envelope) -> bool {
+        let has_gone = match self.waiting.get(&envelope.ticket) {
+            Some(Waiting::Someone(answer)) => answer.is_closed(),
+            Some(Waiting::Inbox(_) | Waiting::Nobody(_)) | None => false,
+        };
+        has_gone && matches!(envelope.work, Work::Ask { remember: None } | Work::Signal(_))
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Result<Bytes, Failure>) {
@@ -487,7 +528,11 @@ impl Loop {
         if self.inbox.delivered.insert(id.clone()) {
             let ticket = self.ticket(Waiting::Inbox(id.clone()));
             let work = Work::Message { id, attempts: 0 };
-            self.core.handle(now, Input::Deliver(Envelope { ticket, work, payload }), &mut self.effects);
+            self.core.handle(
+                now,
+                Input::Deliver(Envelope { ticket, work, content: payload.into() }),
+                &mut self.effects,
+            );
         }
     }
 
@@ -499,8 +544,7 @@ impl Loop {
 
     /// Answers whoever came between the end and the closing of the mailbox.
     fn refuse_the_rest(&mut self) {
-        self.commands.close();
-        while let Ok(command) = self.commands.try_recv() {
+        for command in self.commands.close() {
             match command {
                 // They try again and find the next activation.
                 Command::Deliver { answer, .. } => drop(answer.send(Err(Failure::Stopped))),

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use pelago_core::{
     agent::{Failure, Work},
     id::{FencingToken, TaskId},
+    message::{Headers, Priority},
     record::{Finish, Op, Outcome, Refusal, Task, TaskState, Verdict},
 };
 use pelago_store::ProposeError;
@@ -116,6 +117,8 @@ impl Attempt {
         let limit = Duration::from_millis(self.task.policy.attempt_ms_max);
         let work = Work::Task { task: self.task.id, token: self.token, limit };
         let agent = &self.task.agent;
+        let priority = Priority::new(self.task.priority.into()).unwrap_or_default();
+        let input = Headers { priority, ..Headers::default() }.of(input);
         Some(match self.agents.hosted.get(&agent.name) {
             // Its turn's commit has ended the attempt, or it failed and nothing has.
             Some(Hosted::Keyed(_)) => match self.agents.run(agent, work, input).await {

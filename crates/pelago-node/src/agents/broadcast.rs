@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use pelago_core::{id::AgentId, pattern::Pattern};
+use pelago_core::{id::AgentId, message::Content, pattern::Pattern};
 
 use super::{Agents, Hosted, Told};
 
@@ -11,9 +10,9 @@ impl Agents {
     /// Tells every agent that is in memory here and whose name meets the pattern: residents, pools (each once, as one),
     /// and keyed agents that are active. Says how many were told; who has no room is not, and the message to it counts
     /// as lost.
-    pub(crate) fn broadcast(self: &Arc<Self>, to: &Pattern, payload: &Bytes) -> u64 {
+    pub(crate) fn broadcast(self: &Arc<Self>, to: &Pattern, content: &Content) -> u64 {
         let told = |agent: &AgentId| {
-            let told = Told::new(vec![payload.clone()], None, &self.context.metrics.told_lost);
+            let told = Told::new(vec![content.clone()], None, &self.context.metrics.told_lost);
             self.try_tell(agent, told).is_ok()
         };
         let agents = self.met_by(to);

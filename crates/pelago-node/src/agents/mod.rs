@@ -7,9 +7,12 @@
 mod activation;
 mod attempts;
 mod broadcast;
+mod mailbox;
 mod pool;
 mod resident;
 mod told;
+mod turns;
+mod waiting;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -22,10 +25,11 @@ use futures_util::future::BoxFuture;
 use pelago_core::{
     agent::{self, Failure, Work},
     id::{AgentId, Destination, FencingToken, Holder, Name, TaskId},
+    message::Content,
     record::{self, Placement},
 };
 use pelago_store::sqlite::Reader;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -38,6 +42,7 @@ use crate::{
 };
 use activation::Command;
 use attempts::Attempts;
+use mailbox::{Mailbox, NotPut};
 use pool::Pool;
 use resident::{Delivery, Resident};
 pub(crate) use told::Told;
@@ -54,7 +59,7 @@ pub(crate) type AskedTurn = BoxFuture<'static, Result<Bytes, Failure>>;
 pub(crate) struct Agents {
     hosted: BTreeMap<Name, Hosted>,
     /// Mailboxes of activations. A short-lived lock: nothing is awaited under it.
-    active: Mutex<HashMap<AgentId, mpsc::Sender<Command>>>,
+    active: Mutex<HashMap<AgentId, Mailbox<Command>>>,
     attempts: Attempts,
     context: Context,
     config: agent::Config,
@@ -121,7 +126,7 @@ impl Agents {
     ///
     /// # Errors
     /// [`Failure`] says what became of it.
-    pub(crate) async fn run(self: &Arc<Self>, agent: &AgentId, work: Work, payload: Bytes) -> Result<Bytes, Failure> {
+    pub(crate) async fn run(self: &Arc<Self>, agent: &AgentId, work: Work, content: Content) -> Result<Bytes, Failure> {
         let hosted = self.hosted.get(&agent.name);
         // Another node may be given this one's keyed agents and tasks. Residents and pools belong to nobody else.
         let is_own = matches!((hosted, &work), (Some(Hosted::Pool(_) | Hosted::Resident(_)), Work::Ask { .. }));
@@ -129,14 +134,14 @@ impl Agents {
             return Err(Failure::Lapsed);
         }
         match hosted {
-            Some(Hosted::Keyed(kind)) => self.run_keyed(kind, agent, work, payload).await,
+            Some(Hosted::Keyed(kind)) => self.run_keyed(kind, agent, work, content).await,
             Some(Hosted::Pool(pool)) => {
-                let (reply, effects) = pool.run(&self.context, agent, work, payload).await?;
+                let (reply, effects) = pool.run(&self.context, agent, work, content).await?;
                 send_all(&self.context, effects).await?;
                 Ok(reply)
             }
             Some(Hosted::Resident(resident)) => {
-                let (reply, effects) = resident.run(agent, work, payload).await?;
+                let (reply, effects) = resident.run(agent, work, content).await?;
                 send_all(&self.context, effects).await?;
                 Ok(reply)
             }
@@ -145,12 +150,12 @@ impl Agents {
     }
 
     /// A turn of an agent that is asked, if it is a pool of this node whose code is known to be quick.
-    pub(crate) fn quick_turn(self: Arc<Self>, agent: AgentId, payload: Bytes) -> Option<AskedTurn> {
+    pub(crate) fn quick_turn(self: Arc<Self>, agent: AgentId, content: Content) -> Option<AskedTurn> {
         let Some(Hosted::Pool(pool)) = self.hosted.get(&agent.name) else { return None };
         if !pool.is_quick() {
             return None;
         }
-        Some(Box::pin(async move { self.run(&agent, Work::Ask { remember: None }, payload).await }))
+        Some(Box::pin(async move { self.run(&agent, Work::Ask { remember: None }, content).await }))
     }
 
     /// How many turns of a pool run or wait here.
@@ -175,10 +180,10 @@ impl Agents {
                 let mut command = Command::Told(told);
                 for _ in 0..TRIES_MAX {
                     let mailbox = self.mailbox(kind, agent)?;
-                    match mailbox.send(command).await {
+                    match mailbox.put(command).await {
                         Ok(()) => return Ok(()),
                         // It was just being put away.
-                        Err(mpsc::error::SendError(back)) => command = back,
+                        Err(back) => command = back.into_inner(),
                     }
                 }
                 Err(Failure::Stopped)
@@ -190,7 +195,7 @@ impl Agents {
             }
             Some(Hosted::Resident(resident)) => {
                 let agent = agent.clone();
-                resident.mailbox().send(Delivery::Told { agent, told }).await.map_err(|_| Failure::Stopped)
+                resident.mailbox().put(Delivery::Told { agent, told }).await.map_err(|_| Failure::Stopped)
             }
             None => Err(not_hosted(&agent.name)),
         }
@@ -207,13 +212,11 @@ impl Agents {
         match self.hosted.get(&agent.name) {
             Some(Hosted::Keyed(_)) => {
                 let active = self.active();
-                match active.get(agent).map(mpsc::Sender::try_reserve) {
-                    Some(Ok(place)) => {
-                        place.send(Command::Told(told));
-                        Ok(())
-                    }
-                    Some(Err(_)) | None => Err(told),
-                }
+                let Some(mailbox) = active.get(agent) else { return Err(told) };
+                mailbox.try_put(Command::Told(told)).map_err(|back| match back.into_inner() {
+                    Command::Told(told) => told,
+                    _ => unreachable!("what was put is given back"),
+                })
             }
             Some(Hosted::Pool(pool)) => match pool.places().try_acquire_owned() {
                 Ok(place) => {
@@ -222,13 +225,13 @@ impl Agents {
                 }
                 Err(_full) => Err(told),
             },
-            Some(Hosted::Resident(resident)) => match resident.mailbox().try_reserve() {
-                Ok(place) => {
-                    place.send(Delivery::Told { agent: agent.clone(), told });
-                    Ok(())
-                }
-                Err(_full) => Err(told),
-            },
+            Some(Hosted::Resident(resident)) => {
+                let delivery = Delivery::Told { agent: agent.clone(), told };
+                resident.mailbox().try_put(delivery).map_err(|back| match back.into_inner() {
+                    Delivery::Told { told, .. } => told,
+                    Delivery::One { .. } => unreachable!("what was put is given back"),
+                })
+            }
             None => Err(told),
         }
     }
@@ -248,11 +251,11 @@ impl Agents {
         kind: &Kind,
         agent: &AgentId,
         work: Work,
-        payload: Bytes,
+        content: Content,
     ) -> Result<Bytes, Failure> {
         for _ in 0..TRIES_MAX {
             let (answer, reply) = oneshot::channel();
-            let command = Command::Deliver { work: work.clone(), payload: payload.clone(), answer };
+            let command = Command::Deliver { work: work.clone(), content: content.clone(), answer };
             self.command(kind, agent, command)?;
             match reply.await.unwrap_or(Err(Failure::Stopped)) {
                 // It was just being put away. What it did not do it does in its next activation.
@@ -266,20 +269,20 @@ impl Agents {
     /// Hands a command to the agent's activation, making one if there is none.
     fn command(self: &Arc<Self>, kind: &Kind, agent: &AgentId, mut command: Command) -> Result<(), Failure> {
         loop {
-            match self.mailbox(kind, agent)?.try_send(command) {
+            match self.mailbox(kind, agent)?.try_put(command) {
                 Ok(()) => return Ok(()),
-                Err(mpsc::error::TrySendError::Full(_)) => {
+                Err(NotPut::Full(_)) => {
                     self.context.metrics.busy.inc();
                     return Err(Failure::Busy);
                 }
                 // It was put away in this moment.
-                Err(mpsc::error::TrySendError::Closed(back)) => command = back,
+                Err(NotPut::Closed(back)) => command = back,
             }
         }
     }
 
     /// Where commands for a keyed agent go: to its activation, which is made if there is none.
-    fn mailbox(self: &Arc<Self>, kind: &Kind, agent: &AgentId) -> Result<mpsc::Sender<Command>, Failure> {
+    fn mailbox(self: &Arc<Self>, kind: &Kind, agent: &AgentId) -> Result<Mailbox<Command>, Failure> {
         let mut active = self.active();
         if self.stopping.is_cancelled() {
             return Err(Failure::Stopped);
@@ -287,10 +290,11 @@ impl Agents {
         if let Some(mailbox) = active.get(agent).filter(|mailbox| !mailbox.is_closed()) {
             return Ok(mailbox.clone());
         }
-        let (mailbox, commands) = mpsc::channel(COMMANDS_MAX);
+        let mailbox = Mailbox::new(COMMANDS_MAX);
         active.insert(agent.clone(), mailbox.clone());
         let config = agent::Config { turn_max: kind.turn_max.unwrap_or(self.config.turn_max), ..self.config };
-        let activation = activation::Loop::new(kind.clone(), agent.clone(), config, self.context.clone(), commands);
+        let activation =
+            activation::Loop::new(kind.clone(), agent.clone(), config, self.context.clone(), mailbox.clone());
         let (agents, own) = (Arc::clone(self), mailbox.clone());
         self.loops.spawn(async move {
             let agent = activation.run().await;
@@ -299,9 +303,9 @@ impl Agents {
         Ok(mailbox)
     }
 
-    fn forget(&self, agent: &AgentId, mailbox: &mpsc::Sender<Command>) {
+    fn forget(&self, agent: &AgentId, mailbox: &Mailbox<Command>) {
         let mut active = self.active();
-        if active.get(agent).is_some_and(|present| present.same_channel(mailbox)) {
+        if active.get(agent).is_some_and(|present| present.is_same(mailbox)) {
             active.remove(agent);
         }
     }
@@ -336,7 +340,7 @@ impl Agents {
     pub(crate) fn look_into_all(&self) {
         for mailbox in self.active().values() {
             // Whose mailbox is full looks too.
-            let _later = mailbox.try_send(Command::Look);
+            let _later = mailbox.try_put(Command::Look);
         }
     }
 
@@ -345,10 +349,10 @@ impl Agents {
         let hosted = self.hosted.values().map(|hosted| match hosted {
             Hosted::Keyed(_) => 0,
             Hosted::Pool(pool) => pool.waiting(),
-            Hosted::Resident(resident) => queued_in(resident.mailbox()),
+            Hosted::Resident(resident) => resident.mailbox().len(),
         });
         let hosted: usize = hosted.sum();
-        let active: usize = self.active().values().map(queued_in).sum();
+        let active: usize = self.active().values().map(Mailbox::len).sum();
         (hosted + active) as u64
     }
 
@@ -366,7 +370,7 @@ impl Agents {
     fn task_gone(&self, agent: &AgentId, task: TaskId, token: FencingToken) {
         if let Some(mailbox) = self.active().get(agent) {
             // If the mailbox is full the attempt runs on, and its result is refused.
-            let _later = mailbox.try_send(Command::TaskGone { task, token });
+            let _later = mailbox.try_put(Command::TaskGone { task, token });
         }
     }
 
@@ -379,7 +383,7 @@ impl Agents {
         let mailboxes: Vec<_> = self.active().values().cloned().collect();
         for mailbox in mailboxes {
             // An activation that has gone is put away already.
-            let _gone = tokio::time::timeout_at(deadline, mailbox.send(Command::Drain)).await;
+            let _gone = tokio::time::timeout_at(deadline, mailbox.put(Command::Drain)).await;
         }
         self.loops.close();
         if tokio::time::timeout_at(deadline, self.loops.wait()).await.is_err() {
@@ -387,14 +391,10 @@ impl Agents {
         }
     }
 
-    fn active(&self) -> MutexGuard<'_, HashMap<AgentId, mpsc::Sender<Command>>> {
+    fn active(&self) -> MutexGuard<'_, HashMap<AgentId, Mailbox<Command>>> {
         // Every change under the lock is a single call, so a panic leaves it whole.
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn queued_in<T>(mailbox: &mpsc::Sender<T>) -> usize {
-    mailbox.max_capacity() - mailbox.capacity()
 }
 
 fn not_hosted(name: &Name) -> Failure {
@@ -422,7 +422,7 @@ async fn emit(context: &Context, agent: &AgentId, effects: Effects) {
     tell_all(context, tells).await;
 }
 
-async fn tell_all(context: &Context, tells: Vec<(Destination, Bytes)>) {
+async fn tell_all(context: &Context, tells: Vec<(Destination, Content)>) {
     if !tells.is_empty() {
         context.services().tell(tells).await;
     }

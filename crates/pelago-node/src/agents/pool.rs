@@ -6,10 +6,11 @@ use bytes::Bytes;
 use pelago_core::{
     agent::{Failure, Work},
     id::AgentId,
+    message::Content,
 };
 use tokio::sync::Semaphore;
 
-use super::{Context, Told};
+use super::{Context, Told, turns::Turns};
 use crate::host::{Counts, Effects, Fault, Kind, Living, Turn};
 
 /// How many turns of a pool may wait for each one that runs.
@@ -17,7 +18,7 @@ const WAITING_PER_TURN_MAX: usize = 128;
 
 pub(super) struct Pool {
     kind: Kind,
-    turns: Semaphore,
+    turns: Arc<Turns>,
     /// Turns running and waiting. Whatever one is told at once takes one.
     places: Arc<Semaphore>,
     places_max: usize,
@@ -27,7 +28,7 @@ impl Pool {
     pub(super) fn new(kind: Kind) -> Self {
         let turns = kind.tasks_max.get() as usize;
         let places_max = turns * (1 + WAITING_PER_TURN_MAX);
-        Self { kind, turns: Semaphore::new(turns), places: Arc::new(Semaphore::new(places_max)), places_max }
+        Self { kind, turns: Turns::new(turns), places: Arc::new(Semaphore::new(places_max)), places_max }
     }
 
     /// Whether its turns may run wherever they are asked for.
@@ -39,7 +40,7 @@ impl Pool {
     pub(super) fn waiting(&self) -> usize {
         let running_max = self.kind.tasks_max.get() as usize;
         let taken = running_max * (1 + WAITING_PER_TURN_MAX) - self.places.available_permits();
-        taken.saturating_sub(running_max - self.turns.available_permits())
+        taken.saturating_sub(running_max - self.turns.free())
     }
 
     /// How many turns run or wait.
@@ -59,26 +60,32 @@ impl Pool {
         context: &Context,
         agent: &AgentId,
         work: Work,
-        payload: Bytes,
+        content: Content,
     ) -> Result<(Bytes, Effects), Failure> {
         let Ok(_place) = self.places.try_acquire() else {
             context.metrics.busy.inc();
             return Err(Failure::Busy);
         };
-        let _turn = self.turns.acquire().await.map_err(|_| Failure::Stopped)?;
+        let _turn = self.turns.begin(content.priority()).await;
         let mut fresh = self.kind.behaviour.hydrate(None).map_err(failure)?;
-        let ended = run_turn(fresh.as_mut(), context, agent, work, payload).await;
+        let ended = run_turn(fresh.as_mut(), context, agent, work, content).await;
         let counter = if ended.is_ok() { &context.metrics.turns } else { &context.metrics.turns_failed };
         counter.inc();
         ended
     }
 
     /// Runs a turn for each of `told`.
-    pub(super) async fn take(&self, context: &Context, agent: &AgentId, told: Told) -> Effects {
-        // Never closed.
-        let _turn = self.turns.acquire().await.ok();
+    pub(super) async fn take(&self, context: &Context, agent: &AgentId, mut told: Told) -> Effects {
+        let _turn = self.turns.begin(told.priority()).await;
         match self.kind.behaviour.hydrate(None) {
-            Ok(mut fresh) => run_all(fresh.as_mut(), context, agent, told, true).await,
+            Ok(mut fresh) => {
+                let mut effects = Effects::default();
+                while told.left() > 0 {
+                    effects.append(run_some(fresh.as_mut(), context, agent, &mut told, true).await);
+                    tokio::task::yield_now().await;
+                }
+                effects
+            }
             // Dropped, what it was told counts as lost.
             Err(_fault) => Effects::default(),
         }
@@ -91,29 +98,29 @@ pub(super) async fn run_turn(
     context: &Context,
     id: &AgentId,
     work: Work,
-    payload: Bytes,
+    content: Content,
 ) -> Result<(Bytes, Effects), Failure> {
-    let mut turn = Turn::new(id.clone(), work, context.services());
+    let Content { headers, payload } = content;
+    let mut turn = Turn::new(id.clone(), work, headers, context.services());
     let reply = guarded(agent, payload, &mut turn).await.map_err(failure)?;
     Ok((reply, turn.into_effects()))
 }
 
-/// Runs a turn for each of `told` of an agent whose memory is not stored, each on a new one if `anew`.
-pub(super) async fn run_all(
+/// Runs a turn for each of `told`, until others should have their turn, of an agent whose memory is not stored; each on
+/// a new one if `anew`.
+pub(super) async fn run_some(
     agent: &mut dyn Living,
     context: &Context,
     id: &AgentId,
-    mut told: Told,
+    told: &mut Told,
     anew: bool,
 ) -> Effects {
     use futures_util::FutureExt as _;
-    let mut turn = Turn::new(id.clone(), Work::Tell, context.services());
-    while told.len() > 0 {
-        let running = std::panic::AssertUnwindSafe(agent.run_all(&mut told, anew, &mut turn));
-        if running.catch_unwind().await.is_err() {
-            turn.take_back();
-            tracing::warn!(agent = %id, "it panicked at something that it was told");
-        }
+    let mut turn = Turn::new(id.clone(), Work::Tell, None, context.services());
+    let running = std::panic::AssertUnwindSafe(agent.run_some(told, anew, &mut turn));
+    if running.catch_unwind().await.is_err() {
+        turn.take_back();
+        tracing::warn!(agent = %id, "it panicked at something that it was told");
     }
     let Counts { done, failed } = turn.told();
     told.lose(u32::try_from(failed).expect("a batch of messages is small"));

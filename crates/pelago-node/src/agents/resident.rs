@@ -4,16 +4,18 @@ use bytes::Bytes;
 use pelago_core::{
     agent::{Failure, Work},
     id::AgentId,
+    message::{Content, Priority},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Context, Told, emit,
-    pool::{failure, run_all, run_turn},
+    mailbox::{Deliverable, Mailbox, NotPut},
+    pool::{failure, run_some, run_turn},
 };
 use crate::{
-    host::{Effects, Kind},
+    host::{Effects, Fault, Kind, Living},
     metrics::Metrics,
 };
 
@@ -21,11 +23,11 @@ use crate::{
 const MAILBOX_MAX: usize = 1_024;
 
 /// Reaches the agent.
-pub(super) struct Resident(mpsc::Sender<Delivery>);
+pub(super) struct Resident(Mailbox<Delivery>);
 
 pub(super) enum Delivery {
     /// Something to do that is answered.
-    One { agent: AgentId, work: Work, payload: Bytes, answer: oneshot::Sender<Result<(Bytes, Effects), Failure>> },
+    One { agent: AgentId, work: Work, content: Content, answer: oneshot::Sender<Result<(Bytes, Effects), Failure>> },
     /// What nobody waits for.
     Told { agent: AgentId, told: Told },
 }
@@ -34,61 +36,88 @@ pub(super) enum Delivery {
 pub(super) struct Loop {
     kind: Kind,
     context: Context,
-    deliveries: mpsc::Receiver<Delivery>,
+    mailbox: Mailbox<Delivery>,
 }
 
 impl Resident {
     pub(super) fn new(kind: Kind, context: Context) -> (Loop, Self) {
-        let (sender, deliveries) = mpsc::channel(MAILBOX_MAX);
-        (Loop { kind, context, deliveries }, Self(sender))
+        let mailbox = Mailbox::new(MAILBOX_MAX);
+        (Loop { kind, context, mailbox: mailbox.clone() }, Self(mailbox))
     }
 
-    pub(super) async fn run(&self, agent: &AgentId, work: Work, payload: Bytes) -> Result<(Bytes, Effects), Failure> {
+    pub(super) async fn run(&self, agent: &AgentId, work: Work, content: Content) -> Result<(Bytes, Effects), Failure> {
         let (answer, reply) = oneshot::channel();
-        let delivery = Delivery::One { agent: agent.clone(), work, payload, answer };
-        self.0.try_send(delivery).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => Failure::Busy,
-            mpsc::error::TrySendError::Closed(_) => Failure::Stopped,
+        let delivery = Delivery::One { agent: agent.clone(), work, content, answer };
+        self.0.try_put(delivery).map_err(|not_put| match not_put {
+            NotPut::Full(_) => Failure::Busy,
+            NotPut::Closed(_) => Failure::Stopped,
         })?;
         reply.await.map_err(|_| Failure::Stopped)?
     }
 
     /// Where deliveries go.
-    pub(super) fn mailbox(&self) -> &mpsc::Sender<Delivery> {
+    pub(super) fn mailbox(&self) -> &Mailbox<Delivery> {
         &self.0
     }
 }
 
 impl Loop {
-    pub(super) async fn run(mut self, stop: CancellationToken) {
+    pub(super) async fn run(self, stop: CancellationToken) {
         let mut memory = self.kind.behaviour.hydrate(None);
-        loop {
-            let delivery = tokio::select! {
-                biased;
-                () = stop.cancelled() => return,
-                Some(delivery) = self.deliveries.recv() => delivery,
-                else => return,
+        while !stop.is_cancelled() {
+            let Some((taken, delivery)) = self.mailbox.take_if(|_| true) else {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {}
+                    () = self.mailbox.arrived() => {}
+                }
+                continue;
             };
-            match (delivery, &mut memory) {
-                (Delivery::One { agent, work, payload, answer }, Ok(living)) => {
-                    let ended = run_turn(living.as_mut(), &self.context, &agent, work, payload).await;
-                    let Metrics { turns, turns_failed, .. } = &*self.context.metrics;
-                    if ended.is_ok() {
-                        turns.inc()
-                    } else {
-                        turns_failed.inc()
-                    };
-                    // Whoever asked may have gone.
-                    let _gone = answer.send(ended);
-                }
-                (Delivery::One { answer, .. }, Err(fault)) => drop(answer.send(Err(failure(fault.clone())))),
-                (Delivery::Told { agent, told }, Ok(living)) => {
-                    let effects = run_all(living.as_mut(), &self.context, &agent, told, false).await;
-                    emit(&self.context, &agent, effects).await;
-                }
-                // Dropped, it counts as lost.
-                (Delivery::Told { .. }, Err(_)) => {}
+            if let Some(rest) = self.handle(delivery, &mut memory).await {
+                taken.put_back(rest);
+                // Others of this thread have their turn.
+                tokio::task::yield_now().await;
             }
+        }
+        self.mailbox.close().for_each(drop);
+    }
+
+    /// Handles a delivery, and gives back what is left of it.
+    async fn handle(&self, delivery: Delivery, memory: &mut Result<Box<dyn Living>, Fault>) -> Option<Delivery> {
+        match (delivery, memory) {
+            // Whoever asked may have gone: then nobody wants it any more.
+            (Delivery::One { answer, .. }, _) if answer.is_closed() => None,
+            (Delivery::One { agent, work, content, answer }, Ok(living)) => {
+                let ended = run_turn(living.as_mut(), &self.context, &agent, work, content).await;
+                let Metrics { turns, turns_failed, .. } = &*self.context.metrics;
+                if ended.is_ok() {
+                    turns.inc()
+                } else {
+                    turns_failed.inc()
+                };
+                let _gone = answer.send(ended);
+                None
+            }
+            (Delivery::One { answer, .. }, Err(fault)) => {
+                let _gone = answer.send(Err(failure(fault.clone())));
+                None
+            }
+            (Delivery::Told { agent, mut told }, Ok(living)) => {
+                let effects = run_some(living.as_mut(), &self.context, &agent, &mut told, false).await;
+                emit(&self.context, &agent, effects).await;
+                (told.left() > 0).then_some(Delivery::Told { agent, told })
+            }
+            // Dropped, it counts as lost.
+            (Delivery::Told { .. }, Err(_)) => None,
+        }
+    }
+}
+
+impl Deliverable for Delivery {
+    fn priority(&self) -> Priority {
+        match self {
+            Self::One { content, .. } => content.priority(),
+            Self::Told { told, .. } => told.priority(),
         }
     }
 }

@@ -20,6 +20,7 @@ use futures_util::{FutureExt as _, TryFutureExt as _};
 use pelago_core::{
     id::{Address, Holder, MeshId, Name, NodeId},
     link::Role,
+    message::Content,
     record::{self, NodeState, Op, Outcome, Phase, Placement, TaskState},
     time::LogTime,
 };
@@ -255,7 +256,7 @@ impl Handle {
     }
 
     /// Messages on their way to an agent.
-    pub(crate) fn told(&self, messages: Vec<Bytes>) -> Told {
+    pub(crate) fn told(&self, messages: Vec<Content>) -> Told {
         Told::new(messages, None, &self.parts().metrics.told_lost)
     }
 

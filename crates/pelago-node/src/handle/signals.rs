@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use pelago_core::{
     connection::{CONNECTIONS_PER_AGENT_MAX, Connection, Filter, HOPS_MAX},
     id::{Address, Name, SignalId},
+    message::Content,
     record::{Connect, ConnectionChange, Op, Outcome},
 };
 
@@ -29,13 +29,14 @@ impl Handle {
     pub async fn signal(
         &self,
         to: &str,
-        content: Bytes,
+        content: impl Into<Content> + std::marker::Send,
         options: SignalOptions,
         wait: Option<Duration>,
     ) -> Result<Trace, Error> {
         self.takes_work()?;
+        let content = content.into();
         let (address, _) = self.find(to)?;
-        services::fits("the signal", &content)?;
+        services::fits("the signal", &content.payload)?;
         check(&options)?;
         let started = self.parts().signals.start(address, content, options, self.log_time())?;
         let id = started.id;

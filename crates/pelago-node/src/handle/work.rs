@@ -6,6 +6,7 @@ use bytes::Bytes;
 use pelago_core::{
     agent::Failure,
     id::{Address, Name, TaskId},
+    message::Content,
     pattern::Pattern,
     record::{self, BodyHash, IdempotencyKey, MessageBody, Op, Outcome, Placement, TaskEvent, TaskState},
 };
@@ -23,12 +24,18 @@ impl Handle {
     ///
     /// # Cancel safety
     /// Dropping the future gives the reply up; the turn may still happen.
-    pub async fn ask(&self, to: &str, payload: Bytes, options: AskOptions) -> Result<Bytes, Error> {
+    pub async fn ask(
+        &self,
+        to: &str,
+        question: impl Into<Content> + std::marker::Send,
+        options: AskOptions,
+    ) -> Result<Bytes, Error> {
         self.takes_work()?;
+        let content = question.into();
         let services = &self.parts().services;
         let (address, placement) = services.find(&Name::default_namespace(), to)?;
         let Some(key) = options.idempotency_key else {
-            return services.question(address, placement, payload, options.wait, None).await;
+            return services.question(address, placement, content, options.wait, None).await;
         };
         if placement != Placement::Keyed {
             let name = &address.agent.name;
@@ -37,22 +44,22 @@ impl Handle {
             )));
         }
         let key = IdempotencyKey { namespace: address.agent.namespace.clone(), key };
-        let request = BodyHash::of(&address.agent, &payload);
+        let request = BodyHash::of(&address.agent, &content.payload);
         let lookup = key.clone();
         let (now, known) = (self.log_time(), self.read(move |view| view.reply(&lookup)).await?);
         match known.filter(|reply| reply.expires > now) {
             Some(reply) if reply.request == request => Ok(reply.reply),
             Some(_) => Err(Error::Conflict { key: key.key }),
-            None => services.question(address, placement, payload, options.wait, Some(key)).await,
+            None => services.question(address, placement, content, options.wait, Some(key)).await,
         }
     }
 
     /// A turn of an agent that is asked, if it is one that can run wherever it is asked for.
-    pub(crate) fn quick_turn(&self, to: &str, payload: Bytes) -> Option<AskedTurn> {
+    pub(crate) fn quick_turn(&self, to: &str, content: Content) -> Option<AskedTurn> {
         self.takes_work().ok()?;
         let (address, placement) = self.find(to).ok()?;
-        services::fits("the question", &payload).ok()?;
-        if placement == Placement::Pool { self.router().quick_turn(address, payload) } else { None }
+        services::fits("the question", &content.payload).ok()?;
+        if placement == Placement::Pool { self.router().quick_turn(address, content) } else { None }
     }
 
     /// Waits for a turn that can run wherever it is asked for, and may take so long.
@@ -70,11 +77,12 @@ impl Handle {
     ///
     /// # Cancel safety
     /// Dropping the future leaves it open whether the message is told.
-    pub async fn tell(&self, to: &str, payload: Bytes) -> Result<(), Error> {
+    pub async fn tell(&self, to: &str, message: impl Into<Content> + std::marker::Send) -> Result<(), Error> {
+        let message = message.into();
         self.takes_work()?;
         let whom = self.whom(to)?;
-        services::fits("the message", &payload)?;
-        let told = self.told(vec![payload]);
+        services::fits("the message", &message.payload)?;
+        let told = self.told(vec![message]);
         let deadline = Instant::now() + TELL_MAX;
         let tell = self.router().tell(&whom, told.into(), deadline);
         tokio::time::timeout_at(deadline, tell).await.unwrap_or_else(|_late| Err(Failure::Busy.into()))
@@ -88,14 +96,15 @@ impl Handle {
     ///
     /// # Cancel safety
     /// Dropping the future leaves it open who is told.
-    pub async fn broadcast(&self, to: &str, payload: Bytes) -> Result<Reached, Error> {
+    pub async fn broadcast(&self, to: &str, message: impl Into<Content> + std::marker::Send) -> Result<Reached, Error> {
+        let message = message.into();
         self.takes_work()?;
         let pattern = Pattern::new(to)?;
         if let Ok(name) = Name::new(to) {
             self.parts().services.placement(&name)?;
         }
-        services::fits("the message", &payload)?;
-        Ok(self.router().broadcast(&pattern, payload).await)
+        services::fits("the message", &message.payload)?;
+        Ok(self.router().broadcast(&pattern, message).await)
     }
 
     /// Hears what is told to topics that meet the pattern `to` (`orders.eu`, `orders.*`, `orders.**`), on any node, from

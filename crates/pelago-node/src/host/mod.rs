@@ -183,9 +183,10 @@ pub(crate) trait Living: Send {
     /// Runs one turn.
     fn run<'a>(&'a mut self, payload: Bytes, turn: &'a mut Turn) -> BoxFuture<'a, Result<Bytes, Fault>>;
 
-    /// Runs a turn for each message of `told`, in order, each on a new agent if `anew`. What those that fail wanted to
-    /// send is taken back; what they did to the agent's memory is not. A panic leaves the messages after it in `told`.
-    fn run_all<'a>(&'a mut self, told: &'a mut Told, anew: bool, turn: &'a mut Turn) -> BoxFuture<'a, ()>;
+    /// Runs a turn for each message of `told`, in order, each on a new agent if `anew`, until that took long enough for
+    /// others to have their turn. What those that fail wanted to send is taken back; what they did to the agent's memory
+    /// is not. A panic leaves the messages after it in `told`.
+    fn run_some<'a>(&'a mut self, told: &'a mut Told, anew: bool, turn: &'a mut Turn) -> BoxFuture<'a, ()>;
 
     /// Its state, as the store keeps it.
     ///

@@ -35,6 +35,7 @@ use pelago_core::{
     agent::Work,
     connection::Signal,
     id::{Address, AgentId, Destination, FencingToken, Name, TaskId, TimerName},
+    message::{Content, Headers},
     record::{MessageBody, NewTask, PAYLOAD_BYTES_MAX, Placement, SetTimer, TimerChange},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -147,6 +148,7 @@ impl<E: std::error::Error> From<E> for Fault {
 pub struct Turn {
     agent: AgentId,
     work: Work,
+    headers: Option<Box<Headers>>,
     services: Arc<dyn Services>,
     effects: Effects,
     progress: u64,
@@ -169,12 +171,21 @@ pub(crate) struct Effects {
     pub(crate) sends: Vec<MessageBody>,
     pub(crate) enqueues: Vec<NewTask>,
     pub(crate) timers: Vec<TimerChange>,
-    pub(crate) tells: Vec<(Destination, Bytes)>,
+    pub(crate) tells: Vec<(Destination, Content)>,
 }
 
 impl Effects {
     fn lengths(&self) -> [usize; 4] {
         [self.sends.len(), self.enqueues.len(), self.timers.len(), self.tells.len()]
+    }
+
+    /// Adds what later turns want.
+    pub(crate) fn append(&mut self, later: Self) {
+        let Self { sends, enqueues, timers, tells } = later;
+        self.sends.extend(sends);
+        self.enqueues.extend(enqueues);
+        self.timers.extend(timers);
+        self.tells.extend(tells);
     }
 
     /// Takes back what came after there were so many.
@@ -191,10 +202,10 @@ pub(crate) trait Services: Send + Sync {
     fn resolve(&self, namespace: &Name, to: &str) -> Result<Address, Fault>;
     fn destination(&self, namespace: &Name, to: &str) -> Result<Destination, Fault>;
     fn new_task(&self, to: Address, input: Bytes, request: TaskRequest) -> Result<NewTask, Fault>;
-    fn ask(&self, to: Address, payload: Bytes, wait: Duration) -> BoxFuture<'_, Result<Bytes, Fault>>;
+    fn ask(&self, to: Address, content: Content, wait: Duration) -> BoxFuture<'_, Result<Bytes, Fault>>;
     fn progress(&self, task: TaskId, token: FencingToken, n: u64, note: Bytes) -> BoxFuture<'_, Result<(), Fault>>;
     /// Tells agents things, in order; what there is no room for in time is lost.
-    fn tell(&self, tells: Vec<(Destination, Bytes)>) -> BoxFuture<'_, ()>;
+    fn tell(&self, tells: Vec<(Destination, Content)>) -> BoxFuture<'_, ()>;
 }
 
 /// The priority of a task that everything else comes before.
@@ -217,7 +228,7 @@ pub struct TaskRequest {
     pub idempotency_key: Option<String>,
 }
 
-/// How long an agent handles what it was told before it gives way to others of its thread.
+/// How long an agent handles what it was told before others of its thread, or what is more urgent, have their turn.
 const TOLD_MAX: Duration = Duration::from_micros(300);
 /// How many messages it handles before it looks how long that took.
 const TOLD_PER_LOOK: u64 = 32;
@@ -229,10 +240,11 @@ const TIMER_AFTER_MAX: Duration = Duration::from_hours(24 * 3_653);
 const ASK_WAIT: Duration = Duration::from_secs(30);
 
 impl Turn {
-    pub(crate) fn new(agent: AgentId, work: Work, services: Arc<dyn Services>) -> Self {
+    pub(crate) fn new(agent: AgentId, work: Work, headers: Option<Box<Headers>>, services: Arc<dyn Services>) -> Self {
         Self {
             agent,
             work,
+            headers,
             services,
             effects: Effects::default(),
             progress: 0,
@@ -270,6 +282,12 @@ impl Turn {
     /// Its reply, and whether the signal goes on, if it handles one.
     pub(crate) fn sealed(&self, reply: Bytes) -> Bytes {
         if self.signal().is_some() { seal(reply, self.stopped) } else { reply }
+    }
+
+    /// What the message that it handles says about itself: its type, what its payload is, how urgent it is.
+    #[must_use]
+    pub fn headers(&self) -> &Headers {
+        self.headers.as_deref().unwrap_or(&Headers::NONE)
     }
 
     /// Whether it was told something, and nobody waits for a reply.
@@ -361,13 +379,20 @@ impl Turn {
     /// # Errors
     /// When nobody in the mesh has that name, or `message` cannot be written as JSON.
     pub fn tell(&mut self, to: &str, message: &impl Serialize) -> Result<(), Fault> {
+        self.tell_with(to, Headers::default(), Bytes::from(serde_json::to_vec(message)?))
+    }
+
+    /// Tells something that says more about itself, or is no JSON.
+    ///
+    /// # Errors
+    /// When nobody in the mesh has that name.
+    pub fn tell_with(&mut self, to: &str, headers: Headers, payload: Bytes) -> Result<(), Fault> {
         let to = self.services.destination(&self.agent.namespace, to)?;
-        let payload = Bytes::from(serde_json::to_vec(message)?);
         if payload.len() > PAYLOAD_BYTES_MAX {
             let bytes = payload.len();
             return Err(Fault::hopeless(format!("a message has {bytes} bytes, more than {PAYLOAD_BYTES_MAX}")));
         }
-        self.effects.tells.push((to, payload));
+        self.effects.tells.push((to, headers.of(payload)));
         Ok(())
     }
 
@@ -394,7 +419,7 @@ impl Turn {
     pub async fn ask<T: DeserializeOwned>(&mut self, to: &str, question: &impl Serialize) -> Result<T, Fault> {
         let to = self.services.resolve(&self.agent.namespace, to)?;
         let payload = Bytes::from(serde_json::to_vec(question)?);
-        let reply = self.services.ask(to, payload, ASK_WAIT).await?;
+        let reply = self.services.ask(to, payload.into(), ASK_WAIT).await?;
         Ok(serde_json::from_slice(&reply)?)
     }
 
@@ -452,12 +477,13 @@ impl<A: Agent> Living for InMemory<A> {
         }))
     }
 
-    fn run_all<'a>(&'a mut self, told: &'a mut Told, anew: bool, turn: &'a mut Turn) -> BoxFuture<'a, ()> {
+    fn run_some<'a>(&'a mut self, told: &'a mut Told, anew: bool, turn: &'a mut Turn) -> BoxFuture<'a, ()> {
         let Self { agent, pace } = self;
         Box::pin(pace.run_all(async move {
-            let mut since = Instant::now();
+            let since = Instant::now();
             for n in 1_u64.. {
-                let Some(payload) = told.next() else { return };
+                let Some(Content { headers, payload }) = told.next() else { return };
+                turn.headers = headers;
                 if anew {
                     *agent = A::default();
                 }
@@ -475,10 +501,9 @@ impl<A: Agent> Living for InMemory<A> {
                     }
                     Err(_) => turn.take_back(),
                 }
-                // A clock is read too slowly to ask it after each.
-                if n.is_multiple_of(TOLD_PER_LOOK) && since.elapsed() > TOLD_MAX {
-                    tokio::task::yield_now().await;
-                    since = Instant::now();
+                // A clock is read too slowly to ask it after each; one that is slow shows early.
+                if (n.is_power_of_two() || n.is_multiple_of(TOLD_PER_LOOK)) && since.elapsed() > TOLD_MAX {
+                    return;
                 }
             }
         }))

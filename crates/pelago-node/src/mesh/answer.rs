@@ -4,10 +4,12 @@ use bytes::Bytes;
 use pelago_core::{
     agent::Failure,
     id::{AgentId, Holder, Incarnation, Key, Name, NodeId},
+    message::Content,
     record::{BodyHash, IdempotencyKey, Outcome, Refusal},
 };
 use pelago_store::ProposeError;
 use pelago_wire::{
+    headers,
     mesh::{self as wire, Nothing, asked, proposed},
     record,
 };
@@ -23,7 +25,7 @@ pub(super) struct Applied {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Question {
     pub(super) agent: AgentId,
-    pub(super) payload: Bytes,
+    pub(super) content: Content,
     pub(super) remember: Option<(IdempotencyKey, BodyHash)>,
 }
 
@@ -66,7 +68,7 @@ pub(super) fn encode_question(question: &Question) -> Bytes {
 }
 
 pub(super) fn ask_of(question: &Question) -> wire::Ask {
-    let Question { agent, payload, remember } = question;
+    let Question { agent, content, remember } = question;
     let (idempotency, request) = match remember {
         Some((key, hash)) => (Some(key.key.clone()), Bytes::copy_from_slice(&hash.0)),
         None => (None, Bytes::new()),
@@ -75,9 +77,10 @@ pub(super) fn ask_of(question: &Question) -> wire::Ask {
         namespace: agent.namespace.to_string(),
         name: agent.name.to_string(),
         key: agent.key.as_ref().map(ToString::to_string),
-        payload: payload.clone(),
+        payload: content.payload.clone(),
         idempotency,
         request,
+        headers: headers::field(content.headers.as_deref()),
     }
 }
 
@@ -97,7 +100,8 @@ pub(super) fn question_of(ask: wire::Ask) -> Option<Question> {
         None => None,
     };
     let agent = AgentId { namespace, name: Name::new(&ask.name).ok()?, key };
-    Some(Question { agent, payload: ask.payload, remember })
+    let content = Content { headers: headers::of_field(ask.headers).ok()?, payload: ask.payload };
+    Some(Question { agent, content, remember })
 }
 
 /// Encodes what became of a question, with how many turns the agent's pool still has in flight.
@@ -154,6 +158,8 @@ pub(super) fn holder(run: wire::Run) -> Holder {
 
 #[cfg(test)]
 mod tests {
+    use pelago_core::message::Headers;
+
     use super::*;
 
     #[test]
@@ -165,7 +171,8 @@ mod tests {
         };
         let key = IdempotencyKey { namespace: Name::default_namespace(), key: "once".into() };
         let remember = Some((key, BodyHash([7; 16])));
-        let question = Question { agent, payload: Bytes::from_static(b"?"), remember };
+        let headers = Headers { message_type: 7, ..Headers::default() };
+        let question = Question { agent, content: headers.of(Bytes::from_static(b"?")), remember };
         assert_eq!(decode_question(encode_question(&question)), Some(question));
         assert_eq!(decode_question(Bytes::from_static(b"\xff")), None);
     }

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::future::join_all;
 use pelago_core::{
     id::{Holder, Name},
     link::{Lane, Role},
+    message::Content,
     pattern::Pattern,
 };
-use pelago_wire::mesh::{self as wire, kind};
+use pelago_wire::{
+    headers,
+    mesh::{self as wire, kind},
+};
 
 use super::router::Router;
 
@@ -29,11 +32,15 @@ pub struct Reached {
 
 impl Router {
     /// Tells every agent in memory, on any node, whose name meets the pattern.
-    pub(crate) async fn broadcast(&self, to: &Pattern, payload: Bytes) -> Reached {
-        let message = wire::encode(&wire::Broadcast { to: to.to_string(), payload: payload.clone() });
+    pub(crate) async fn broadcast(&self, to: &Pattern, content: Content) -> Reached {
+        let message = wire::encode(&wire::Broadcast {
+            to: to.to_string(),
+            payload: content.payload.clone(),
+            headers: headers::field(content.headers.as_deref()),
+        });
         let told = self.homes.hosts_of_any(to).into_iter().map(|holder| {
-            let (payload, message) = (&payload, &message);
-            async move { (holder, self.broadcast_at(holder, to, payload, message).await) }
+            let (content, message) = (&content, &message);
+            async move { (holder, self.broadcast_at(holder, to, content, message).await) }
         });
         let mut reached = Reached::default();
         for (holder, agents) in join_all(told).await {
@@ -48,9 +55,9 @@ impl Router {
         reached
     }
 
-    async fn broadcast_at(&self, holder: Holder, to: &Pattern, payload: &Bytes, message: &[u8]) -> Option<u64> {
+    async fn broadcast_at(&self, holder: Holder, to: &Pattern, content: &Content, message: &[u8]) -> Option<u64> {
         if holder == self.homes.me() {
-            return Some(self.agents.upgrade()?.broadcast(to, payload));
+            return Some(self.agents.upgrade()?.broadcast(to, content));
         }
         let link = self.links.get(&self.homes.node(holder)?, Role::Main)?;
         let reply = link.request(Lane::Requests, kind::BROADCAST, message, BROADCAST_MAX).await.ok()?;

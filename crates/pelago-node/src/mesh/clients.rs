@@ -7,8 +7,11 @@ use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use pelago_core::{id::Name, link::PAYLOAD_BYTES_MAX};
-use pelago_wire::client::{self as wire, Answer, Ended, Failed, Why, answer, ended::How, kind};
+use pelago_core::{id::Name, link::PAYLOAD_BYTES_MAX, message::Content};
+use pelago_wire::{
+    client::{self as wire, Answer, Ended, Failed, Why, answer, ended::How, kind},
+    headers,
+};
 
 use super::at_once::{self, AtOnce};
 use crate::{
@@ -24,6 +27,8 @@ use crate::{
 pub(super) enum NoValue {
     #[error(transparent)]
     Malformed(#[from] wire::Malformed),
+    #[error(transparent)]
+    NotHeaders(#[from] headers::NotHeaders),
     #[error("a task's id has 16 bytes")]
     NoTaskId,
     #[error(transparent)]
@@ -49,11 +54,11 @@ pub(super) fn answer(handle: Handle, kind: u16, payload: Bytes, wait: Duration) 
 
 /// Puts a question to its agent where it is read, if that is here and known to be quick.
 pub(super) fn ask_at_once(handle: &Handle, payload: &Bytes, wait: Duration) -> Option<AtOnce> {
-    let wire::Ask { to, payload, idempotency: None } = wire::decode("question", payload.clone()).ok()? else {
-        return None;
-    };
+    let ask = wire::decode("question", payload.clone()).ok()?;
+    let wire::Ask { to, payload, idempotency: None, headers } = ask else { return None };
+    let content = content(headers, payload).ok()?;
     let replied = |reply: Result<Bytes, Error>| encoded(reply.map(answer::Answer::Reply).map_err(NoValue::from));
-    Some(match at_once::begin(handle.quick_turn(&to, payload)?) {
+    Some(match at_once::begin(handle.quick_turn(&to, content)?) {
         Ok(reply) => AtOnce::Answered(replied(reply.map_err(Error::from))),
         Err(turn) => {
             let handle = handle.clone();
@@ -63,9 +68,9 @@ pub(super) fn ask_at_once(handle: &Handle, payload: &Bytes, wait: Duration) -> O
 }
 
 async fn ask(handle: &Handle, payload: Bytes, wait: Duration) -> Result<answer::Answer, NoValue> {
-    let wire::Ask { to, payload, idempotency } = wire::decode("question", payload)?;
+    let wire::Ask { to, payload, idempotency, headers } = wire::decode("question", payload)?;
     let options = AskOptions { wait, idempotency_key: idempotency };
-    Ok(answer::Answer::Reply(handle.ask(&to, payload, options).await?))
+    Ok(answer::Answer::Reply(handle.ask(&to, content(headers, payload)?, options).await?))
 }
 
 async fn send(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoValue> {
@@ -100,10 +105,14 @@ async fn cancel(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoVal
 }
 
 async fn broadcast(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoValue> {
-    let wire::Broadcast { to, payload } = wire::decode("broadcast", payload)?;
-    let Reached { nodes, agents, missed } = handle.broadcast(&to, payload).await?;
+    let wire::Broadcast { to, payload, headers } = wire::decode("broadcast", payload)?;
+    let Reached { nodes, agents, missed } = handle.broadcast(&to, content(headers, payload)?).await?;
     let missed = missed.iter().map(Name::to_string).collect();
     Ok(answer::Answer::Reached(wire::Reached { nodes, agents, missed }))
+}
+
+fn content(headers: Option<headers::Form>, payload: Bytes) -> Result<Content, NoValue> {
+    Ok(Content { headers: headers::of_field(headers)?, payload })
 }
 
 fn find(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoValue> {
@@ -161,7 +170,7 @@ fn encode(answer: answer::Answer) -> Bytes {
 
 fn failed(error: &NoValue) -> answer::Answer {
     let why = match error {
-        NoValue::Malformed(_) | NoValue::NoTaskId => Why::Malformed,
+        NoValue::Malformed(_) | NoValue::NotHeaders(_) | NoValue::NoTaskId => Why::Malformed,
         NoValue::Node(error) => error.why(),
         NoValue::TooLarge { .. } => Why::AnswerTooLarge,
     };
@@ -175,6 +184,10 @@ fn text(error: &NoValue) -> String {
             let nearest: Vec<&str> = nearest.iter().map(|name| name.as_str()).collect();
             format!("{error}; the nearest names are {}", nearest.join(", "))
         }
-        NoValue::Malformed(_) | NoValue::NoTaskId | NoValue::Node(_) | NoValue::TooLarge { .. } => error.to_string(),
+        NoValue::Malformed(_)
+        | NoValue::NotHeaders(_)
+        | NoValue::NoTaskId
+        | NoValue::Node(_)
+        | NoValue::TooLarge { .. } => error.to_string(),
     }
 }

@@ -16,6 +16,7 @@ mod balance;
 mod broadcast;
 mod clients;
 mod dials;
+mod encoded;
 mod forward;
 mod grants;
 mod homes;

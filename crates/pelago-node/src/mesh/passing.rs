@@ -7,6 +7,7 @@ use pelago_core::{
     agent::Failure,
     connection::{BRANCHES_MAX, Branch, Cut, HOPS_MAX, Hop, Outcome, Signal},
     id::{Address, AgentId, Name, SignalId},
+    message::Content,
 };
 use pelago_wire::mesh::{self as wire, Nothing, branch};
 
@@ -17,7 +18,7 @@ use super::answer::{self, Question};
 pub(crate) struct Passing {
     pub(crate) agent: AgentId,
     pub(crate) signal: Arc<Signal>,
-    pub(crate) content: Bytes,
+    pub(crate) content: Content,
 }
 
 impl Passing {
@@ -37,7 +38,7 @@ impl Passing {
 fn encode_passing(passing: &Passing) -> Bytes {
     let Passing { agent, signal, content } = passing;
     let Signal { id, from, hops_max, branches_max, path } = &**signal;
-    let question = Question { agent: agent.clone(), payload: content.clone(), remember: None };
+    let question = Question { agent: agent.clone(), content: content.clone(), remember: None };
     let hop = |Hop { agent, node }: &Hop| wire::Hop { agent: agent.to_string(), node: node.to_string() };
     wire::encode(&wire::Signal {
         ask: Some(answer::ask_of(&question)),
@@ -53,7 +54,7 @@ fn encode_passing(passing: &Passing) -> Bytes {
 pub(super) fn decode_passing(bytes: Bytes) -> Option<Passing> {
     let form = wire::decode::<wire::Signal>("signal", bytes).ok()?;
     let wire::Signal { ask, id, from, hops_max, branches_max, path } = form;
-    let Question { agent, payload, remember: _ } = answer::question_of(ask?)?;
+    let Question { agent, content, remember: _ } = answer::question_of(ask?)?;
     if hops_max > HOPS_MAX || path.len() >= hops_max as usize || branches_max > BRANCHES_MAX {
         return None;
     }
@@ -65,7 +66,8 @@ pub(super) fn decode_passing(bytes: Bytes) -> Option<Passing> {
     let id = SignalId(u128::from_be_bytes(id.as_ref().try_into().ok()?));
     let signal = Arc::new(Signal { id, from, hops_max, branches_max, path });
     // It is kept for longer than the buffer it came in should be.
-    Some(Passing { agent, signal, content: Bytes::copy_from_slice(&payload) })
+    let content = Content { payload: Bytes::copy_from_slice(&content.payload), ..content };
+    Some(Passing { agent, signal, content })
 }
 
 /// Encodes what became of a signal.
@@ -152,8 +154,11 @@ mod tests {
         let hop = |agent: &str| Hop { agent: to(agent).agent, node: Name::new("n1").expect("valid") };
         let path = vec![hop("main"), hop("cart:k/1")];
         let signal = Signal { id: SignalId(7), from: "client".into(), hops_max: 3, branches_max: 9, path };
-        let passing =
-            Passing { agent: to("impl").agent, signal: Arc::new(signal.clone()), content: Bytes::from_static(b"1") };
+        let passing = Passing {
+            agent: to("impl").agent,
+            signal: Arc::new(signal.clone()),
+            content: Bytes::from_static(b"1").into(),
+        };
         assert_eq!(decode_passing(encode_passing(&passing)), Some(passing.clone()));
         for beyond in [
             Signal { hops_max: 2, ..signal.clone() },

@@ -1,5 +1,7 @@
 //! Telling all who subscribe to a topic: each node gives a message to its own subscribers.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use pelago_core::{
     id::{Destination, Name},
@@ -7,7 +9,7 @@ use pelago_core::{
 };
 use pelago_net::Recipient;
 
-use super::router::Router;
+use super::{encoded::Encoded, router::Router};
 use crate::agents::Told;
 
 impl Router {
@@ -18,8 +20,9 @@ impl Router {
         let links = self.links.all().into_iter().filter(|link| link.terms().other.role == Role::Main);
         let mut others: Vec<Recipient> = links.map(|link| link.recipient(Lane::Bulk, name.clone())).collect();
         for message in told {
+            let encoded = Encoded::new(&message, Duration::ZERO);
             for other in &mut others {
-                if other.try_tell(&message).is_err() {
+                if other.try_tell(encoded.message()).is_err() {
                     self.topics.missed();
                 }
             }

@@ -8,13 +8,14 @@ use pelago_core::{
     agent::{Failure, Work},
     lease::Beat,
     link::{Lane, NoReply, RequestId, Role},
+    message::Content,
     pattern::Pattern,
     record::{Op, Outcome},
 };
 use pelago_net::{Ask, Credit, Deliver, Handle, Incoming};
 use pelago_store::{Propose as _, ProposeError};
 use pelago_wire::{
-    client,
+    client, headers,
     mesh::{self as wire, kind},
     record,
     tell::kind as tell,
@@ -36,7 +37,7 @@ use super::{
 };
 use crate::{Handle as NodeHandle, agents::Agents, committer, gossip, raft::Consensus, signals::Signals};
 
-/// From how many signals of one link on those are let go of that have ended.
+/// From how many signals and questions of one link on those are let go of that have ended.
 const UNDER_WAY_TIDY_MIN: usize = 64;
 
 /// Answers requests, once the node is put together.
@@ -69,10 +70,10 @@ struct FromNode {
     link: Handle,
     tells: Tells,
     subscriptions: Subscriptions,
-    signals: UnderWay,
+    under_way: UnderWay,
 }
 
-/// Signals that are under way here for the other end: called off with the request, or with the link.
+/// Signals and questions that are under way here for the other end: called off with the request, or with the link.
 #[derive(Default)]
 struct UnderWay {
     of: HashMap<RequestId, AbortOnDropHandle<()>>,
@@ -106,8 +107,8 @@ impl Receiver {
             lost: self.told_lost.clone(),
         });
         let subscriptions = Subscriptions::default();
-        let (link, signals) = (link.clone(), UnderWay::default());
-        Box::new(FromNode { receiver: self.clone(), is_node, link, tells, subscriptions, signals })
+        let (link, under_way) = (link.clone(), UnderWay::default());
+        Box::new(FromNode { receiver: self.clone(), is_node, link, tells, subscriptions, under_way })
     }
 }
 
@@ -144,7 +145,7 @@ impl Deliver for FromNode {
             if self.is_node && kind == kind::SIGNAL {
                 // It may wait for others, who may wait for this link: its room is bounded where it is handled.
                 let (id, answer) = (ask.id(), node.clone().signal(payload, ask.wait()));
-                self.signals.insert(id, self.receiver.loops.spawn(reply(ask, answer, None)));
+                self.under_way.insert(id, self.receiver.loops.spawn(reply(ask, answer, None)));
                 continue;
             }
             let at_once = if budget.is_spent() { None } else { at_once(self.is_node, node, kind, &payload, &ask) };
@@ -165,18 +166,24 @@ impl Deliver for FromNode {
                     (ask, answer)
                 }
             };
-            match answer {
-                Some(answer) => drop(self.receiver.loops.spawn(reply(ask, answer, Some(Arc::clone(&credit))))),
-                None => ask.refuse(NoReply::UnknownKind),
+            let Some(answer) = answer else {
+                ask.refuse(NoReply::UnknownKind);
+                continue;
+            };
+            let (id, is_question) = (ask.id(), kind == if self.is_node { kind::ASK } else { client::kind::ASK });
+            let answering = self.receiver.loops.spawn(reply(ask, answer, Some(Arc::clone(&credit))));
+            if is_question && lane == Lane::Requests {
+                self.under_way.insert(id, answering);
             }
         }
         self.tells.hand_over(&credit, handle);
     }
 
-    /// A signal goes on no further. All else that was begun is done all the same: only its reply goes nowhere.
+    /// A signal goes on no further, and a question is not put any more, if its turn has not begun; a pool's turn ends. All
+    /// else that was begun is done all the same: only its reply goes nowhere.
     fn called_off(&mut self, lane: Lane, request: RequestId) {
         if lane == Lane::Requests {
-            self.signals.of.remove(&request);
+            self.under_way.of.remove(&request);
         }
     }
 }
@@ -190,12 +197,12 @@ fn at_once(is_node: bool, node: &Answers, kind: u16, payload: &Bytes, ask: &Ask)
 }
 
 impl UnderWay {
-    fn insert(&mut self, request: RequestId, signal: JoinHandle<()>) {
+    fn insert(&mut self, request: RequestId, answering: JoinHandle<()>) {
         if self.of.len() >= self.tidy_at {
-            self.of.retain(|_, signal| !signal.is_finished());
+            self.of.retain(|_, answering| !answering.is_finished());
             self.tidy_at = (2 * self.of.len()).max(UNDER_WAY_TIDY_MIN);
         }
-        self.of.insert(request, AbortOnDropHandle::new(signal));
+        self.of.insert(request, AbortOnDropHandle::new(answering));
     }
 }
 
@@ -265,11 +272,11 @@ impl Answers {
 
     /// Puts a question to its agent where it is read, if that is here and known to be quick.
     fn ask_at_once(&self, payload: &Bytes) -> Option<AtOnce> {
-        let answer::Question { agent, payload, remember: None } = answer::decode_question(payload.clone())? else {
+        let answer::Question { agent, content, remember: None } = answer::decode_question(payload.clone())? else {
             return None;
         };
         let (agents, name) = (Arc::clone(&self.agents), agent.name.clone());
-        let turn = Arc::clone(&self.agents).quick_turn(agent, payload)?;
+        let turn = Arc::clone(&self.agents).quick_turn(agent, content)?;
         let encoded = move |reply| answer::encode_asked(reply, agents.in_flight(&name));
         Some(match at_once::begin(turn) {
             Ok(reply) => AtOnce::Answered(encoded(reply)),
@@ -279,8 +286,8 @@ impl Answers {
 
     async fn ask(self, payload: Bytes) -> Bytes {
         let asked = match answer::decode_question(payload) {
-            Some(answer::Question { agent, payload, remember }) => {
-                let asked = self.agents.run(&agent, Work::Ask { remember }, payload).await;
+            Some(answer::Question { agent, content, remember }) => {
+                let asked = self.agents.run(&agent, Work::Ask { remember }, content).await;
                 (asked, self.agents.in_flight(&agent.name))
             }
             None => (Err(Failure::Hopeless("the question cannot be read".into())), None),
@@ -289,9 +296,12 @@ impl Answers {
     }
 
     fn broadcast(&self, payload: Bytes) -> Bytes {
-        let wire::Broadcast { to, payload } = wire::decode("broadcast", payload).unwrap_or_default();
+        let wire::Broadcast { to, payload, headers } = wire::decode("broadcast", payload).unwrap_or_default();
         // Whoever sent something else reached nobody.
-        let agents = Pattern::new(&to).map_or(0, |to| self.agents.broadcast(&to, &payload));
+        let agents = match (Pattern::new(&to), headers::of_field(headers)) {
+            (Ok(to), Ok(headers)) => self.agents.broadcast(&to, &Content { headers, payload }),
+            (Err(_), _) | (_, Err(_)) => 0,
+        };
         wire::encode(&wire::Reached { agents })
     }
 

@@ -10,6 +10,7 @@ use pelago_core::{
     agent::{Failure, Work},
     id::{Address, AgentId, Destination, Holder, Name},
     link::{Lane, NoReply, Role},
+    message::Content,
     record::{BodyHash, IdempotencyKey, Placement},
     route::NoChoice,
 };
@@ -21,6 +22,7 @@ use tokio::time::Instant;
 use super::{
     answer::{self, Question},
     balance::{Balance, Begun},
+    encoded::Encoded,
     homes::Homes,
     places::Places,
 };
@@ -99,7 +101,7 @@ impl Wish for Question {
     }
 
     fn payload(&self) -> &Bytes {
-        &self.payload
+        &self.content.payload
     }
 
     fn encode(&self) -> Bytes {
@@ -111,8 +113,8 @@ impl Wish for Question {
     }
 
     async fn here(&self, agents: Arc<Agents>, _deadline: Instant) -> Result<Bytes, Failure> {
-        let Self { agent, payload, remember } = self;
-        agents.run(agent, Work::Ask { remember: remember.clone() }, payload.clone()).await
+        let Self { agent, content, remember } = self;
+        agents.run(agent, Work::Ask { remember: remember.clone() }, content.clone()).await
     }
 
     fn may_be_repeated(&self) -> bool {
@@ -168,11 +170,11 @@ impl Router {
         &self,
         to: &Address,
         placement: Placement,
-        payload: Bytes,
+        content: Content,
         remember: Option<(IdempotencyKey, BodyHash)>,
         deadline: Instant,
     ) -> Result<Bytes, Error> {
-        let question = Question { agent: to.agent.clone(), payload, remember };
+        let question = Question { agent: to.agent.clone(), content, remember };
         Ok(self.fulfil(to, placement, &question, deadline).await?)
     }
 
@@ -276,14 +278,14 @@ impl Router {
     }
 
     /// A turn of a pool of this node whose code is known to be quick, if that is who is meant.
-    pub(crate) fn quick_turn(&self, to: Address, payload: Bytes) -> Option<AskedTurn> {
+    pub(crate) fn quick_turn(&self, to: Address, content: Content) -> Option<AskedTurn> {
         let Address { node, agent, .. } = to;
         let agents = self.agents.upgrade()?;
         if let Some(node) = node {
-            return agents.quick_turn(agent, payload).filter(|_| self.homes.run_of(&node) == Some(self.homes.me()));
+            return agents.quick_turn(agent, content).filter(|_| self.homes.run_of(&node) == Some(self.homes.me()));
         }
         let name = agent.name.clone();
-        let turn = Arc::clone(&agents).quick_turn(agent, payload)?;
+        let turn = Arc::clone(&agents).quick_turn(agent, content)?;
         let begun = self.balance.begin_here(&name)?;
         if begun.is_only() {
             return Some(turn);
@@ -321,7 +323,7 @@ impl Router {
                 (None, Placement::Keyed) => self.place_by_row(&to.agent).await,
                 (None, Placement::Resident) => self.homes.any_host(&to.agent),
                 (None, Placement::Pool) => {
-                    let chosen = begun.take().map_or_else(|| self.choose_to_tell(&to.agent.name, &told), Ok);
+                    let chosen = begun.take().map_or_else(|| self.choose_to_tell(&to.agent.name, &mut told), Ok);
                     let nobody = matches!(chosen, Err(NoChoice::Nobody));
                     begun = match chosen {
                         Err(NoChoice::AllOpen { again }) if Instant::now() + again >= deadline => {
@@ -375,7 +377,7 @@ impl Router {
     ///
     /// # Errors
     /// What it was to be told: give it to [`Self::tell`].
-    pub(crate) fn try_tell(&self, to: &Whom, told: Told) -> Result<(), Untold> {
+    pub(crate) fn try_tell(&self, to: &Whom, mut told: Told) -> Result<(), Untold> {
         let (to, placement) = match to {
             Whom::Agent(address, placement) => (address, placement),
             Whom::Topic(topic) => {
@@ -390,7 +392,7 @@ impl Router {
             (None, Placement::Keyed) => self.is_here(&to.agent),
             (None, Placement::Resident) => self.homes.any_host(&to.agent) == Some(me),
             (None, Placement::Pool) => {
-                begun = self.choose_to_tell(&to.agent.name, &told).ok();
+                begun = self.choose_to_tell(&to.agent.name, &mut told).ok();
                 begun.as_ref().is_some_and(|begun| begun.holder() == me)
             }
         };
@@ -412,8 +414,8 @@ impl Router {
     }
 
     /// What is told together goes to one node.
-    fn choose_to_tell(&self, name: &Name, told: &Told) -> Result<Begun, NoChoice> {
-        self.balance.begin_to_tell(name, told.first().map_or(&[], Bytes::as_ref))
+    fn choose_to_tell(&self, name: &Name, told: &mut Told) -> Result<Begun, NoChoice> {
+        self.balance.begin_to_tell(name, told.first().map_or(&[], |(message, _)| &message.payload))
     }
 
     /// Whether another host is left than those that were lost, `place` among them.
@@ -547,8 +549,9 @@ impl Untold {
 
 /// Tells somebody on another node something. What was not told when the link ended is left in `told`.
 async fn tell_over(mut recipient: Recipient, told: &mut Told) -> Result<(), SendError> {
-    while let Some(message) = told.first() {
-        match recipient.tell(message).await {
+    while let Some((message, here)) = told.first() {
+        let encoded = Encoded::new(message, here);
+        match recipient.tell(encoded.message()).await {
             Ok(()) => drop(told.next()),
             // No other link takes it either.
             Err(SendError::TooLarge { .. }) => told.lose_first(),

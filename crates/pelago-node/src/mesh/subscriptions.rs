@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use pelago_core::link::Lane;
+use pelago_core::{link::Lane, message::Content};
 use pelago_wire::{
     client::{self as wire, SUBSCRIPTIONS_MAX, answer},
+    headers,
     tell::kind,
 };
 use tokio_util::{
@@ -52,8 +53,10 @@ impl Subscriptions {
 /// Brings a client what it subscribes to, as fast as it takes it.
 async fn bring(mut subscription: Subscription, link: pelago_net::Handle, number: u64, stop: CancellationToken) {
     let bringing = async {
-        while let Some(Published { topic, payload, missed }) = subscription.next().await {
-            let message = wire::encode(&wire::Published { topic: topic.to_string(), payload, missed });
+        while let Some(Published { topic, content, missed }) = subscription.next().await {
+            let Content { headers, payload } = content;
+            let headers = headers::field(headers.as_deref());
+            let message = wire::encode(&wire::Published { topic: topic.to_string(), payload, missed, headers });
             if link.send(Lane::Bulk, kind::PUBLISHED, number, &message).await.is_err() {
                 return;
             }

@@ -14,9 +14,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use pelago_core::link::{Bound, Lane, PerLane};
+use pelago_core::{
+    link::{Bound, Lane, PerLane},
+    message::Content,
+};
 use pelago_net::{Credit, Incoming, Window};
-use pelago_wire::tell::kind;
+use pelago_wire::{
+    headers,
+    tell::{self, kind},
+};
 use prometheus_client::metrics::counter::Counter;
 use tokio::{
     sync::{mpsc, watch},
@@ -60,7 +66,7 @@ struct Recipient {
     /// Known once somebody in the mesh hosts it.
     to: Option<Arc<Whom>>,
     window: Arc<Window>,
-    messages: Vec<Bytes>,
+    messages: Vec<Content>,
     /// What was charged for them.
     bytes: u32,
     /// Its loop, once something had to wait.
@@ -89,12 +95,19 @@ impl Tells {
                 self.hand_over(credit, node);
                 self.bind(lane, number, &payload, credit)
             }
-            kind::TELL => {
+            kind::TELL | kind::TELL_WITH => {
+                let Some(content) = content(kind, payload) else { return false };
                 let Some(recipient) = self.bound[lane].get_mut(number) else { return false };
-                if recipient.messages.is_empty() {
-                    self.touched.push((lane, number));
+                match recipient.messages.last() {
+                    None => self.touched.push((lane, number)),
+                    Some(last) if last.priority() != content.priority() => {
+                        // What is as urgent comes together.
+                        let told = recipient.take(credit, &self.source.lost);
+                        recipient.hand_over(told, &self.source, node);
+                    }
+                    Some(_) => {}
                 }
-                recipient.messages.push(payload);
+                recipient.messages.push(content);
                 recipient.bytes += charged;
                 true
             }
@@ -194,6 +207,15 @@ impl Recipient {
             waits.count.fetch_sub(1, Ordering::AcqRel);
         }
     }
+}
+
+/// What a frame tells. `None` if it is not what its kind says.
+fn content(kind: u16, mut payload: Bytes) -> Option<Content> {
+    if kind == kind::TELL {
+        return Some(payload.into());
+    }
+    let headers = headers::decode(&tell::cut_headers(&mut payload)?)?;
+    Some(headers.of(payload))
 }
 
 fn try_tell(to: &Whom, told: Told, source: &Source, node: &Handle) -> Result<(), Untold> {

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 
 use bytes::Bytes;
-use pelago_core::connection::Content;
+use pelago_core::connection::Readable;
 use serde_json::Value;
 
 pub(super) struct Seen<'c> {
@@ -22,7 +22,7 @@ impl<'c> Seen<'c> {
     }
 }
 
-impl Content for Seen<'_> {
+impl Readable for Seen<'_> {
     fn text(&self) -> Option<&str> {
         self.value().as_str()
     }

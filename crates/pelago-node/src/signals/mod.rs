@@ -29,6 +29,7 @@ use pelago_core::{
     agent::{Failure, Work},
     connection::{BRANCHES_MAX, Branch, Hop, Next, Onward, Outcome, Signal},
     id::{Address, AgentId, Holder, Name, SignalId},
+    message::Content,
     time::LogTime,
 };
 use pelago_wire::mesh::kind;
@@ -111,7 +112,7 @@ impl Signals {
     pub(crate) fn start(
         self: &Arc<Self>,
         to: Address,
-        content: Bytes,
+        content: Content,
         options: SignalOptions,
         now: LogTime,
     ) -> Result<Started, Error> {
@@ -164,7 +165,7 @@ impl Signals {
     ) -> BoxFuture<'static, Result<Branch, Failure>> {
         Box::pin(async move {
             let Passing { agent, signal, content } = passing;
-            let kib = content.len().div_ceil(1 << 10).max(HANDLED_KIB_MIN);
+            let kib = content.payload.len().div_ceil(1 << 10).max(HANDLED_KIB_MIN);
             let _room = self.handled.try_acquire_many(u32::try_from(kib).unwrap_or(u32::MAX)).map_err(|_full| {
                 self.parts.metrics.busy.inc();
                 Failure::Busy
@@ -174,6 +175,7 @@ impl Signals {
             let deadline = sooner(began, deadline);
             let agents = self.parts.agents.upgrade().ok_or(Failure::Stopped)?;
             let work = Work::Signal(Arc::clone(&signal));
+            let headers = content.headers().onward();
             let ended = timeout_at(deadline, agents.run(&agent, work, content)).await;
             // Not kept while others are waited for.
             drop(agents);
@@ -189,7 +191,10 @@ impl Signals {
             let onward = if stopped { Onward::default() } else { self.onward(&signal, &to, &reply) };
             let Onward { next, left_out } = onward;
             let branches = next.into_iter().map(|Next { to, signal }| match signal {
-                Ok(signal) => Arc::clone(&self).follow(Arc::new(signal), to, reply.clone(), deadline).boxed(),
+                Ok(signal) => {
+                    let content = headers.clone().of(reply.clone());
+                    Arc::clone(&self).follow(Arc::new(signal), to, content, deadline).boxed()
+                }
                 Err(cut) => ready(self.cut(to, Outcome::Cut(cut))).boxed(),
             });
             let branches = join_all(branches).await;
@@ -209,7 +214,7 @@ impl Signals {
     }
 
     /// Has whoever is meant take the signal, wherever that is, and waits for what becomes of it.
-    async fn follow(self: Arc<Self>, signal: Arc<Signal>, to: Address, content: Bytes, deadline: Instant) -> Branch {
+    async fn follow(self: Arc<Self>, signal: Arc<Signal>, to: Address, content: Content, deadline: Instant) -> Branch {
         let began = Instant::now();
         let services = &self.parts.services;
         let placement = match services.placed(&to) {
@@ -304,7 +309,7 @@ impl Wish for Wished<'_> {
     }
 
     fn payload(&self) -> &Bytes {
-        &self.passing.content
+        &self.passing.content.payload
     }
 
     fn decode(&self, answer: Bytes) -> (Result<Branch, Failure>, Option<u32>) {

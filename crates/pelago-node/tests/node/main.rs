@@ -3,6 +3,7 @@
 mod balance;
 mod clients;
 mod gossip;
+mod headers;
 mod one;
 mod several;
 mod signals;

@@ -106,9 +106,9 @@ async fn what_is_told_to_a_topic_reaches_those_who_subscribe_on_any_node() {
 
 async fn next(heard: &mut Subscription) -> (String, String) {
     let published = tokio::time::timeout(Duration::from_secs(20), heard.next()).await.expect("it comes");
-    let Published { topic, payload, missed } = published.expect("the node is there");
+    let Published { topic, content, missed } = published.expect("the node is there");
     assert_eq!(missed, 0);
-    (topic.to_string(), String::from_utf8(payload.to_vec()).expect("text"))
+    (topic.to_string(), String::from_utf8(content.payload.to_vec()).expect("text"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -189,7 +189,7 @@ async fn a_message_that_its_agent_fails_at_is_lost_alone_and_counted() {
         }
     }
     tell(node.handle(), "panics", "null").await;
-    poll(async || counted(std::slice::from_ref(&node), "pelago_told_lost_total") == 5).await;
+    poll(async || counted(std::slice::from_ref(&node), "pelago_told_lost_total") == 6).await;
     assert_eq!(ask(node.handle(), "counter:a", "0").await, Ok("3".into()));
     // What failed is kept in memory by an agent whose state is nowhere else: it says so itself.
     assert_eq!(counted(std::slice::from_ref(&node), "pelago_told_total"), 3);

@@ -5,19 +5,21 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     num::NonZeroU32,
     path::Path,
+    sync::Mutex,
     time::Duration,
 };
 
 use bytes::Bytes;
-use pelago_core::{agent, id::Name, record::RetryPolicy, task};
+use pelago_core::{agent, id::Name, message::Headers, record::RetryPolicy, task};
 use pelago_node::{
-    Agent, Config, Fault, Handle, Kind, Node, TaskRequest, Turn,
+    Agent, Config, Fault, Handle, Kind, Node, Raw, TaskRequest, Turn,
     handle::{AskOptions, Error, TaskDetail},
     keyed,
     metrics::Metrics,
     pool, resident,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 #[derive(Default, Serialize, Deserialize)]
 struct Counter {
@@ -141,6 +143,41 @@ impl Agent for Sleeper {
     }
 }
 
+/// Writes down what it is asked and told, and what that says about itself. It holds on at `hold` until the gate opens.
+#[derive(Default, Serialize, Deserialize)]
+struct Witness;
+
+/// What witnesses of this process wrote down: the agent, the headers, the payload.
+static WITNESSED: Mutex<Vec<(String, Headers, String)>> = Mutex::new(Vec::new());
+static GATE: Semaphore = Semaphore::const_new(0);
+
+impl Agent for Witness {
+    type Input = Raw;
+    type Output = ();
+
+    async fn handle(&mut self, Raw(payload): Raw, turn: &mut Turn) -> Result<(), Fault> {
+        let text = String::from_utf8(payload.to_vec())?;
+        let seen = (turn.agent().to_string(), turn.headers().clone(), text.clone());
+        WITNESSED.lock().expect("nobody panics here").push(seen);
+        if text == "hold" {
+            GATE.acquire().await?.forget();
+        }
+        Ok(())
+    }
+}
+
+/// What witnesses wrote down whose address begins so.
+pub(crate) fn witnessed(by: &str) -> Vec<(Headers, String)> {
+    let all = WITNESSED.lock().expect("nobody panics here");
+    let of = all.iter().filter(|(agent, _, _)| agent.starts_with(by));
+    of.map(|(_, headers, text)| (headers.clone(), text.clone())).collect()
+}
+
+/// Lets so many witnesses go on that hold on.
+pub(crate) fn open_gate(witnesses: usize) {
+    GATE.add_permits(witnesses);
+}
+
 /// Keeps the names of its timers that fired.
 #[derive(Default, Serialize, Deserialize)]
 struct Clock {
@@ -207,6 +244,9 @@ pub(crate) fn kinds() -> Vec<Kind> {
         pool::<Sleeper>("sleeper").at_most(const { NonZeroU32::new(4).expect("not zero") }),
         resident::<Counter>("here"),
         resident::<Clock>("clock-here"),
+        keyed::<Witness>("witness"),
+        pool::<Witness>("witness-pool").at_most(NonZeroU32::MIN),
+        resident::<Witness>("witness-here"),
     ]
 }
 

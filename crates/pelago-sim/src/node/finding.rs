@@ -33,7 +33,7 @@ impl Process {
             self.handling.insert(message.id.clone());
             let ticket = self.ticket(Origin::Message(message.id.clone()));
             let work = Work::Message { id: message.id, attempts: 0 };
-            self.deliver(&message.to, Envelope { ticket, work, payload: message.payload }, cx);
+            self.deliver(&message.to, Envelope { ticket, work, content: message.payload.into() }, cx);
         }
         for attempt in found.attempts {
             self.attempt(attempt, cx);
@@ -67,7 +67,7 @@ impl Process {
                 let ticket = self.ticket(Origin::Attempt(task.id, token));
                 let limit = Duration::from_millis(task.policy.attempt_ms_max);
                 let work = Work::Task { task: task.id, token, limit };
-                self.deliver(&task.agent, Envelope { ticket, work, payload: input }, cx);
+                self.deliver(&task.agent, Envelope { ticket, work, content: input.into() }, cx);
             }
             Placement::Pool | Placement::Resident => {
                 let (takes, result) = behaviour::reader(task.id, token, Request::read(&input), cx.dice);

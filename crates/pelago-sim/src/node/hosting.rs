@@ -104,7 +104,7 @@ impl Process {
     fn ask_here(&mut self, ask: Ask, cx: &mut Context<'_>) {
         let (agent, payload, remember) = (ask.agent.clone(), ask.payload.clone(), ask.remember.clone());
         let ticket = self.ticket(Origin::Ask(ask));
-        self.deliver(&agent, Envelope { ticket, work: Work::Ask { remember }, payload }, cx);
+        self.deliver(&agent, Envelope { ticket, work: Work::Ask { remember }, content: payload.into() }, cx);
     }
 
     fn forward(&mut self, ask: Ask, holder: Holder, cx: &mut Context<'_>) {

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use pelago_core::{
     id::Name,
     link::{Account, Lane, NoReply, RequestId},
+    message::Content,
 };
 use pelago_net::{Credit, Deliver, Handle, Incoming};
 use pelago_node::handle::Published;
-use pelago_wire::{client as wire, tell::kind};
+use pelago_wire::{client as wire, headers, tell::kind};
 use tokio::sync::mpsc;
 
 /// How many messages of topics wait for a subscription. It misses what comes when it has so many.
@@ -118,14 +119,17 @@ impl Drop for OfLink {
 
 impl Subscriber {
     fn take(&mut self, payload: Bytes) {
-        let Ok(wire::Published { topic, payload, missed }) = wire::decode("message of a topic", payload) else {
+        let Ok(wire::Published { topic, payload, missed, headers }) = wire::decode("message of a topic", payload)
+        else {
             return;
         };
         let Ok(topic) = Name::new(&topic) else { return };
         let missed = std::mem::take(&mut self.missed) + missed;
         // Copied: it may wait for long, and is a slice of all that was read at once.
         let payload = Bytes::copy_from_slice(&payload);
-        if self.messages.try_send(Published { topic, payload, missed }).is_err() {
+        // What a later version says about it is not worth losing the message for.
+        let headers = headers::of_field(headers).unwrap_or_default();
+        if self.messages.try_send(Published { topic, content: Content { headers, payload }, missed }).is_err() {
             self.missed = missed + 1;
         }
     }

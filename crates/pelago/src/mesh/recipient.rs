@@ -1,8 +1,9 @@
 //! An agent that is told much.
 
 use bytes::Bytes;
-use pelago_core::link::Lane;
+use pelago_core::{link::Lane, message::Headers};
 use pelago_net::SendError;
+use pelago_wire::{headers, tell::Message};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Error, Mesh, TELL_MAX};
@@ -32,18 +33,32 @@ impl Recipient {
     /// # Cancel safety
     /// Dropped before it is done, nothing was told.
     pub async fn tell(&mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
-        let payload = payload.as_ref();
+        self.put((&payload).into()).await
+    }
+
+    /// Tells the agent something that says more about itself.
+    ///
+    /// # Errors
+    /// Like [`Self::tell`].
+    ///
+    /// # Cancel safety
+    /// Dropped before it is done, nothing was told.
+    pub async fn tell_with(&mut self, headers: &Headers, payload: impl AsRef<[u8]>) -> Result<(), Error> {
+        self.put(Message { headers: &headers::encode(headers), payload: payload.as_ref() }).await
+    }
+
+    async fn put(&mut self, message: Message<'_>) -> Result<(), Error> {
         if let Some(there) = &mut self.there {
-            match there.try_tell(payload) {
+            match there.try_tell(message) {
                 Ok(()) => return Ok(()),
                 Err(SendError::TooLarge { bytes }) => return Err(Error::TooLarge { bytes }),
                 Err(SendError::Busy | SendError::Down) => {}
             }
         }
-        self.wait(payload).await
+        self.wait(message).await
     }
 
-    async fn wait(&mut self, payload: &[u8]) -> Result<(), Error> {
+    async fn wait(&mut self, message: Message<'_>) -> Result<(), Error> {
         let deadline = Instant::now() + TELL_MAX;
         loop {
             let there = match &mut self.there {
@@ -53,7 +68,7 @@ impl Recipient {
                     gone.insert(link.recipient(Lane::Bulk, self.name.clone()))
                 }
             };
-            return match timeout_at(deadline, there.tell(payload)).await {
+            return match timeout_at(deadline, there.tell(message)).await {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(SendError::Down)) => continue,
                 Ok(Err(SendError::TooLarge { bytes })) => Err(Error::TooLarge { bytes }),
