@@ -44,6 +44,12 @@ impl Pattern {
         parts.next().is_none()
     }
 
+    /// The one name that meets the pattern, if it has no star.
+    #[must_use]
+    pub fn as_name(&self) -> Option<Name> {
+        Name::new(&self.0).ok()
+    }
+
     /// The pattern as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

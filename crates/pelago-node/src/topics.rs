@@ -4,9 +4,9 @@
 //! loses what is oldest in it, and is told how much that was.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -17,9 +17,16 @@ use tokio::sync::Notify;
 
 use crate::metrics::Metrics;
 
-/// How many messages wait for a subscriber, and how many bytes they have.
+/// The most subscriptions of one node.
+pub(crate) const SUBSCRIPTIONS_MAX: usize = 8_192;
+/// How many messages wait for a subscriber, and how many bytes they have, at most …
 const WAITING_MAX: usize = 4_096;
 const WAITING_BYTES_MAX: usize = 4 << 20;
+/// … and how many bytes wait for all subscribers of a node together. Each has its share; one message always waits.
+const WAITING_BYTES_ALL_MAX: usize = 256 << 20;
+/// A message that so many subscribers may hear of is given to them where it is read; to more, by a loop that gives way
+/// to others after each message.
+const AT_ONCE_MAX: usize = 64;
 
 /// Who subscribes at this node. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -27,16 +34,29 @@ pub(crate) struct Topics(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// The lock is held for a walk over them, and nothing is awaited under it.
-    queues: RwLock<Vec<Arc<Queue>>>,
+    /// The lock is held for a walk over those who hear of one message, and nothing is awaited under it.
+    subscribers: RwLock<Subscribers>,
     is_closed: AtomicBool,
     metrics: Arc<Metrics>,
 }
 
+/// Who subscribes, so that whoever hears of a topic is found without a look at all others.
+#[derive(Debug, Default)]
+struct Subscribers {
+    /// By the one topic that they hear of.
+    of_one: HashMap<Name, Queues>,
+    /// By a pattern with stars.
+    of_many: BTreeMap<Pattern, Queues>,
+    count: usize,
+    subscribed: u64,
+}
+
+/// By the number of the subscription.
+type Queues = BTreeMap<u64, Arc<Queue>>;
+
 /// What one subscriber has not taken yet.
 #[derive(Debug)]
 struct Queue {
-    topics: Pattern,
     waiting: Mutex<Waiting>,
     arrived: Notify,
 }
@@ -63,29 +83,54 @@ pub struct Published {
 #[derive(Debug)]
 pub struct Subscription {
     topics: Topics,
+    to: Pattern,
+    number: u64,
     queue: Arc<Queue>,
 }
 
+/// A node has as many subscriptions as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the node has {SUBSCRIPTIONS_MAX} subscriptions, and takes no more")]
+pub(crate) struct TooMany;
+
 impl Topics {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Shared { queues: RwLock::default(), is_closed: AtomicBool::new(false), metrics }))
+        Self(Arc::new(Shared { subscribers: RwLock::default(), is_closed: AtomicBool::new(false), metrics }))
     }
 
     /// Hears of topics that meet the pattern, from here on.
-    pub(crate) fn subscribe(&self, topics: Pattern) -> Subscription {
-        let queue = Arc::new(Queue { topics, waiting: Mutex::default(), arrived: Notify::new() });
-        self.0.queues.write().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&queue));
-        Subscription { topics: self.clone(), queue }
+    ///
+    /// # Errors
+    /// [`TooMany`].
+    pub(crate) fn subscribe(&self, to: Pattern) -> Result<Subscription, TooMany> {
+        let queue = Arc::new(Queue { waiting: Mutex::default(), arrived: Notify::new() });
+        let mut subscribers = self.write();
+        if subscribers.count >= SUBSCRIPTIONS_MAX {
+            return Err(TooMany);
+        }
+        subscribers.subscribed += 1;
+        let number = subscribers.subscribed;
+        subscribers.add(&to, number, Arc::clone(&queue));
+        drop(subscribers);
+        Ok(Subscription { topics: self.clone(), to, number, queue })
+    }
+
+    /// Whether a message is given quickly enough to those who hear of it to do so where it is read.
+    pub(crate) fn is_quick(&self, topic: &Name) -> bool {
+        let subscribers = self.read();
+        let of_many: usize = subscribers.of_many.values().map(BTreeMap::len).take(AT_ONCE_MAX + 1).sum();
+        of_many + subscribers.of_one.get(topic).map_or(0, BTreeMap::len) <= AT_ONCE_MAX
     }
 
     /// Gives a message to all who subscribe here.
     pub(crate) fn publish(&self, topic: &Name, message: &Content) {
-        let queues = self.0.queues.read().unwrap_or_else(PoisonError::into_inner);
+        let subscribers = self.read();
+        let share = (WAITING_BYTES_ALL_MAX / subscribers.count.max(1)).min(WAITING_BYTES_MAX);
         let mut copy = None;
-        for queue in queues.iter().filter(|queue| queue.topics.is_met_by(topic)) {
+        for queue in subscribers.of(topic) {
             // Once: it may be a slice of all that was read at once, and a subscriber may keep it for long.
             let payload = copy.get_or_insert_with(|| Bytes::copy_from_slice(&message.payload)).clone();
-            let missed = queue.put(topic.clone(), Content { headers: message.headers.clone(), payload });
+            let missed = queue.put(topic.clone(), Content { headers: message.headers.clone(), payload }, share);
             self.0.metrics.published.inc();
             self.0.metrics.published_missed.inc_by(missed);
         }
@@ -99,8 +144,57 @@ impl Topics {
     /// Ends all subscriptions, once they have given what waits.
     pub(crate) fn close(&self) {
         self.0.is_closed.store(true, Ordering::Release);
-        let queues = self.0.queues.read().unwrap_or_else(PoisonError::into_inner);
-        queues.iter().for_each(|queue| queue.arrived.notify_one());
+        let subscribers = self.read();
+        let all = subscribers.of_one.values().chain(subscribers.of_many.values());
+        all.flat_map(BTreeMap::values).for_each(|queue| queue.arrived.notify_one());
+    }
+
+    // Nothing panics under the lock.
+    fn read(&self) -> RwLockReadGuard<'_, Subscribers> {
+        self.0.subscribers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Subscribers> {
+        self.0.subscribers.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Subscribers {
+    fn add(&mut self, to: &Pattern, number: u64, queue: Arc<Queue>) {
+        self.count += 1;
+        match to.as_name() {
+            Some(name) => self.of_one.entry(name).or_default().insert(number, queue),
+            None => self.of_many.entry(to.clone()).or_default().insert(number, queue),
+        };
+    }
+
+    fn remove(&mut self, to: &Pattern, number: u64) {
+        self.count -= 1;
+        match to.as_name() {
+            Some(name) => {
+                if let Entry::Occupied(mut queues) = self.of_one.entry(name) {
+                    queues.get_mut().remove(&number);
+                    if queues.get().is_empty() {
+                        queues.remove();
+                    }
+                }
+            }
+            None => {
+                let is_empty = self.of_many.get_mut(to).is_some_and(|queues| {
+                    queues.remove(&number);
+                    queues.is_empty()
+                });
+                if is_empty {
+                    self.of_many.remove(to);
+                }
+            }
+        }
+    }
+
+    /// Those who hear of a topic.
+    fn of<'s>(&'s self, topic: &'s Name) -> impl Iterator<Item = &'s Arc<Queue>> {
+        let met = self.of_many.iter().filter(|(to, _)| to.is_met_by(topic)).map(|(_, queues)| queues);
+        self.of_one.get(topic).into_iter().chain(met).flat_map(BTreeMap::values)
     }
 }
 
@@ -124,19 +218,18 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let mut queues = self.topics.0.queues.write().unwrap_or_else(PoisonError::into_inner);
-        queues.retain(|queue| !Arc::ptr_eq(queue, &self.queue));
+        self.topics.write().remove(&self.to, self.number);
     }
 }
 
 impl Queue {
-    /// Says how many older messages gave way.
-    fn put(&self, topic: Name, message: Content) -> u64 {
+    /// Says how many older messages gave way, so that no more than `bytes_max` wait.
+    fn put(&self, topic: Name, message: Content, bytes_max: usize) -> u64 {
         let mut waiting = self.lock();
         waiting.bytes += message.payload.len();
         waiting.messages.push_back((topic, message));
         let mut missed = 0;
-        while waiting.messages.len() > WAITING_MAX || waiting.bytes > WAITING_BYTES_MAX && waiting.messages.len() > 1 {
+        while waiting.messages.len() > WAITING_MAX || waiting.bytes > bytes_max && waiting.messages.len() > 1 {
             let gone = waiting.messages.pop_front();
             waiting.bytes -= gone.map_or(0, |(_, message)| message.payload.len());
             missed += 1;
@@ -180,8 +273,8 @@ mod tests {
     async fn a_subscriber_hears_what_meets_its_pattern_from_then_on_and_no_more_once_the_node_stops() {
         let topics = topics();
         publish(&topics, "orders.eu", vec![0]);
-        let mut orders = topics.subscribe(Pattern::new("orders.*").expect("a pattern"));
-        let gone = topics.subscribe(Pattern::new("**").expect("a pattern"));
+        let mut orders = topics.subscribe(Pattern::new("orders.*").expect("a pattern")).expect("there are few");
+        let gone = topics.subscribe(Pattern::new("**").expect("a pattern")).expect("there are few");
         drop(gone);
         for (topic, n) in [("orders.eu", 1), ("orders", 2), ("orders.us", 3), ("orders.us.west", 4)] {
             publish(&topics, topic, vec![n]);
@@ -197,7 +290,7 @@ mod tests {
     #[tokio::test]
     async fn who_is_slow_loses_the_oldest_and_is_told_how_many() {
         let topics = topics();
-        let mut slow = topics.subscribe(Pattern::new("a").expect("a pattern"));
+        let mut slow = topics.subscribe(Pattern::new("a").expect("a pattern")).expect("there are few");
         for n in 0..=u8::MAX {
             publish(&topics, "a", vec![n; WAITING_BYTES_MAX / 8]);
         }
@@ -213,5 +306,26 @@ mod tests {
             publish(&topics, "a", Vec::new());
         }
         assert_eq!(slow.next().await.map(|published| published.missed), Some(1));
+    }
+
+    #[tokio::test]
+    async fn a_node_has_so_many_subscriptions_and_all_of_them_together_keep_so_much() {
+        let topics = topics();
+        let to = |n: usize| Pattern::new(&format!("t{n}")).expect("a pattern");
+        let mut all: Vec<_> = (0..SUBSCRIPTIONS_MAX).map(|n| topics.subscribe(to(n)).expect("there is room")).collect();
+        assert_eq!(topics.subscribe(to(0)).err(), Some(TooMany));
+        assert!(topics.is_quick(&Name::new("t7").expect("a name")), "the others hear of other topics");
+        let share = WAITING_BYTES_ALL_MAX / SUBSCRIPTIONS_MAX;
+        for n in 0..3 {
+            publish(&topics, "t7", vec![n; share / 2]);
+        }
+        let first = all[7].next().await.expect("two are left");
+        assert_eq!((first.content.payload[0], first.missed), (1, 1));
+        all.clear();
+        assert!(topics.read().of_one.is_empty() && topics.read().count == 0);
+        let many: Vec<_> = (0..=AT_ONCE_MAX).map(|_| topics.subscribe(to(1)).expect("there is room")).collect();
+        assert!(!topics.is_quick(&Name::new("t1").expect("a name")));
+        assert!(topics.is_quick(&Name::new("t2").expect("a name")));
+        drop(many);
     }
 }

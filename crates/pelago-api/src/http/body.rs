@@ -74,6 +74,10 @@ pub(super) async fn content(headers: &HeaderMap, body: Body) -> Result<Content, 
 
 /// Reads a body as `T`, whose fields are `fields`.
 pub(super) fn parse<'b, T: Deserialize<'b>>(body: &'b [u8], fields: &[&str]) -> Result<T, Failure> {
+    // A list of all fields in their order would do for serde.
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return Err(bad_field("the body is a list", &format!("it is an object with {}", fields.join(", "))));
+    }
     serde_json::from_slice(body).map_err(
         |error| {
             if error.is_data() { misfit::<T>(body, fields) } else { not_json(&error) }
@@ -86,7 +90,10 @@ pub(super) fn check_json(body: &[u8]) -> Result<(), Failure> {
     if body.is_empty() {
         return Ok(());
     }
-    serde_json::from_slice::<IgnoredAny>(body).map(drop).map_err(|error| not_json(&error))
+    // Within a string that it ignores, serde takes any bytes.
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Failure::new(Code::BadJson, format!("the body is not UTF-8: {error}"), "JSON is UTF-8"))?;
+    serde_json::from_str::<IgnoredAny>(text).map(drop).map_err(|error| not_json(&error))
 }
 
 /// A field that is JSON of the right type, but not right.

@@ -69,6 +69,8 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 /// How long the last answer of a connection may take to be read, and a half-sent request is waited for.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
+/// How long a client may take nothing of what was sent to it.
+const READ_MAX: Duration = Duration::from_secs(20);
 /// After so many refusals in a row the listener is broken.
 const REFUSALS_MAX: u32 = 100;
 
@@ -227,7 +229,7 @@ async fn converse<A>(
 ) where
     A: Future<Output = Result<Response, Infallible>>,
 {
-    if let Err(error) = stream.set_nodelay(true) {
+    if let Err(error) = stream.set_nodelay(true).and_then(|()| give_up_unread(&stream)) {
         tracing::debug!(%error, "a connection ended before it began");
         return;
     }
@@ -250,6 +252,19 @@ async fn converse<A>(
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke off");
     }
+}
+
+/// Has the system end a connection whose client takes nothing for [`READ_MAX`] of what was sent to it: one that hears
+/// events and never reads them would keep its place for ever.
+fn give_up_unread(stream: &TcpStream) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        let ms = u32::try_from(READ_MAX.as_millis()).expect("it is short");
+        rustix::net::sockopt::set_tcp_user_timeout(stream, ms)?;
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = stream;
+    Ok(())
 }
 
 /// The way from a request to its answer. Cheap to clone.

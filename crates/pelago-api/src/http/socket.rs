@@ -8,9 +8,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use axum::{
     extract::{
         Extension, State, WebSocketUpgrade,
-        ws::{self, WebSocket},
+        ws::{self, WebSocket, rejection::WebSocketUpgradeRejection},
     },
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
 use futures_util::{
@@ -44,6 +44,8 @@ use crate::{
 
 /// The longest message from a client. Above what the node takes, so that its own, clearer words come first.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// The longest reason for closing a socket, in bytes: what the protocol has room for.
+const REASON_BYTES_MAX: usize = 123;
 /// How many commands of one socket may wait for their answers.
 const COMMANDS_MAX: usize = 256;
 /// How many subscriptions a socket may have.
@@ -75,6 +77,12 @@ struct Command<'a> {
     priority: Option<u32>,
     within: Option<String>,
     traceparent: Option<String>,
+}
+
+/// What is left of a command that cannot be read otherwise.
+#[derive(Debug, Deserialize)]
+struct Named {
+    id: u64,
 }
 
 /// What a client hears.
@@ -119,8 +127,15 @@ pub(super) async fn open(
     State(app): State<Arc<App>>,
     Extension(place): Extension<Arc<Place>>,
     Extension(under_way): Extension<TaskTrackerToken>,
-    upgrade: WebSocketUpgrade,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => {
+            let hint = "open it with a WebSocket client: ws://localhost:8080/api/v1/socket";
+            return Failure::new(Code::BadHeader, rejection.body_text(), hint).into_response();
+        }
+    };
     let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
     upgrade.on_upgrade(async move |socket| {
         Conversation::new(app).run(socket).await;
@@ -171,7 +186,15 @@ impl Conversation {
                         ws::Message::Ping(_) | ws::Message::Pong(_) | ws::Message::Close(_) => None,
                     }
                 }
-                Event::Said(Some(Err(_)) | None) => return,
+                Event::Said(Some(Err(error))) => {
+                    // The client may have gone; if not, it is told why this is the end.
+                    let reason = format!("{error}; a message is text and has 1 MiB at most");
+                    let reason = reason[..reason.floor_char_boundary(REASON_BYTES_MAX)].into();
+                    let close = ws::CloseFrame { code: ws::close_code::POLICY, reason };
+                    let _gone = timeout(READ_MAX, socket.send(ws::Message::Close(Some(close)))).await;
+                    return;
+                }
+                Event::Said(None) => return,
                 Event::Answer(answer) => Some(text_of(answer)),
                 Event::Silence => {
                     ping_at = Instant::now() + PING_AFTER;
@@ -193,11 +216,13 @@ impl Conversation {
 
     /// Begins what a client wants. The answer, if it is there at once.
     fn obey(&mut self, text: &str) -> Option<Answer> {
-        let command: Command<'_> = match serde_json::from_str(text) {
+        let read = if text.trim_ascii_start().starts_with('{') { serde_json::from_str(text) } else { Err(no_object()) };
+        let command: Command<'_> = match read {
             Ok(command) => command,
             Err(error) => {
                 let code = if error.is_data() { Code::BadField } else { Code::BadJson };
-                return Some(problem(None, Failure::new(code, format!("the command cannot be read: {error}"), HINT)));
+                let id = serde_json::from_str(text).ok().map(|Named { id }| id);
+                return Some(problem(id, Failure::new(code, format!("the command cannot be read: {error}"), HINT)));
             }
         };
         let id = command.id;
@@ -242,7 +267,10 @@ impl Conversation {
             .boxed(),
             (None, None, None, Some(to), None) => return self.subscribe(id, to).map(Some),
             (None, None, None, None, Some(number)) => {
-                self.subscriptions.remove(&number);
+                if self.subscriptions.remove(&number).is_none() {
+                    let detail = format!("no subscription of this socket has the id {number}");
+                    return Err(Failure::new(Code::BadField, detail, "it is the id of the command that subscribed"));
+                }
                 return Ok(Some(Answer::Unsubscribed { id, unsubscribed: number }));
             }
             _ => return Err(Failure::new(Code::BadField, "a command wants exactly one thing", HINT)),
@@ -252,9 +280,13 @@ impl Conversation {
     }
 
     fn subscribe(&mut self, id: u64, to: String) -> Result<Answer, Failure> {
-        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX && !self.subscriptions.contains_key(&id) {
-            let busy = format!("a socket has {SUBSCRIPTIONS_MAX} subscriptions at most");
-            return Err(handle::Error::Busy(busy).into());
+        if self.subscriptions.contains_key(&id) {
+            let detail = format!("a subscription of this socket has the id {id}");
+            return Err(Failure::new(Code::BadField, detail, "give each command an id of its own"));
+        }
+        if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
+            let detail = format!("a socket has {SUBSCRIPTIONS_MAX} subscriptions at most");
+            return Err(Failure::new(Code::WrongState, detail, "unsubscribe from one, or open another socket"));
         }
         let subscription = self.app.handle.subscribe(&to)?;
         let end = CancellationToken::new();
@@ -305,6 +337,10 @@ fn headers(command: &Command<'_>) -> Result<Headers, Failure> {
 fn bad_time(field: &str, text: &str) -> Failure {
     let detail = format!("`{field}` must be a time, not {:?}", super::failure::excerpt(text));
     Failure::new(Code::BadField, detail, "like 500ms or 30s")
+}
+
+fn no_object() -> serde_json::Error {
+    serde::de::Error::custom("it is no object")
 }
 
 fn not_text() -> Failure {

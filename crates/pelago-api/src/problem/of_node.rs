@@ -9,7 +9,11 @@ impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let problem = |code, hint: &str| Self::new(code, error.to_string(), hint);
         match &error {
-            Error::Invalid(_) => problem(Code::BadAddress, "an address is `name`, `name:key` or `node/name[:key]`"),
+            Error::Invalid(_) => {
+                let hint = "an address is `name`, `name:key` or `node/name[:key]`; a topic is a dotted name; in a pattern `*` \
+                            is any part of one, and `**` any parts at its end";
+                problem(Code::BadAddress, hint)
+            }
             Error::UnknownAgent { nearest, .. } => {
                 problem(Code::UnknownAgent, &meant(nearest)).with_next("pelago node ls")
             }
@@ -39,10 +43,9 @@ impl From<Error> for Problem {
             Error::NoState(agent) => problem(Code::NoState, "an agent comes into being with its first turn")
                 .with_next(format!("pelago agent ask {agent} JSON")),
             Error::Conflict { .. } => problem(Code::Conflict, "repeat the first request exactly, or take a new key"),
-            Error::WrongState(_) => problem(Code::WrongState, "look at how it stands").with_next("pelago task ls"),
-            Error::BadOption(_) => {
-                problem(Code::BadField, "change it, or leave it out").with_next("pelago task run --help")
-            }
+            Error::WrongState(_) => problem(Code::WrongState, "nothing was done; ask again once it stands otherwise")
+                .with_next("pelago status"),
+            Error::BadOption(_) => problem(Code::BadField, "change it, or leave it out"),
             Error::TooLarge(_) => problem(Code::TooLarge, "keep large data elsewhere and pass its address"),
             Error::BadCursor => {
                 problem(Code::BadCursor, "begin again without a cursor, and pass on `next` as it was given")

@@ -95,14 +95,66 @@ async fn a_socket_asks_tells_and_listens_until_the_node_stops() {
         (r#"{"id": 11}"#, "11", "PLG-2003"),
         (r#"{"id": 12, "ask": "echo", "wait": "soon"}"#, "12", "PLG-2003"),
         (r#"{"id": 13, "subscribe": "or*"}"#, "13", "PLG-2001"),
-        (r#"{"id": 14, "aks": "echo"}"#, "null", "PLG-2003"),
-        ("no JSON", "null", "PLG-2002"),
+        (r#"{"id": 14, "aks": "echo"}"#, "14", "PLG-2003"),
+        (r#"{"id": 15, "ask": "echo", "wait": 5}"#, "15", "PLG-2003"),
+        (r#"{"id": 16, "tell": "echo", "priority": 10}"#, "16", "PLG-2003"),
+        (r#"{"id": 17, "tell": "echo", "traceparent": "00-1"}"#, "17", "PLG-2003"),
+        (r#"{"id": 18, "unsubscribe": 99}"#, "18", "PLG-2003"),
+        (r#"{"ask": "echo"}"#, "null", "PLG-2003"),
+        (r#"[19, "echo"]"#, "null", "PLG-2003"),
+        ("no JSON", "null", "PLG-2003"),
     ] {
         let answer = socket.ask(command).await;
         assert!(answer.starts_with(&format!(r#"{{"id":{id},"problem":"#)) && answer.contains(code), "{answer}");
     }
+    let subscribe = r#"{"id": 20, "subscribe": "a"}"#;
+    assert_eq!(socket.ask(subscribe).await, r#"{"id":20,"subscribed":"a"}"#);
+    assert!(socket.ask(subscribe).await.contains("PLG-2003"), "the first goes on");
     world.end().await;
     assert_eq!(socket.end().await, "the node is stopping");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_that_breaks_the_rules_is_told_why_it_ends() {
+    let world = World::start().await;
+    let mut socket = Socket::open(&world).await;
+    socket.0.send(Message::text("x".repeat((1 << 20) + 1))).await.expect("it is open");
+    assert!(socket.end().await.contains("1 MiB at most"));
+    world.get("/api/v1/socket", "Host: localhost\r\n").await.problem(400, "PLG-2050");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_message_says_about_itself_comes_with_it() {
+    let world = World::start().await;
+    let mut heard = Events::of(&world, "orders").await;
+    let publish = async |head: &str, body: &str| world.request("POST", "/api/v1/topics/orders", head, body).await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+    let head = format!(
+        "Content-Type: image/png\r\nPelago-Message-Type: 7\r\nPelago-Priority: 0\r\ntraceparent: {trace}\r\n"
+    );
+    assert_eq!(publish(&head, "no JSON").await.status, 202);
+    let told = format!(
+        r##"{{"topic":"orders","message":{{"base64":"bm8gSlNPTg=="}},"missed":0,"message_type":7,"content_type":"image/png","priority":0,"traceparent":"{trace}"}}"##
+    );
+    assert_eq!(heard.next().await, told);
+    // A trace that cannot be read is none, and no fault of the message.
+    assert_eq!(publish("Content-Type: application/json\r\ntraceparent: 00-1\r\n", "1").await.status, 202);
+    assert_eq!(heard.next().await, r##"{"topic":"orders","message":1,"missed":0}"##);
+    for (head, status, code) in [
+        ("Content-Type: image/png\r\nPelago-Priority: 10\r\n", 400, "PLG-2050"),
+        ("Content-Type: image/png\r\nPelago-Message-Type: -1\r\n", 400, "PLG-2050"),
+        ("Content-Type: image/png\r\nPelago-Within: soon\r\n", 400, "PLG-2050"),
+        ("Content-Type: image/png\r\nPelago-Within: 1s\r\nPelago-Within: 2s\r\n", 400, "PLG-2050"),
+        ("Content-Type: image\r\n", 415, "PLG-2015"),
+        // A page in a browser could have sent it without asking first.
+        ("Content-Type: text/plain\r\n", 415, "PLG-2015"),
+    ] {
+        publish(head, "x").await.problem(status, code);
+    }
+    assert_eq!(publish("Content-Type: text/plain\r\nPelago-Priority: 4\r\n", "x").await.status, 202);
+    assert_eq!(publish("Content-Type: application/json\r\n", "\"bad \u{fffd}\"").await.status, 202);
+    world.end().await;
 }
 
 struct Socket(WebSocketStream<TcpStream>);

@@ -33,7 +33,7 @@ pub(crate) enum ConnectionCommand {
         /// The agent that they go on to: NAME, NAME:KEY or NODE/NAME[:KEY]
         #[arg(value_name = "TO")]
         to: String,
-        /// Only these contents: \"beginning*\" for texts, field=value for objects
+        /// Only these contents: "beginning*" for texts, field=value for objects
         #[arg(long, value_name = "FILTER")]
         only: Option<String>,
     },

@@ -2,11 +2,12 @@
 
 use std::num::NonZeroU64;
 
-use pelago::{Mesh, mesh};
+use pelago::mesh::{self, Subscription};
 use pelago_api::{
     client::Client,
     model::{Payload, Published},
 };
+use pelago_core::id::Name;
 
 use super::request::link_of;
 use crate::{
@@ -31,7 +32,7 @@ Examples:
 pub(crate) struct PublishArgs {
     /// The topic: a dotted name
     #[arg(value_name = "TOPIC")]
-    topic: String,
+    topic: Name,
     #[command(flatten)]
     input: InputArgs,
     #[command(flatten)]
@@ -50,29 +51,36 @@ pub(crate) struct TailArgs {
 
 pub(super) async fn publish(args: &PublishArgs, client: &Client, output: Output) -> Result<Exit, Error> {
     let message = args.input.message(&args.about, output)?;
-    let told = client.publish(&args.topic, message).await?;
+    let told = client.publish(args.topic.as_str(), message).await?;
     output.document(&told, |_nothing_to_tell| String::new())?;
     output.note("published: whoever subscribes at this moment hears it");
     Ok(Exit::Done)
 }
 
 pub(super) async fn tail(args: &TailArgs, urls: &[String], output: Output) -> Result<Exit, Error> {
-    let mesh: Mesh = link_of(urls).await?;
-    let mut subscription = mesh.subscribe(&args.to).await?;
+    let mut subscription = subscribed(urls, &args.to).await?;
     output.note("listening; Ctrl-C ends it");
     let mut left = args.count.map(NonZeroU64::get);
     while left != Some(0) {
         match subscription.next().await {
             Ok(published) => show(published, output)?,
-            // The node was lost, and comes back or does not: whoever listens decides.
+            // The node was lost: another one hears the same.
             Err(error) => {
                 output.note(&format!("{error}; trying again"));
+                if let Ok(other) = subscribed(urls, &args.to).await {
+                    subscription = other;
+                }
                 continue;
             }
         }
         left = left.map(|left| left - 1);
     }
     Ok(Exit::Done)
+}
+
+/// Subscribes at whichever of the nodes answers.
+async fn subscribed(urls: &[String], to: &str) -> Result<Subscription, Error> {
+    Ok(link_of(urls).await?.subscribe(to).await?)
 }
 
 fn show(published: mesh::Published, output: Output) -> Result<(), Error> {

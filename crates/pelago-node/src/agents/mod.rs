@@ -21,7 +21,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join, join_all};
 use pelago_core::{
     agent::{self, Failure, Work},
     id::{AgentId, Destination, FencingToken, Holder, Name, TaskId},
@@ -386,7 +386,13 @@ impl Agents {
             let _gone = tokio::time::timeout_at(deadline, mailbox.put(Command::Drain)).await;
         }
         self.loops.close();
-        if tokio::time::timeout_at(deadline, self.loops.wait()).await.is_err() {
+        let pools = self.hosted.values().filter_map(|hosted| match hosted {
+            Hosted::Pool(pool) => Some(pool.drained()),
+            Hosted::Keyed(_) | Hosted::Resident(_) => None,
+        });
+        // Whoever asks a pool runs its turn: there is no loop to wait for.
+        let ended = join(self.loops.wait(), join_all(pools));
+        if tokio::time::timeout_at(deadline, ended).await.is_err() {
             tracing::warn!(loops = self.loops.len(), "some turns did not end in time and were given up");
         }
     }

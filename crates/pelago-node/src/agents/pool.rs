@@ -7,6 +7,7 @@ use pelago_core::{
     agent::{Failure, Work},
     id::AgentId,
     message::Content,
+    record::REASON_BYTES_MAX,
 };
 use tokio::sync::Semaphore;
 
@@ -47,6 +48,13 @@ impl Pool {
     pub(super) fn in_flight(&self) -> u32 {
         let taken = self.places_max.saturating_sub(self.places.available_permits());
         u32::try_from(taken).unwrap_or(u32::MAX)
+    }
+
+    /// Waits until no turn runs or waits. Meanwhile fewer and fewer find a place.
+    pub(super) async fn drained(&self) {
+        let all = u32::try_from(self.places_max).unwrap_or(u32::MAX);
+        // Never closed.
+        drop(self.places.acquire_many(all).await);
     }
 
     /// A place for what one is told.
@@ -143,6 +151,8 @@ pub(super) async fn guarded(agent: &mut dyn Living, payload: Bytes, turn: &mut T
 }
 
 pub(super) fn failure(fault: Fault) -> Failure {
-    let Fault { reason, hopeless } = fault;
+    let Fault { mut reason, hopeless } = fault;
+    // It may quote what the agent was given.
+    reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
     if hopeless { Failure::Hopeless(reason) } else { Failure::Failed(reason) }
 }

@@ -111,10 +111,11 @@ impl Handle {
     /// now on.
     ///
     /// # Errors
-    /// [`Error::Invalid`]: it is no pattern.
+    /// [`Error::Invalid`]: it is no pattern. [`Error::Busy`]: the node has as many subscriptions as it may.
     pub fn subscribe(&self, to: &str) -> Result<Subscription, Error> {
         self.takes_work()?;
-        Ok(self.router().topics.subscribe(Pattern::new(to)?))
+        let subscription = self.router().topics.subscribe(Pattern::new(to)?);
+        subscription.map_err(|too_many| Error::Busy(too_many.to_string()))
     }
 
     /// Sends a durable message to a keyed agent. Says whether an earlier one had the same key, and so was this one.

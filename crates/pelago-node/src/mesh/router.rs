@@ -310,7 +310,7 @@ impl Router {
         let (to, placement) = match to {
             Whom::Agent(address, placement) => (address, placement),
             Whom::Topic(topic) => {
-                self.publish(topic, told);
+                self.publish(topic, told).await;
                 return Ok(());
             }
         };
@@ -380,10 +380,7 @@ impl Router {
     pub(crate) fn try_tell(&self, to: &Whom, mut told: Told) -> Result<(), Untold> {
         let (to, placement) = match to {
             Whom::Agent(address, placement) => (address, placement),
-            Whom::Topic(topic) => {
-                self.publish(topic, told);
-                return Ok(());
-            }
+            Whom::Topic(topic) => return Ok(self.try_publish(topic, told)?),
         };
         let me = self.homes.me();
         let mut begun = None;

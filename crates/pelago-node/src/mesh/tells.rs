@@ -222,10 +222,7 @@ fn try_tell(to: &Whom, told: Told, source: &Source, node: &Handle) -> Result<(),
     match to {
         // Another node has chosen this one.
         Whom::Agent(to, _) if source.from_node => Ok(node.router().try_tell_here(&to.agent, told)?),
-        Whom::Topic(topic) if source.from_node => {
-            node.router().publish_here(topic, told);
-            Ok(())
-        }
+        Whom::Topic(topic) if source.from_node => Ok(node.router().try_publish_here(topic, told)?),
         Whom::Agent(..) | Whom::Topic(_) => node.router().try_tell(to, told),
     }
 }
@@ -245,7 +242,7 @@ async fn go_on(
                 node.router().tell_here(&to.agent, told.into_told()).await.map_err(Error::from)
             }
             (Some(Whom::Topic(topic)), true) => {
-                node.router().publish_here(&topic, told.into_told());
+                node.router().publish_here(&topic, told.into_told()).await;
                 Ok(())
             }
             (Some(to), false) => node.router().tell(&to, told, Instant::now() + TELL_MAX).await,

@@ -8,11 +8,12 @@ use pelago_node::{Config, Handle, Node, TaskRequest, handle::Error};
 
 use crate::{
     several::{member, stop_all, three, until_whole},
-    world::{config, kinds, poll, start, stop},
+    world::{config, kinds, open_gate, poll, start, stop, witnessed},
 };
 
 /// More than there is room for at a time, so that whatever room there is is filled at once.
 const TASKS: usize = 120;
+const WAIT: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_stop_again_and_again_cost_no_task_its_only_attempt() {
@@ -66,6 +67,22 @@ async fn an_attempt_that_does_not_end_in_time_is_handed_back() {
 }
 
 /// Enqueues tasks that have one attempt each. Where nobody leads for a while, as clients do: again, with the same key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_to_a_pool_is_answered_by_a_node_that_stops_meanwhile() {
+    let (_homes, mut nodes) = three().await;
+    let leaving = nodes.remove(1);
+    let (from, to) = (nodes[0].handle().clone(), format!("{}/witness-pool", leaving.handle().name()));
+    let asked = tokio::spawn(async move { from.ask(&to, Bytes::from_static(b"hold"), WAIT.into()).await });
+    poll(async || !witnessed("witness-pool").is_empty()).await;
+    let mut stopping = Box::pin(stop(leaving));
+    let stopped = tokio::time::timeout(Duration::from_millis(200), &mut stopping).await;
+    assert!(stopped.is_err(), "its turn had not ended");
+    open_gate(1);
+    stopping.await;
+    assert_eq!(asked.await.expect("it does not panic"), Ok(Bytes::from_static(b"null")));
+    stop_all(nodes).await;
+}
+
 async fn give(handle: &Handle, n: usize) -> Vec<TaskId> {
     let mut tasks = Vec::new();
     for _ in 0..n {

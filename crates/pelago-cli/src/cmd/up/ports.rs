@@ -76,12 +76,14 @@ fn any_free() -> Option<u16> {
 /// The ports that the nodes should have, one after the other.
 fn wanted(last_time: &[u16], count: usize, wish: Option<u16>, default: u16) -> Vec<u16> {
     let from = |first: u16, n: usize| u16::try_from(n).map_or(u16::MAX, |n| first.saturating_add(n));
+    // New nodes listen after those of last time.
+    let after_last = |n: usize| last_time.last().map(|last| from(*last, n + 1 - last_time.len()));
     (0..count)
         .map(|n| match (wish, last_time.get(n)) {
             (Some(0), _) => 0,
             (Some(first), _) => from(first, n),
             (None, Some(port)) => *port,
-            (None, None) => from(default, n),
+            (None, None) => after_last(n).unwrap_or_else(|| from(default, n)),
         })
         .collect()
 }
@@ -139,12 +141,12 @@ mod tests {
     }
 
     #[test]
-    fn nodes_listen_where_they_did_and_new_ones_after_the_default() {
+    fn nodes_listen_where_they_did_and_new_ones_after_them() {
         assert_eq!(ports(&[], 2, Wishes::default(), &[]), Ok(vec![(8080, 50051), (8081, 50052)]));
         let kept = ports(&[(9000, 9100)], 2, Wishes::default(), &[]);
-        assert_eq!(kept, Ok(vec![(9000, 9100), (8081, 50052)]));
+        assert_eq!(kept, Ok(vec![(9000, 9100), (9001, 9101)]));
         let told = ports(&[(9000, 9100)], 2, Wishes { http: Some(7000), mesh: None }, &[]);
-        assert_eq!(told, Ok(vec![(7000, 9100), (7001, 50052)]));
+        assert_eq!(told, Ok(vec![(7000, 9100), (7001, 9101)]));
     }
 
     #[test]
