@@ -28,6 +28,7 @@ mod services;
 mod signals;
 mod timers;
 mod topics;
+mod traces;
 mod view;
 mod waiters;
 

@@ -11,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use opentelemetry_sdk::trace::SdkTracer;
 use pelago_core::{
     agent,
     id::{BootId, Name},
@@ -45,6 +46,7 @@ use crate::{
     signals::{self, Signals},
     timers::{self, Timers},
     topics::Topics,
+    traces::Traces,
     view,
     waiters::TaskWaiters,
 };
@@ -99,6 +101,8 @@ pub struct Config {
     pub drain_max: Duration,
     /// How many hops a signal has whose starter does not say.
     pub hops_max: u32,
+    /// Where spans of traces go, if anybody collects them.
+    pub tracer: Option<SdkTracer>,
 }
 
 /// A running node.
@@ -263,6 +267,7 @@ impl Node {
             router,
             policy: config.policy,
             told_lost: metrics.told_lost.clone(),
+            traces: Traces::new(config.tracer.clone(), name.clone()),
         });
         let signals = Signals::new(signals::Parts {
             me: name.clone(),

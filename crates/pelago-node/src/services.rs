@@ -20,6 +20,7 @@ use crate::{
     ids,
     mesh::{Held, Router, TELL_MAX, Whom},
     raft::Consensus,
+    traces::Traces,
     view,
 };
 
@@ -40,6 +41,7 @@ pub(crate) struct NodeServices {
     pub(crate) router: Router,
     pub(crate) policy: RetryPolicy,
     pub(crate) told_lost: Counter,
+    pub(crate) traces: Traces,
 }
 
 impl NodeServices {
@@ -222,6 +224,10 @@ pub(crate) fn fits(what: &str, payload: &Bytes) -> Result<(), Error> {
 }
 
 impl Services for NodeServices {
+    fn traces(&self) -> &Traces {
+        &self.traces
+    }
+
     fn resolve(&self, namespace: &Name, to: &str) -> Result<Address, Fault> {
         Ok(self.find(namespace, to)?.0)
     }

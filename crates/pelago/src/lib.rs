@@ -32,6 +32,7 @@ pub mod config;
 mod logging;
 pub mod mesh;
 mod serve;
+mod telemetry;
 
 pub use mesh::Mesh;
 pub use pelago_node::{

@@ -11,6 +11,7 @@ use std::{
 };
 
 use clap::{Args, Parser, ValueEnum};
+use opentelemetry_sdk::trace::SdkTracer;
 use pelago_core::{agent, id::Name, record::RetryPolicy, task};
 use pelago_node::{Balancing, Handle, Kind, Node, Rule, disk, metrics::Metrics};
 use tokio::{
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{AgentConfig, BalancingConfig, Config, Flag, Problems, Sources},
     logging,
+    telemetry::Telemetry,
 };
 
 /// How long requests under way may take to be answered after the agents have been put away.
@@ -189,13 +191,16 @@ pub fn serve(args: &ServeArgs, kinds: Vec<Kind>) -> Result<ExitCode, Error> {
     let config = Config::load(Sources::of_process(args.config.clone(), args.flags())?)?;
     let kinds = declare(&config, kinds)?;
     logging::start(&config.logging);
+    // It has threads of its own, and ends after the node.
+    let telemetry = Telemetry::start(&config.telemetry)?;
     let runtime = runtime::Builder::new_multi_thread()
         .worker_threads(workers())
         .thread_name("pelago-data")
         .enable_all()
         .build()?;
-    let ended = runtime.block_on(live(args, config, kinds));
+    let ended = runtime.block_on(live(args, config, kinds, telemetry.tracer()));
     runtime.shutdown_background();
+    drop(telemetry);
     ended
 }
 
@@ -216,12 +221,17 @@ enum End {
 
 /// The life of the process: listen, and run the node. A node that the mesh gave up begins another life, and one whose
 /// disk was full does once there is space.
-async fn live(args: &ServeArgs, config: Config, kinds: Vec<Kind>) -> Result<ExitCode, Error> {
+async fn live(
+    args: &ServeArgs,
+    config: Config,
+    kinds: Vec<Kind>,
+    tracer: Option<SdkTracer>,
+) -> Result<ExitCode, Error> {
     let mut signals = Signals::new()?;
     let listener = listen(&config).await?;
     let http = listener.as_ref().map(TcpListener::local_addr).transpose()?.map(|address| address.to_string());
     let listener = listener.map(TcpListener::into_std).transpose()?;
-    let mut node_config = node_config(&config, http.as_deref());
+    let mut node_config = node_config(&config, http.as_deref(), tracer);
     let mut announced = false;
     // Where a directory says whose it is.
     let had_data = config.store.dir.join("node").exists();
@@ -372,8 +382,8 @@ fn announce(args: &ServeArgs, node: &Node, http: Option<&str>) -> io::Result<()>
     Ok(())
 }
 
-fn node_config(config: &Config, http: Option<&str>) -> pelago_node::Config {
-    let Config { server: _, mesh, store, agents, tasks, signals, logging: _, shutdown } = config;
+fn node_config(config: &Config, http: Option<&str>, tracer: Option<SdkTracer>) -> pelago_node::Config {
+    let Config { server: _, mesh, store, agents, tasks, signals, logging: _, telemetry: _, shutdown } = config;
     pelago_node::Config {
         directory: store.dir.clone(),
         mesh_name: mesh.name.clone(),
@@ -398,6 +408,7 @@ fn node_config(config: &Config, http: Option<&str>) -> pelago_node::Config {
         disk_free_bytes_min: store.disk_free_bytes_min,
         drain_max: shutdown.drain_max,
         hops_max: signals.hops_max,
+        tracer,
     }
 }
 

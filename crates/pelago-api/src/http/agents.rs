@@ -15,6 +15,7 @@ use super::{
     failure::Failure,
     path::Segment,
     query::Query,
+    traces,
 };
 use crate::{
     model::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, Reached, SendReceipt, Told},
@@ -78,9 +79,10 @@ pub(super) async fn ask(
     let wait = Query::parse(query.as_deref(), &["wait"])?.duration("wait")?;
     let (head, body) = request.into_parts();
     let idempotency_key = body::idempotency_key(&head.headers)?;
-    let question = body::content(&head.headers, body).await?;
+    let mut question = body::content(&head.headers, body).await?;
+    let recorded = app.handle.record(&mut question, || traces::name("ask", &address));
     let options = AskOptions { wait: wait.unwrap_or(ASK_WAIT).min(WAIT_MAX), idempotency_key };
-    let reply = app.handle.ask(&address, question, options).await?;
+    let reply = traces::ended(recorded, app.handle.ask(&address, question, options).await)?;
     Ok(answer::json(StatusCode::OK, reply))
 }
 
@@ -91,8 +93,9 @@ pub(super) async fn tell(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Answer {
-    let message = body::message(query.as_deref(), request).await?;
-    app.handle.tell(&address, message).await?;
+    let mut message = body::message(query.as_deref(), request).await?;
+    let recorded = app.handle.record(&mut message, || traces::name("tell", &address));
+    traces::ended(recorded, app.handle.tell(&address, message).await)?;
     Ok(answer::accepted(false, &Told { to: address }))
 }
 
@@ -103,8 +106,10 @@ pub(super) async fn broadcast(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Answer {
-    let message = body::message(query.as_deref(), request).await?;
-    let handle::Reached { nodes, agents, missed } = app.handle.broadcast(&to, message).await?;
+    let mut message = body::message(query.as_deref(), request).await?;
+    let recorded = app.handle.record(&mut message, || traces::name("broadcast", &to));
+    let reached = traces::ended(recorded, app.handle.broadcast(&to, message).await)?;
+    let handle::Reached { nodes, agents, missed } = reached;
     let missed = missed.iter().map(ToString::to_string).collect();
     Ok(answer::accepted(false, &Reached { to, nodes, agents, missed }))
 }

@@ -50,6 +50,7 @@ mod socket;
 mod starting;
 mod tasks;
 mod topics;
+mod traces;
 
 use std::sync::Arc;
 

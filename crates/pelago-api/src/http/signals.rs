@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderValue, StatusCode, header::LOCATION},
 };
 use bytes::Bytes;
-use pelago_core::id::SignalId;
+use pelago_core::{id::SignalId, message::Headers};
 use pelago_node::{
     Filter,
     handle::{SignalOptions, Trace},
@@ -18,8 +18,10 @@ use super::{
     app::{App, WAIT_MAX},
     body,
     failure::{Failure, excerpt},
+    headers,
     path::Segment,
     query::Query,
+    traces,
 };
 use crate::{
     model::{Connection, ConnectionList, Disconnected, NewConnection, NewSignal, Signal},
@@ -44,7 +46,10 @@ pub(super) async fn forward(State(app): State<Arc<App>>, RawQuery(query): RawQue
         timeout: new.timeout_ms.map_or(SIGNAL_MAX, Duration::from_millis),
         hops_max: new.hops_max,
     };
-    let trace = app.handle.signal(&new.to, content, options, wait.map(|wait| wait.min(WAIT_MAX))).await?;
+    let mut content = Headers { trace: headers::trace(&head.headers), ..Headers::NONE }.of(content);
+    let recorded = app.handle.record(&mut content, || traces::name("signal", &new.to));
+    let started = app.handle.signal(&new.to, content, options, wait.map(|wait| wait.min(WAIT_MAX))).await;
+    let trace = traces::ended(recorded, started)?;
     let location = HeaderValue::try_from(format!("/api/v1/signals/{}", trace.id));
     let status = if trace.tree.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = answer::with_status(status, &document(&app, trace));

@@ -35,7 +35,7 @@ use super::{
     app::{App, WAIT_MAX},
     failure::Failure,
     listener::Place,
-    query,
+    query, traces,
 };
 use crate::{
     model::{Payload, Published},
@@ -236,7 +236,7 @@ impl Conversation {
         let headers = headers(&command)?;
         let Command { id, ask, tell, broadcast, publish, subscribe, unsubscribe, message, wait, .. } = command;
         let message = message.map_or_else(Bytes::new, |message| Bytes::copy_from_slice(message.get().as_bytes()));
-        let message = headers.of(message);
+        let mut message = headers.of(message);
         if self.answers.len() >= COMMANDS_MAX {
             let busy = format!("{COMMANDS_MAX} commands of this socket wait for their answers");
             return Err(handle::Error::Busy(busy).into());
@@ -248,8 +248,9 @@ impl Conversation {
         let app = Arc::clone(&self.app);
         let answer = match (ask, tell.or(publish.map(as_topic)), broadcast, subscribe, unsubscribe) {
             (Some(to), None, None, None, None) => async move {
+                let recorded = app.handle.record(&mut message, || traces::name("ask", &to));
                 let options = AskOptions { wait, idempotency_key: None };
-                answer(id, app.handle.ask(&to, message, options).await, |reply| Answer::Reply {
+                answer(id, traces::ended(recorded, app.handle.ask(&to, message, options).await), |reply| Answer::Reply {
                     id,
                     reply: reply.into(),
                 })

@@ -20,6 +20,7 @@ use super::{
     body,
     path::Segment,
     query::Query,
+    traces,
 };
 use crate::model::{Published, Told};
 
@@ -30,9 +31,10 @@ pub(super) async fn publish(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Answer {
-    let message = body::message(query.as_deref(), request).await?;
+    let mut message = body::message(query.as_deref(), request).await?;
     let to = format!("{}{topic}", Destination::TOPIC);
-    app.handle.tell(&to, message).await?;
+    let recorded = app.handle.record(&mut message, || format!("publish {topic}"));
+    traces::ended(recorded, app.handle.tell(&to, message).await)?;
     Ok(answer::accepted(false, &Told { to }))
 }
 

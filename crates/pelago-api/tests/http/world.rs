@@ -220,5 +220,6 @@ fn config(directory: &tempfile::TempDir) -> Config {
         disk_free_bytes_min: 0,
         drain_max: Duration::from_secs(5),
         hops_max: 16,
+        tracer: None,
     }
 }

@@ -141,12 +141,16 @@ pub(super) async fn run_some(
 /// Runs a behaviour; a panic is its failure and nobody else's.
 pub(super) async fn guarded(agent: &mut dyn Living, payload: Bytes, turn: &mut Turn) -> Result<Bytes, Fault> {
     use futures_util::FutureExt as _;
+    let mut recorded = turn.record();
     let running = std::panic::AssertUnwindSafe(agent.run(payload, turn));
     let ended = running.catch_unwind().await.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
         Err(Fault::new(format!("it panicked: {}", text.unwrap_or_else(|| "without a message".into()))))
     });
+    if let (Some(recorded), Err(fault)) = (&mut recorded, &ended) {
+        recorded.fail(fault.reason());
+    }
     ended.map(|reply| turn.sealed(reply))
 }
 

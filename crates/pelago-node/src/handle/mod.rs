@@ -31,6 +31,7 @@ use tokio::time::timeout;
 pub use crate::mesh::Reached;
 pub use crate::signals::{SignalOptions, Trace};
 pub use crate::topics::{Published, Subscription};
+pub use crate::traces::Recorded;
 pub use documents::{
     AgentDetail, AgentFilter, AskOptions, BuriedFilter, Connected, Declared, Enqueued, Page, Status, TaskDetail,
     TaskFilter,
@@ -226,6 +227,13 @@ impl Handle {
             Err(record::Refusal::NodeUp(_)) => Err(Error::NodeUp(name.clone())),
             Err(refusal) => Err(refusal.into()),
         }
+    }
+
+    /// Begins a span for what a program does with a message, which `name` says: as part of the trace that the message
+    /// brings, or of a new one. What follows from the message is part of it.
+    #[must_use]
+    pub fn record(&self, content: &mut Content, name: impl FnOnce() -> String) -> Option<Recorded> {
+        self.parts().services.traces.begin(content, name)
     }
 
     /// The time of the log.

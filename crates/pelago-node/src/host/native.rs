@@ -35,13 +35,16 @@ use pelago_core::{
     agent::Work,
     connection::Signal,
     id::{Address, AgentId, Destination, FencingToken, Name, TaskId, TimerName},
-    message::{Content, Headers},
+    message::{Content, Headers, TraceContext},
     record::{MessageBody, NewTask, PAYLOAD_BYTES_MAX, Placement, SetTimer, TimerChange},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{Behaviour, Kind, Living, pace::Pace, seal};
-use crate::agents::Told;
+use crate::{
+    agents::Told,
+    traces::{Recorded, Traces},
+};
 
 /// A behaviour with its state. The type's fields are the state: they are stored as JSON when a turn commits, and come
 /// back on whichever node holds the agent next.
@@ -149,6 +152,8 @@ pub struct Turn {
     agent: AgentId,
     work: Work,
     headers: Option<Box<Headers>>,
+    /// What follows from it is part of this trace, once it has a span.
+    trace: Option<TraceContext>,
     services: Arc<dyn Services>,
     effects: Effects,
     progress: u64,
@@ -199,6 +204,7 @@ impl Effects {
 
 /// What a turn needs of its node.
 pub(crate) trait Services: Send + Sync {
+    fn traces(&self) -> &Traces;
     fn resolve(&self, namespace: &Name, to: &str) -> Result<Address, Fault>;
     fn destination(&self, namespace: &Name, to: &str) -> Result<Destination, Fault>;
     fn new_task(&self, to: Address, input: Bytes, request: TaskRequest) -> Result<NewTask, Fault>;
@@ -245,6 +251,7 @@ impl Turn {
             agent,
             work,
             headers,
+            trace: None,
             services,
             effects: Effects::default(),
             progress: 0,
@@ -252,6 +259,22 @@ impl Turn {
             counts: [0; 4],
             stopped: false,
         }
+    }
+
+    /// Begins the span of what it handles, if that is part of a trace which is recorded. It ends when it is dropped.
+    pub(crate) fn record(&mut self) -> Option<Recorded> {
+        let of = self.headers.as_ref()?.trace.as_ref()?;
+        let recorded = self.services.traces().follow(Some(of), || format!("turn {}", self.agent.name));
+        self.trace = Some(recorded.as_ref().map_or(of, Recorded::context).clone());
+        let mut recorded = recorded?;
+        recorded.say("pelago.agent", self.agent.to_string());
+        recorded.say("pelago.work", work_name(&self.work).to_owned());
+        Some(recorded)
+    }
+
+    /// What a message says about itself that follows from what it handles.
+    fn following(&self) -> Headers {
+        Headers { trace: self.trace.clone(), ..Headers::NONE }
     }
 
     pub(crate) fn into_effects(self) -> Effects {
@@ -379,7 +402,7 @@ impl Turn {
     /// # Errors
     /// When nobody in the mesh has that name, or `message` cannot be written as JSON.
     pub fn tell(&mut self, to: &str, message: &impl Serialize) -> Result<(), Fault> {
-        self.tell_with(to, Headers::default(), Bytes::from(serde_json::to_vec(message)?))
+        self.tell_with(to, Headers::NONE, Bytes::from(serde_json::to_vec(message)?))
     }
 
     /// Tells something that says more about itself, or is no JSON.
@@ -392,7 +415,8 @@ impl Turn {
             let bytes = payload.len();
             return Err(Fault::hopeless(format!("a message has {bytes} bytes, more than {PAYLOAD_BYTES_MAX}")));
         }
-        self.effects.tells.push((to, headers.of(payload)));
+        let trace = headers.trace.or_else(|| self.trace.clone());
+        self.effects.tells.push((to, Headers { trace, ..headers }.of(payload)));
         Ok(())
     }
 
@@ -419,7 +443,7 @@ impl Turn {
     pub async fn ask<T: DeserializeOwned>(&mut self, to: &str, question: &impl Serialize) -> Result<T, Fault> {
         let to = self.services.resolve(&self.agent.namespace, to)?;
         let payload = Bytes::from(serde_json::to_vec(question)?);
-        let reply = self.services.ask(to, payload.into(), ASK_WAIT).await?;
+        let reply = self.services.ask(to, self.following().of(payload), ASK_WAIT).await?;
         Ok(serde_json::from_slice(&reply)?)
     }
 
@@ -435,6 +459,16 @@ impl Turn {
         self.services.progress(*task, *token, self.progress, note).await?;
         self.progress += 1;
         Ok(())
+    }
+}
+
+fn work_name(work: &Work) -> &'static str {
+    match work {
+        Work::Tell => "tell",
+        Work::Signal(_) => "signal",
+        Work::Ask { .. } => "ask",
+        Work::Message { .. } => "message",
+        Work::Task { .. } => "task",
     }
 }
 
@@ -483,7 +517,8 @@ impl<A: Agent> Living for InMemory<A> {
             let since = Instant::now();
             for n in 1_u64.. {
                 let Some(Content { headers, payload }) = told.next() else { return };
-                turn.headers = headers;
+                (turn.headers, turn.trace) = (headers, None);
+                let mut recorded = turn.record();
                 if anew {
                     *agent = A::default();
                 }
@@ -499,8 +534,12 @@ impl<A: Agent> Living for InMemory<A> {
                         turn.told.done += 1;
                         turn.counts = turn.effects.lengths();
                     }
-                    Err(_) => turn.take_back(),
+                    Err(fault) => {
+                        turn.take_back();
+                        recorded.iter_mut().for_each(|recorded| recorded.fail(fault.reason()));
+                    }
                 }
+                drop(recorded);
                 // A clock is read too slowly to ask it after each; one that is slow shows early.
                 if (n.is_power_of_two() || n.is_multiple_of(TOLD_PER_LOOK)) && since.elapsed() > TOLD_MAX {
                     return;

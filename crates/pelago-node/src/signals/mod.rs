@@ -164,7 +164,14 @@ impl Signals {
         deadline: Instant,
     ) -> BoxFuture<'static, Result<Branch, Failure>> {
         Box::pin(async move {
-            let Passing { agent, signal, content } = passing;
+            let Passing { agent, signal, mut content } = passing;
+            let services = &self.parts.services;
+            let trace = content.headers().trace.clone();
+            let mut recorded = services.traces.follow(trace.as_ref(), || format!("signal {}", agent.name));
+            if let (Some(recorded), Some(headers)) = (&mut recorded, &mut content.headers) {
+                recorded.say("pelago.signal", signal.id.to_string());
+                headers.trace = Some(recorded.context().clone());
+            }
             let kib = content.payload.len().div_ceil(1 << 10).max(HANDLED_KIB_MIN);
             let _room = self.handled.try_acquire_many(u32::try_from(kib).unwrap_or(u32::MAX)).map_err(|_full| {
                 self.parts.metrics.busy.inc();

@@ -270,6 +270,7 @@ pub(crate) fn config(home: &Path) -> Config {
         disk_free_bytes_min: 0,
         drain_max: Duration::from_secs(5),
         hops_max: 16,
+        tracer: None,
     }
 }
 

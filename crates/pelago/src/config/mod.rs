@@ -32,7 +32,7 @@ pub use address::{Error as AddressError, HostPort, LoopbackAddr, LoopbackHost};
 pub use problem::{Code, Origin, Problem, Problems};
 pub use sections::{
     AgentConfig, BalancingConfig, KnownNode, LogFormat, LogLevel, LoggingConfig, MeshConfig, ServerConfig,
-    ShutdownConfig, SignalDefaults, StoreConfig, TaskDefaults,
+    ShutdownConfig, SignalDefaults, StoreConfig, TaskDefaults, TelemetryConfig,
 };
 
 use section::{Report, Section};
@@ -61,6 +61,8 @@ pub struct Config {
     pub signals: SignalDefaults,
     /// `[logging]`: the log on stderr.
     pub logging: LoggingConfig,
+    /// `[telemetry]`: where traces go.
+    pub telemetry: TelemetryConfig,
     /// `[shutdown]`: the graceful stop.
     pub shutdown: ShutdownConfig,
 }
@@ -126,6 +128,7 @@ impl Config {
             tasks: root.table("tasks", TaskDefaults::read),
             signals: root.table("signals", SignalDefaults::read),
             logging: root.table("logging", LoggingConfig::read),
+            telemetry: root.table("telemetry", TelemetryConfig::read),
             shutdown: root.table("shutdown", ShutdownConfig::read),
         }
     }

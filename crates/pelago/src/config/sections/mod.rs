@@ -9,6 +9,7 @@ mod shutdown;
 mod signals;
 mod store;
 mod tasks;
+mod telemetry;
 
 pub use agents::AgentConfig;
 pub use balancing::BalancingConfig;
@@ -19,5 +20,6 @@ pub use shutdown::ShutdownConfig;
 pub use signals::SignalDefaults;
 pub use store::StoreConfig;
 pub use tasks::TaskDefaults;
+pub use telemetry::TelemetryConfig;
 
 pub(super) use agents::read_agents;
