@@ -11,6 +11,7 @@
 //! | gossip | who is there, as this node hears without a quorum, and how much it has to do |
 //! | leases granted | the leader's view of who is alive |
 //! | lease held | this run's lease |
+//! | sign of life | that this node goes on, for consensus |
 //! | leader teller | who led last |
 //! | voters keeper | the leader's view of who should vote |
 //! | log keeper | when the database is checkpointed |

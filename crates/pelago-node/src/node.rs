@@ -345,6 +345,7 @@ impl Node {
         loops.start("leases granted", granting.run());
         loops.start("lease held", holding.run());
         loops.start("leader teller", Arc::clone(&consensus).tell_leaders(metrics.leader_changes.clone()));
+        loops.start("sign of life", Arc::clone(&consensus).show_life());
         loops.start("log keeper", Arc::clone(&consensus).keep_short());
         loops.start(
             "voters keeper",

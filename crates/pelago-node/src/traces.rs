@@ -36,7 +36,7 @@ impl Traces {
     /// A span of the trace that a message is part of. `None` if that is not recorded.
     pub(crate) fn follow(&self, of: Option<&TraceContext>, name: impl FnOnce() -> String) -> Option<Recorded> {
         let of = of.filter(|of| of.sampled)?;
-        self.record(Some(of), SpanKind::Server, name)
+        self.record(Some(of), SpanKind::Consumer, name)
     }
 
     /// A span of the trace that a message is part of, or of a new one that begins here, if it is recorded. What is sent
@@ -46,17 +46,12 @@ impl Traces {
         if of.as_ref().is_some_and(|of| !of.sampled) {
             return None;
         }
-        let recorded = self.record(of.as_ref(), SpanKind::Client, name)?;
+        let recorded = self.record(of.as_ref(), SpanKind::Producer, name)?;
         content.headers.get_or_insert_with(|| Box::new(Headers::NONE)).trace = Some(recorded.context.clone());
         Some(recorded)
     }
 
-    fn record(
-        &self,
-        of: Option<&TraceContext>,
-        kind: SpanKind,
-        name: impl FnOnce() -> String,
-    ) -> Option<Recorded> {
+    fn record(&self, of: Option<&TraceContext>, kind: SpanKind, name: impl FnOnce() -> String) -> Option<Recorded> {
         let tracer = self.tracer.as_ref()?;
         let node = KeyValue::new("pelago.node", self.node.to_string());
         let builder = SpanBuilder::from_name(name()).with_kind(kind).with_attributes([node]);

@@ -250,9 +250,8 @@ impl Conversation {
             (Some(to), None, None, None, None) => async move {
                 let recorded = app.handle.record(&mut message, || traces::name("ask", &to));
                 let options = AskOptions { wait, idempotency_key: None };
-                answer(id, traces::ended(recorded, app.handle.ask(&to, message, options).await), |reply| Answer::Reply {
-                    id,
-                    reply: reply.into(),
+                answer(id, traces::ended(recorded, app.handle.ask(&to, message, options).await), |reply| {
+                    Answer::Reply { id, reply: reply.into() }
                 })
             }
             .boxed(),

@@ -130,9 +130,8 @@ async fn what_a_message_says_about_itself_comes_with_it() {
     let mut heard = Events::of(&world, "orders").await;
     let publish = async |head: &str, body: &str| world.request("POST", "/api/v1/topics/orders", head, body).await;
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
-    let head = format!(
-        "Content-Type: image/png\r\nPelago-Message-Type: 7\r\nPelago-Priority: 0\r\ntraceparent: {trace}\r\n"
-    );
+    let head =
+        format!("Content-Type: image/png\r\nPelago-Message-Type: 7\r\nPelago-Priority: 0\r\ntraceparent: {trace}\r\n");
     assert_eq!(publish(&head, "no JSON").await.status, 202);
     let told = format!(
         r##"{{"topic":"orders","message":{{"base64":"bm8gSlNPTg=="}},"missed":0,"message_type":7,"content_type":"image/png","priority":0,"traceparent":"{trace}"}}"##

@@ -215,7 +215,11 @@ impl Agents {
                 let Some(mailbox) = active.get(agent) else { return Err(told) };
                 mailbox.try_put(Command::Told(told)).map_err(|back| match back.into_inner() {
                     Command::Told(told) => told,
-                    _ => unreachable!("what was put is given back"),
+                    Command::Deliver { .. }
+                    | Command::Arrived { .. }
+                    | Command::Look
+                    | Command::TaskGone { .. }
+                    | Command::Drain => unreachable!("what was put is given back"),
                 })
             }
             Some(Hosted::Pool(pool)) => match pool.places().try_acquire_owned() {

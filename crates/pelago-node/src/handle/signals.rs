@@ -156,7 +156,9 @@ impl Handle {
 fn check(options: &SignalOptions) -> Result<(), Error> {
     let SignalOptions { from, timeout, hops_max } = options;
     if from.is_empty() || from.len() > FROM_BYTES_MAX || from.contains(char::is_control) {
-        return Err(Error::BadOption(format!("whoever starts a signal has a name of 1 to {FROM_BYTES_MAX} bytes")));
+        return Err(Error::BadOption(format!(
+            "whoever starts a signal has a name of 1 to {FROM_BYTES_MAX} bytes, without control characters"
+        )));
     }
     if timeout.is_zero() || *timeout > SIGNAL_MAX {
         return Err(Error::BadOption("a signal may take from 1 ms to 10 minutes".into()));

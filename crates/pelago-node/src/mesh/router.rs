@@ -125,7 +125,8 @@ impl Wish for Question {
 /// What could not be told at once, and to whom it goes if that is chosen.
 pub(crate) struct Untold {
     told: Told,
-    begun: Option<Begun>,
+    /// Boxed, since most need none.
+    begun: Option<Box<Begun>>,
 }
 
 /// Why what an agent was to do came to nothing.
@@ -306,7 +307,8 @@ impl Router {
     /// # Errors
     /// [`Error`]: what was not told yet is lost.
     pub(crate) async fn tell(&self, to: &Whom, untold: Untold, deadline: Instant) -> Result<(), Error> {
-        let Untold { mut told, mut begun } = untold;
+        let Untold { mut told, begun } = untold;
+        let mut begun = begun.map(|begun| *begun);
         let (to, placement) = match to {
             Whom::Agent(address, placement) => (address, placement),
             Whom::Topic(topic) => {
@@ -394,9 +396,9 @@ impl Router {
             }
         };
         if !is_here {
-            return Err(Untold { told, begun });
+            return Err(Untold { told, begun: begun.map(Box::new) });
         }
-        self.try_tell_here(&to.agent, told).map_err(|told| Untold { told, begun })
+        self.try_tell_here(&to.agent, told).map_err(|told| Untold { told, begun: begun.map(Box::new) })
     }
 
     /// Tells an agent something at once, if it is here and has room.
@@ -515,9 +517,9 @@ impl Router {
             Err(RequestError::NotSent(_) | RequestError::NoReply(NoReply::Busy | NoReply::UnknownKind)) => {
                 Err(Missed::Elsewhere(None))
             }
-            Err(RequestError::Deadline | RequestError::Unknown | RequestError::NoReply(NoReply::Dropped)) => {
-                Ok((Err(Failure::Unknown), None))
-            }
+            // Whoever asked waited until then and no longer. That is no failure of the node, and says nothing about it.
+            Err(RequestError::Deadline) => std::future::pending().await,
+            Err(RequestError::Unknown | RequestError::NoReply(NoReply::Dropped)) => Ok((Err(Failure::Unknown), None)),
         }
     }
 }

@@ -14,6 +14,7 @@ mod machine;
 mod network;
 mod receive;
 mod rpc;
+mod standstill;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -56,6 +57,7 @@ use crate::{
 };
 use machine::{Database, Machine};
 use network::Urgency;
+use standstill::Signs;
 use types::{Member, Proposal, Types};
 
 /// The Raft id of a mesh's founder. Others have the id that the mesh gave their node, and keep it whether they vote or
@@ -135,6 +137,7 @@ pub(crate) struct Consensus {
     links: Links,
     flushes: Arc<pelago_store::log::Counters>,
     urgency: Arc<Urgency>,
+    signs: Signs,
 }
 
 /// How far this node has applied the log.
@@ -271,6 +274,8 @@ impl Consensus {
         let network =
             network::Network { links: links.clone(), reader: Arc::clone(&reader), urgency: Arc::clone(&urgency) };
         let mut log = log::Storage::new(log, Arc::clone(&urgency));
+        let signs = Signs::default();
+        let watched = signs.clone();
         let starting = runtime.handle().spawn(async move {
             let config = Arc::new(timing.config().validate().map_err(io::Error::other)?);
             if let Some(applied) = machine.last_applied() {
@@ -286,11 +291,13 @@ impl Consensus {
                 // There is nobody to wait for.
                 raft.trigger().elect(false).await.map_err(io::Error::other)?;
             }
+            // It ends with the runtime.
+            tokio::spawn(standstill::watch(raft.clone(), watched));
             Ok(raft)
         });
         let raft = starting.await.map_err(|error| Error::Raft(io::Error::other(error)))?.map_err(Error::Raft)?;
         let (runtime, clock) = (Mutex::new(Some(runtime)), Mutex::new(None));
-        Ok(Self { raft, runtime, reader, progress, clock, wall, links, flushes, urgency })
+        Ok(Self { raft, runtime, reader, progress, clock, wall, links, flushes, urgency, signs })
     }
 
     /// Waits until somebody leads.

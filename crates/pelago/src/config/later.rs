@@ -18,7 +18,7 @@ const LATER: &[(&str, &str)] = &[
     ("mesh.failure_detection", "remove it; the limits of a node's lease are fixed"),
     ("agents.*.model", "declare an agent of a built-in kind"),
     ("database", "remove it; durable data is kept in store.dir on the nodes themselves"),
-    ("telemetry.metrics", "remove it; figures are at `GET /metrics`"),
+    ("telemetry.tags", "remove it; spans carry the name of their node"),
     ("metrics", "remove it; figures are at `GET /metrics` of the HTTP listener"),
 ];
 

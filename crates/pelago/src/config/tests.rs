@@ -433,7 +433,8 @@ region = "eu"
         let column = match line {
             3 => 11,
             8 => 10,
-            11 | 14 => 2,
+            11 => 2,
+            14 => 12,
             _ => 1,
         };
         (Code::NotSupported, format!("pelago.toml:{line}:{column}"))

@@ -81,6 +81,23 @@ async fn another_leads_when_the_leader_stops_and_nothing_acknowledged_is_lost() 
 }
 
 #[tokio::test]
+async fn another_leads_while_the_rest_of_the_leaders_node_stands_still() {
+    let mesh = Mesh::of_three(Timing::Lan).await;
+    let leader = mesh.leader().await;
+    register(&leader.consensus).await;
+    // One sign of life, and no other.
+    leader.consensus.signs.give();
+    let others = || mesh.nodes.iter().filter(|node| node.name != leader.name);
+    until("another leads", || others().any(|node| node.consensus.standing().leads)).await;
+    let next = others().find(|node| node.consensus.standing().leads).expect("it leads");
+    nothing(&next.consensus, 1).await;
+    // It goes on, as one of those who follow, and may lead again.
+    leader.consensus.signs.give();
+    until("it follows", || leader.consensus.leader_name().is_some_and(|name| name == next.name)).await;
+    mesh.stop().await;
+}
+
+#[tokio::test]
 async fn a_member_that_lacks_purged_entries_gets_the_database_and_then_the_log() {
     let mut mesh = Mesh::begin(Timing::Slow).await;
     mesh.purge().await;
