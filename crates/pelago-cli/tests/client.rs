@@ -228,8 +228,63 @@ fn bench_measures_over_a_link_and_over_http() {
         assert!(shown.status.success(), "{what}: {stderr}");
         let figures: Value = serde_json::from_slice(&shown.stdout).expect("it shows JSON");
         assert_eq!((&figures["what"], &figures["over"]), (&what.into(), &over.into()), "{figures}");
-        assert!(figures["answers"].as_u64() > Some(0) && figures["p99_us"].as_u64() > Some(0), "{figures}");
+        assert!(figures["answers"].as_u64() > Some(0) && figures["p99_us"].as_f64() > Some(0.0), "{figures}");
         assert!(figures["cores"].as_u64() > Some(0) && figures["kernel"].is_string(), "{figures}");
+        assert!(figures["command"].as_str().is_some_and(|command| command.contains(what)), "{figures}");
+    }
+}
+
+#[tokio::test]
+async fn latency_at_a_rate_counts_from_when_a_request_was_due_though_the_node_stood_still() {
+    let home = TempDir::new().expect("a temporary folder");
+    let node = Node::start(&home, "127.0.0.1:0");
+    for what in ["ask", "tell"] {
+        let mut command = pelago();
+        command.args(["bench", what, "--rate", "1000", "--seconds", "3", "--warm-up", "0", "-o", "json"]);
+        command.args(["--url", &node.mesh]).stdout(Stdio::piped());
+        let bench = command.spawn().expect("the binary runs");
+        let begun = Instant::now();
+        // For a second of the three, in their middle.
+        thread::sleep(Duration::from_secs(1).saturating_sub(begun.elapsed()));
+        let id = Pid::from_child(&node.process);
+        kill_process(id, Signal::STOP).expect("it is ours");
+        thread::sleep(Duration::from_secs(1));
+        kill_process(id, Signal::CONT).expect("it is ours");
+        let shown = bench.wait_with_output().expect("it ends");
+        assert!(shown.status.success(), "{what}: {}", shown.status);
+        let figures: Value = serde_json::from_slice(&shown.stdout).expect("it shows JSON");
+        let micros = |name: &str| figures[name].as_f64().expect("a number");
+        // A third of all was due meanwhile, and waited for half a second in the mean: closed loops would show one.
+        assert!(micros("p90_us") > 300_000.0 && micros("p50_us") < 300_000.0, "{figures}");
+        assert!(figures["unsent"] == 0 && figures["rate"] == 1000, "{figures}");
+    }
+    let mesh = Mesh::connect(&node.mesh).await.expect("the node listens");
+    mesh.ask("echo", "1", PATIENCE).await.expect("it goes on");
+}
+
+#[test]
+fn bench_measures_inside_a_node_and_without_one() {
+    let home = TempDir::new().expect("a temporary folder");
+    let node = Node::start(&home, "127.0.0.1:0");
+    let run = |words: &[&str]| {
+        let mut command = pelago();
+        command.args(["bench", "-o", "json"]).args(words);
+        let shown = command.output().expect("the binary runs");
+        assert!(shown.status.success(), "{words:?}: {}", String::from_utf8_lossy(&shown.stderr));
+        serde_json::from_slice::<Value>(&shown.stdout).expect("it shows JSON")
+    };
+    for what in ["ask", "tell"] {
+        let figures = run(&[what, "--same-node", "--seconds", "1", "--warm-up", "0", "--url", &node.mesh]);
+        assert!(figures["over"] == "same node" && figures["per_second"].as_f64() > Some(0.0), "{figures}");
+        assert!(what == "ask" || figures["lost"] == 0, "{figures}");
+    }
+    let figures = run(&["route"]);
+    let choices = figures["choices"].as_array().expect("a list");
+    assert!(choices.len() == 21 && choices.iter().all(|choice| choice["choice_ns"].as_f64() > Some(0.0)), "{figures}");
+
+    for words in [["tell", "--http"], ["turn", "--same-node"]] {
+        let refused = pelago().args(["bench"]).args(words).output().expect("the binary runs");
+        assert_eq!(refused.status.code(), Some(2), "{words:?}: {}", String::from_utf8_lossy(&refused.stderr));
     }
 }
 

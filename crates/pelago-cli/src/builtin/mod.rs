@@ -4,6 +4,7 @@
 //! `counter` is the one to read first.
 
 mod append;
+pub(crate) mod caller;
 mod counter;
 pub(crate) mod crew;
 mod echo;
@@ -20,8 +21,9 @@ use serde::Serialize;
 use crate::output::facts;
 
 /// All of them but the demo's crew, which only its nodes have.
-const ALL: [(About, fn() -> Kind); 8] = [
+const ALL: [(About, fn() -> Kind); 9] = [
     (append::ABOUT, append::kind),
+    (caller::ABOUT, caller::kind),
     (counter::ABOUT, counter::kind),
     (echo::ABOUT, echo::kind),
     (flaky::ABOUT, flaky::kind),

@@ -1,30 +1,38 @@
-//! `pelago bench`: how fast a mesh answers, measured from another process.
+//! `pelago bench`: how fast a mesh answers, measured from another process; or, with `--same-node`, inside a node.
 //!
-//! A closed loop: so many requests are in flight at all times. Latency is from sending a request to having its answer,
-//! so it says nothing about requests that a real client would have sent meanwhile.
+//! Without `--rate` a closed loop (`closed`), with it an open one (`open`, `paced`), whose latencies count from the moment
+//! at which something was due.
 
+mod closed;
 mod fanout;
 mod figures;
+mod latency;
+mod machine;
+mod open;
+mod paced;
 mod requests;
+mod route;
+mod same_node;
+mod schedule;
 mod target;
 mod tell;
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     mem,
     pin::pin,
     time::{Duration, Instant},
 };
 
 use futures_util::future::join_all;
-use hdrhistogram::Histogram;
 use pelago_api::problem::{Code, Problem};
 use pelago_core::record::PAYLOAD_BYTES_MAX;
 use serde::Serialize;
 
 use self::{
-    figures::{Figures, latencies},
-    requests::{Answer, Requests},
+    figures::{Figures, Measured},
+    requests::Requests,
+    schedule::Schedule,
     target::Target,
 };
 use super::request::{client_of, link_of};
@@ -38,22 +46,32 @@ Examples:
   pelago bench task                                        # over a link with the node at the default URL
   pelago bench turn --in-flight 64 --seconds 10 --keys 64
   pelago bench propose --url 127.0.0.1:50051 -o json       # the node's mesh address
-  pelago bench tell --in-flight 1 --bytes 16
+  pelago bench tell --bytes 16
+  pelago bench ask --rate 100000 --bytes 64                # so many a second are due; latency counts from then
+  pelago bench ask --same-node --bytes 64                  # an agent of the node asks another one there
   pelago bench fanout --in-flight 100 --bytes 64
+  pelago bench route                                       # what choosing a node costs; needs no mesh
   pelago bench task --http --in-flight 1                   # the same over HTTP";
 
-/// How long to wait when the node takes no more for the moment.
-const PAUSE: Duration = Duration::from_millis(1);
+/// Requests in flight unless said otherwise.
+const IN_FLIGHT: u32 = 64;
+/// The same with a rate: room for what is due while an answer is late.
+const IN_FLIGHT_AT_A_RATE: u32 = 256;
 
-/// A closed loop: as soon as an answer is there, the next request is sent. Requests go over a link, as those of
-/// programs do; `--url` is the node's mesh address, or its HTTP address, which is then asked for the other one.
+/// As much as there is room for, or, with --rate, what is due. Requests go over a link, as those of programs do; `--url`
+/// is the node's mesh address, or its HTTP address, which is then asked for the other one.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct BenchArgs {
     /// What to measure
     what: What,
-    /// Requests in flight at all times; of `tell`, how many tell at a time
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    in_flight: u32,
+    /// Requests in flight at all times; of `tell`, how many tell at a time; of `fanout`, how many subscribe; with --rate, in
+    /// flight at most. Unless given 64, of `tell` 1, with --rate 256
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    in_flight: Option<u32>,
+    /// How many requests or messages are due a second, however long others take. Latency counts from the moment at which
+    /// each was due; the client keeps a core busy to be on time
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=50_000_000))]
+    rate: Option<u32>,
     /// How long to measure
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=3_600))]
     seconds: u32,
@@ -70,6 +88,41 @@ pub(crate) struct BenchArgs {
     /// Ask over HTTP, not over a link
     #[arg(long)]
     http: bool,
+    /// Of `ask` and `tell`: an agent of the node asks, or tells, another agent of that node
+    #[arg(long, conflicts_with_all = ["http", "rate", "in_flight"])]
+    same_node: bool,
+}
+
+impl BenchArgs {
+    fn in_flight(&self) -> u32 {
+        let unless_given = match (self.what, self.rate) {
+            (What::Tell, _) => 1,
+            _ if self.same_node => 1,
+            (_, Some(_)) => IN_FLIGHT_AT_A_RATE,
+            (_, None) => IN_FLIGHT,
+        };
+        self.in_flight.unwrap_or(unless_given)
+    }
+
+    /// Whether these go together.
+    fn check(&self) -> Result<(), Error> {
+        let refused = |detail: &str, hint| Err(Problem::new(Code::BadParameter, detail, hint).into());
+        let (what, rate) = (self.what, self.rate);
+        let is_told = matches!(what, What::Tell | What::Fanout);
+        if what == What::Fanout && rate.is_some() {
+            return refused("fanout is measured as fast as there is room", "leave --rate out");
+        }
+        if what == What::Tell && rate.is_some() && self.in_flight() > 1 {
+            return refused("at a fixed rate there is one who tells", "leave --in-flight out");
+        }
+        if is_told && self.http {
+            return refused("what is told is measured over a link", "leave --http out");
+        }
+        if self.same_node && !matches!(what, What::Ask | What::Tell) {
+            return refused("only ask and tell are measured inside a node", "leave --same-node out");
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, clap::ValueEnum)]
@@ -92,22 +145,45 @@ pub(super) enum What {
     /// of the two counts as an answer, once a quorum has flushed it. None stays queued, not even after Ctrl-C, but
     /// for what is in doubt because a node was lost
     Propose,
+    /// What it takes to choose one of 3, 16 and 64 nodes by each strategy, in nanoseconds. It needs no mesh
+    Route,
 }
 
 pub(crate) async fn run(args: BenchArgs, urls: &[String], output: Output) -> Result<Exit, Error> {
-    let target = if args.http { Target::Http(client_of(urls)) } else { Target::Link(link_of(urls).await?) };
-    if matches!(args.what, What::Tell | What::Fanout) {
-        return one_way(&target, &args, output).await;
+    args.check()?;
+    if args.what == What::Route {
+        output.document(&route::run(), route::RouteFigures::text)?;
+        return Ok(Exit::Done);
     }
-    let begin = Instant::now() + Duration::from_secs(args.warm_up.into());
-    let end = Cell::new(begin + Duration::from_secs(args.seconds.into()));
-    let requests = |n| Requests::new(&args, &target, n);
-    let mut loops = pin!(join_all((0..args.in_flight).map(|n| measure(requests(n), begin, &end))));
-    let mut interrupted = false;
-    let ended = loop {
+    if matches!(args.what, What::Tell | What::Fanout) || args.same_node {
         tokio::select! {
             biased;
-            ended = &mut loops => break ended,
+            shown = over_link(&args, urls, output) => return shown.map(|()| Exit::Done),
+            _ = tokio::signal::ctrl_c() => return Ok(Exit::Interrupted),
+        }
+    }
+    let target = if args.http { Target::Http(client_of(urls)) } else { Target::Link(link_of(urls).await?) };
+    let begun = Instant::now();
+    let begin = begun + Duration::from_secs(args.warm_up.into());
+    let end = Cell::new(begin + Duration::from_secs(args.seconds.into()));
+    let all = RefCell::new(Measured::default());
+    let mut requests: Vec<_> = (0..args.in_flight()).map(|n| Requests::new(&args, &target, n)).collect();
+    let measured_and_settled = async {
+        let measured = match args.rate {
+            Some(rate) => open::ask(&mut requests, Schedule::new(begun, rate), begin, &end, &all).await,
+            None => {
+                let loops = requests.iter_mut().map(|requests| closed::ask(requests, begin, &end, &all));
+                join_all(loops).await.into_iter().collect()
+            }
+        };
+        (measured, join_all(requests.into_iter().map(Requests::settle)).await)
+    };
+    let mut measured_and_settled = pin!(measured_and_settled);
+    let mut interrupted = false;
+    let (measured, left) = loop {
+        tokio::select! {
+            biased;
+            ended = &mut measured_and_settled => break ended,
             _ = tokio::signal::ctrl_c() => {}
         }
         // A second one does not wait for what is under way.
@@ -116,84 +192,25 @@ pub(crate) async fn run(args: BenchArgs, urls: &[String], output: Output) -> Res
         }
         end.set(Instant::now());
     };
-    let left: u64 = ended.iter().map(|(_, left)| left).sum();
+    let left: u64 = left.into_iter().sum();
     if left > 0 {
         output.note(&format!("{left} tasks for echo may be left, due in an hour: pelago task ls --state queued"));
     }
-    let mut all = Measured::default();
-    for (measured, _) in ended {
-        let Measured { latencies, busy, in_doubt } = measured?;
-        all.latencies.add(&latencies).expect("all histograms have the same range");
-        all.busy += busy;
-        all.in_doubt += in_doubt;
-    }
+    measured?;
     if interrupted {
         return Ok(Exit::Interrupted);
     }
-    output.document(&Figures::new(&args, &target, &all), Figures::text)?;
+    output.document(&Figures::new(&args, target.name(), &all.borrow()), Figures::text)?;
     Ok(Exit::Done)
 }
 
-/// Measures what has no answer.
-async fn one_way(target: &Target, args: &BenchArgs, output: Output) -> Result<Exit, Error> {
-    let Target::Link(mesh) = target else {
-        let detail = "what is told is measured over a link";
-        return Err(Problem::new(Code::BadParameter, detail, "leave --http out").into());
-    };
-    let measured = async {
-        if args.what == What::Fanout {
-            output.document(&fanout::run(mesh, args).await?, fanout::FanoutFigures::text)
-        } else {
-            output.document(&tell::run(mesh, args).await?, tell::ToldFigures::text)
-        }
-    };
-    tokio::select! {
-        biased;
-        shown = measured => shown.map(|()| Exit::Done),
-        _ = tokio::signal::ctrl_c() => Ok(Exit::Interrupted),
-    }
-}
-
-/// What one loop, or all of them, measured.
-pub(super) struct Measured {
-    latencies: Histogram<u64>,
-    /// Requests that the node had no room for.
-    busy: u64,
-    /// Requests of which nobody knows what became of them: a node was lost.
-    in_doubt: u64,
-}
-
-impl Default for Measured {
-    fn default() -> Self {
-        Self { latencies: latencies(), busy: 0, in_doubt: 0 }
-    }
-}
-
-/// Measures until `end`; says too how many tasks may be left behind.
-async fn measure(mut requests: Requests<'_>, begin: Instant, end: &Cell<Instant>) -> (Result<Measured, Error>, u64) {
-    let measured = ask(&mut requests, begin, end).await;
-    (measured, requests.settle().await)
-}
-
-/// One request after the other until `end`; those that began after `begin` count.
-async fn ask(requests: &mut Requests<'_>, begin: Instant, end: &Cell<Instant>) -> Result<Measured, Error> {
-    let mut measured = Measured::default();
-    loop {
-        let sent = Instant::now();
-        if sent >= end.get() {
-            return Ok(measured);
-        }
-        match requests.ask().await? {
-            Answer::Done if sent >= begin => {
-                let micros = u64::try_from(sent.elapsed().as_micros()).unwrap_or(u64::MAX);
-                measured.latencies.saturating_record(micros);
-            }
-            Answer::Done => {}
-            Answer::InDoubt => measured.in_doubt += 1,
-            Answer::Busy => {
-                measured.busy += 1;
-                tokio::time::sleep(PAUSE).await;
-            }
-        }
+/// Measures what has no answer, or has it inside a node.
+async fn over_link(args: &BenchArgs, urls: &[String], output: Output) -> Result<(), Error> {
+    let mesh = link_of(urls).await?;
+    match (args.what, args.same_node) {
+        (What::Fanout, _) => output.document(&fanout::run(&mesh, args).await?, fanout::FanoutFigures::text),
+        (What::Ask, _) => output.document(&same_node::ask(&mesh, args).await?, Figures::text),
+        (_, true) => output.document(&same_node::tell(&mesh, args).await?, tell::ToldFigures::text),
+        (_, false) => output.document(&tell::run(&mesh, args).await?, tell::ToldFigures::text),
     }
 }

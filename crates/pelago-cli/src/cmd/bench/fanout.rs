@@ -11,7 +11,7 @@ use pelago_api::model::Document;
 use serde::Serialize;
 use tokio::time::{sleep_until, timeout};
 
-use super::{BenchArgs, figures::Machine};
+use super::{BenchArgs, machine::Machine};
 use crate::output::{Error, facts};
 
 const TOPIC: &str = "pelago.bench";
@@ -52,7 +52,7 @@ struct Heard {
 /// Publishes, and counts what the subscribers hear. All of them share one link.
 pub(super) async fn run(mesh: &Mesh, args: &BenchArgs) -> Result<FanoutFigures, Error> {
     let mut subscriptions = Vec::new();
-    for _ in 0..args.in_flight {
+    for _ in 0..args.in_flight() {
         subscriptions.push(mesh.subscribe(TOPIC).await?);
     }
     let begun = Instant::now();
@@ -66,7 +66,7 @@ pub(super) async fn run(mesh: &Mesh, args: &BenchArgs) -> Result<FanoutFigures, 
     Ok(FanoutFigures {
         what: "fanout",
         over: "link",
-        subscribers: args.in_flight,
+        subscribers: args.in_flight(),
         bytes: args.bytes,
         published: published?,
         heard: messages,

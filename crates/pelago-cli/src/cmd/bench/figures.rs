@@ -1,14 +1,25 @@
-//! What was measured, and where.
+//! What was measured of requests, one after the other or when they were due.
 
 use hdrhistogram::Histogram;
 use pelago_api::model::Document;
 use serde::Serialize;
 
-use super::{BenchArgs, Measured, Target, What};
+use super::{BenchArgs, What, latency::Latencies, machine::Machine};
 use crate::output::facts;
 
-/// The longest latency that is told apart, in microseconds: a minute.
-const LATENCY_MAX: u64 = 60_000_000;
+/// What was measured, of all requests.
+pub(super) struct Measured {
+    /// In nanoseconds.
+    pub(super) latencies: Histogram<u64>,
+    /// Requests that the node had no room for.
+    pub(super) busy: u64,
+    /// Requests of which nobody knows what became of them: a node was lost.
+    pub(super) in_doubt: u64,
+    /// How late requests were sent that were due, in nanoseconds.
+    pub(super) late: Histogram<u64>,
+    /// Requests that were due and not sent before the end.
+    pub(super) unsent: u64,
+}
 
 /// The figures of one run.
 #[derive(Debug, Serialize)]
@@ -24,100 +35,76 @@ pub(super) struct Figures {
     /// Only of `propose`, `ask` and `broadcast`.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u32>,
+    #[serde(flatten)]
+    on_time: Option<OnTime>,
     answers: u64,
-    /// Requests that the node had no room for; the next of their loop followed after a pause.
+    /// Requests that the node had no room for; without a rate the next of their loop followed after a pause.
     busy: u64,
     /// Requests of which nobody knows what became of them, since a node was lost. Only cancels of `propose` were repeated.
     in_doubt: u64,
     per_second: f64,
-    p50_us: u64,
-    p90_us: u64,
-    p95_us: u64,
-    p99_us: u64,
-    p999_us: u64,
-    max_us: u64,
+    #[serde(flatten)]
+    latencies: Latencies,
     #[serde(flatten)]
     machine: Machine,
 }
 
-/// What was measured with, and on.
+/// Of requests that were due at a fixed rate.
 #[derive(Debug, Serialize)]
-pub(super) struct Machine {
-    version: &'static str,
-    /// The commit the program was built from, if whoever built it said so.
-    commit: &'static str,
-    build: &'static str,
-    cores: usize,
-    kernel: String,
-}
-
-impl Machine {
-    pub(super) fn here() -> Self {
-        Self {
-            version: env!("CARGO_PKG_VERSION"),
-            commit: option_env!("PELAGO_COMMIT").unwrap_or("unknown"),
-            build: if cfg!(debug_assertions) { "debug" } else { "release" },
-            cores: std::thread::available_parallelism().map_or(0, usize::from),
-            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
-        }
-    }
-
-    pub(super) fn lines(&self) -> [(&'static str, String); 2] {
-        [
-            ("build", format!("{} {} ({})", self.version, self.build, self.commit)),
-            ("machine", format!("{} cores, {}", self.cores, self.kernel)),
-        ]
-    }
+struct OnTime {
+    /// How many were due a second.
+    rate: u32,
+    /// Those that were due and not sent before the end, since too many were in flight. They count among the latencies
+    /// with how long they had waited by then.
+    unsent: u64,
+    /// How late 99 of 100 were sent at most, in microseconds. It is part of their latency.
+    late_p99_us: f64,
 }
 
 impl Document for Figures {
     const KIND: &'static str = "Bench";
 }
 
-/// An empty histogram of latencies in microseconds.
-pub(super) fn latencies() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, LATENCY_MAX, 3).expect("the bounds are in order")
+impl Default for Measured {
+    fn default() -> Self {
+        Self { latencies: Latencies::empty(), busy: 0, in_doubt: 0, late: Latencies::empty(), unsent: 0 }
+    }
 }
 
 impl Figures {
-    pub(super) fn new(args: &BenchArgs, target: &Target, measured: &Measured) -> Self {
-        let BenchArgs { what, in_flight, seconds, warm_up: _, keys, bytes, http: _ } = *args;
-        let Measured { latencies, busy, in_doubt } = measured;
+    pub(super) fn new(args: &BenchArgs, over: &'static str, measured: &Measured) -> Self {
+        let BenchArgs { what, seconds, keys, bytes, rate, .. } = *args;
+        let Measured { latencies, busy, in_doubt, late, unsent } = measured;
+        let on_time = rate.map(|rate| OnTime { rate, unsent: *unsent, late_p99_us: Latencies::of(late).p99_us });
+        let answers = latencies.len() - unsent;
         Self {
             what,
-            over: target.name(),
-            in_flight,
+            over,
+            in_flight: args.in_flight(),
             seconds,
             keys: (what == What::Turn).then_some(keys),
             bytes: matches!(what, What::Propose | What::Ask | What::Broadcast).then_some(bytes),
-            answers: latencies.len(),
+            on_time,
+            answers,
             busy: *busy,
             in_doubt: *in_doubt,
-            per_second: latencies.len() as f64 / f64::from(seconds),
-            p50_us: latencies.value_at_quantile(0.5),
-            p90_us: latencies.value_at_quantile(0.9),
-            p95_us: latencies.value_at_quantile(0.95),
-            p99_us: latencies.value_at_quantile(0.99),
-            p999_us: latencies.value_at_quantile(0.999),
-            max_us: latencies.max(),
+            per_second: answers as f64 / f64::from(seconds),
+            latencies: Latencies::of(latencies),
             machine: Machine::here(),
         }
     }
 
     pub(super) fn text(&self) -> String {
-        let millis = |micros: u64| format!("{:.2} ms", micros as f64 / 1_000.0);
         let mut all = vec![
             ("answers", format!("{} in {} s, {:.0} a second", self.answers, self.seconds, self.per_second)),
             ("in flight", format!("{}, over {}", self.in_flight, self.over)),
             ("busy", self.busy.to_string()),
             ("in doubt", self.in_doubt.to_string()),
-            ("p50", millis(self.p50_us)),
-            ("p90", millis(self.p90_us)),
-            ("p95", millis(self.p95_us)),
-            ("p99", millis(self.p99_us)),
-            ("p99.9", millis(self.p999_us)),
-            ("slowest", millis(self.max_us)),
         ];
+        if let Some(OnTime { rate, unsent, late_p99_us }) = self.on_time {
+            all.push(("due", format!("{rate} a second, sent {late_p99_us:.1} us late at p99; {unsent} never sent")));
+        }
+        all.extend(self.latencies.lines());
         all.extend(self.machine.lines());
         facts(all)
     }

@@ -52,7 +52,7 @@ impl<'r> Requests<'r> {
             What::Task => self.target.task().await,
             What::Ask => self.target.echo(&self.payload).await,
             What::Broadcast => self.target.broadcast(&self.payload).await,
-            What::Tell | What::Fanout => panic!("what is told has no answer"),
+            What::Tell | What::Fanout | What::Route => panic!("what is told or chosen has no answer"),
             What::Turn => self.turn().await,
             What::Propose => self.propose().await,
         };
@@ -93,7 +93,7 @@ impl<'r> Requests<'r> {
 
     async fn turn(&mut self) -> Result<(), Error> {
         let key = self.n % u64::from(self.args.keys);
-        self.n += u64::from(self.args.in_flight);
+        self.n += u64::from(self.args.in_flight());
         self.target.turn(key).await
     }
 

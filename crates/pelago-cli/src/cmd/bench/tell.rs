@@ -11,11 +11,11 @@ use pelago_api::{
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use super::{BenchArgs, figures::Machine};
+use super::{BenchArgs, latency::Latencies, machine::Machine, paced};
 use crate::output::{Error, facts};
 
 /// Who counts.
-const AGENT: &str = "tally";
+pub(super) const AGENT: &str = "tally";
 /// How long to wait for its answers.
 const WAIT: Duration = Duration::from_secs(30);
 /// How long it may count on when nothing more is told.
@@ -37,7 +37,22 @@ pub(super) struct ToldFigures {
     /// Counted, from the first until the last.
     per_second: f64,
     #[serde(flatten)]
+    on_time: Option<OnTime>,
+    #[serde(flatten)]
     machine: Machine,
+}
+
+/// Of messages that were due at a fixed rate.
+#[derive(Debug, Serialize)]
+pub(super) struct OnTime {
+    /// How many were due a second.
+    pub(super) rate: u32,
+    /// Those that were due and not told before the end, since there was no room. They count among the latencies with how
+    /// long they had waited by then.
+    pub(super) unsent: u64,
+    /// From the moment at which a message was due until whoever told it has heard that the agent has handled it.
+    #[serde(flatten)]
+    pub(super) latencies: Latencies,
 }
 
 impl Document for ToldFigures {
@@ -50,25 +65,46 @@ struct Counted {
     messages: u64,
 }
 
-/// Tells as much as there is room for, and waits until all of it is counted.
+/// Tells as much as there is room for, or as is due, and waits until all of it is counted.
 pub(super) async fn run(mesh: &Mesh, args: &BenchArgs) -> Result<ToldFigures, Error> {
-    tell_for(mesh, args, args.warm_up).await?;
-    settle(mesh, 0).await?;
-    let before = counted(mesh).await?;
+    let Some(rate) = args.rate else {
+        return count(mesh, args, "link", async |seconds| tell_for(mesh, args, seconds).await).await;
+    };
+    let mut on_time = None;
+    let mut figures = count(mesh, args, "link", async |seconds| {
+        let (told, measured) = paced::tell(mesh, args, rate, seconds).await?;
+        on_time = Some(measured);
+        Ok(told)
+    })
+    .await?;
+    figures.on_time = on_time;
+    Ok(figures)
+}
+
+/// Warms up, tells by `tell`, which is given seconds and says how many messages it told, and counts.
+pub(super) async fn count(
+    mesh: &Mesh,
+    args: &BenchArgs,
+    over: &'static str,
+    mut tell: impl AsyncFnMut(u32) -> Result<u64, Error>,
+) -> Result<ToldFigures, Error> {
+    let warm = counted(mesh).await? + tell(args.warm_up).await?;
+    let before = settle(mesh, warm).await?;
     let begun = Instant::now();
-    let told = tell_for(mesh, args, args.seconds).await?;
+    let told = tell(args.seconds).await?;
     let after = settle(mesh, before + told).await?;
     let seconds = begun.elapsed().as_secs_f64();
     let done = after - before;
     Ok(ToldFigures {
         what: "tell",
-        over: "link",
-        senders: args.in_flight,
+        over,
+        senders: args.in_flight(),
         bytes: args.bytes,
         told,
         lost: told.saturating_sub(done),
         seconds,
         per_second: done as f64 / seconds,
+        on_time: None,
         machine: Machine::here(),
     })
 }
@@ -76,7 +112,7 @@ pub(super) async fn run(mesh: &Mesh, args: &BenchArgs) -> Result<ToldFigures, Er
 async fn tell_for(mesh: &Mesh, args: &BenchArgs, seconds: u32) -> Result<u64, Error> {
     let end = Instant::now() + Duration::from_secs(seconds.into());
     let payload = vec![b'1'; args.bytes as usize];
-    let senders = (0..args.in_flight).map(async |_| {
+    let senders = (0..args.in_flight()).map(async |_| {
         let mut recipient = mesh.recipient(AGENT).await?;
         let mut told = 0;
         while Instant::now() < end {
@@ -119,6 +155,10 @@ impl ToldFigures {
             ("lost", self.lost.to_string()),
             ("senders", format!("{}, over {}, {} bytes each", self.senders, self.over, self.bytes)),
         ];
+        if let Some(OnTime { rate, unsent, latencies }) = &self.on_time {
+            all.push(("due", format!("{rate} a second; {unsent} never told")));
+            all.extend(latencies.lines());
+        }
         all.extend(self.machine.lines());
         facts(all)
     }

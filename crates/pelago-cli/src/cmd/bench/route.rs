@@ -1,42 +1,75 @@
-//! Prints how long one choice of `core::route` takes, in nanoseconds: `cargo run --release -p pelago-sim --example choose`.
+//! What one choice between nodes takes (`core::route`), in nanoseconds.
 //!
-//! *Choice* is `choose` alone, as the goals have it; *whole* is `choose`, `begin` and `end`, which each request pays.
+//! *Choice* is `choose` alone; *whole* is `choose`, `begin` and `end`, which each request pays.
 
 use std::{
     hint::black_box,
-    io::{self, Write as _},
     num::{NonZeroU16, NonZeroU32},
     time::{Duration, Instant},
 };
 
+use pelago_api::model::Document;
 use pelago_core::{
     id::{Holder, Incarnation, NodeId},
     route::{Balance, Candidate, Distance, Load, Outcome, Prefer, Strategy},
     time::Time,
 };
+use serde::Serialize;
+
+use super::machine::Machine;
+use crate::output::facts;
 
 /// Choices of one round, which is over before another process gets the core. The least of the rounds is told: what others
 /// do on the machine only adds.
 const CHOICES: u64 = 5_000;
 const ROUNDS: usize = 400;
+const CANDIDATES: [u64; 3] = [3, 16, 64];
 
-fn main() -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    writeln!(
-        out,
-        "| strategy | 3: choice, whole ns | 16: choice, whole ns | 64: choice, whole ns |\n|---|---|---|---|"
-    )?;
-    for strategy in Strategy::ALL {
-        write!(out, "| {} |", strategy.name())?;
-        for candidates in [3, 16, 64] {
-            let mut balance = used(strategy, candidates);
-            let choice = least(|| choose(&mut balance));
-            let whole = least(|| ask(&mut balance));
-            write!(out, " {choice:.0}, {whole:.0} |")?;
+/// The figures of one run.
+#[derive(Debug, Serialize)]
+pub(super) struct RouteFigures {
+    what: &'static str,
+    choices: Vec<Choice>,
+    #[serde(flatten)]
+    machine: Machine,
+}
+
+#[derive(Debug, Serialize)]
+struct Choice {
+    strategy: &'static str,
+    candidates: u64,
+    choice_ns: f64,
+    whole_ns: f64,
+}
+
+impl Document for RouteFigures {
+    const KIND: &'static str = "BenchRoute";
+}
+
+pub(super) fn run() -> RouteFigures {
+    let pairs = Strategy::ALL.into_iter().flat_map(|strategy| CANDIDATES.map(|candidates| (strategy, candidates)));
+    let choices = pairs.map(|(strategy, candidates)| {
+        let mut balance = used(strategy, candidates);
+        let choice_ns = least(|| choose(&mut balance));
+        let whole_ns = least(|| ask(&mut balance));
+        Choice { strategy: strategy.name(), candidates, choice_ns, whole_ns }
+    });
+    RouteFigures { what: "route", choices: choices.collect(), machine: Machine::here() }
+}
+
+impl RouteFigures {
+    /// A table as `bench/README.md` has it.
+    pub(super) fn text(&self) -> String {
+        let mut table = "| strategy |".to_owned();
+        table.extend(CANDIDATES.map(|candidates| format!(" {candidates}: choice, whole ns |")));
+        table += "\n|---|---|---|---|\n";
+        for row in self.choices.chunks(CANDIDATES.len()) {
+            table += &format!("| {} |", row[0].strategy);
+            table.extend(row.iter().map(|choice| format!(" {:.0}, {:.0} |", choice.choice_ns, choice.whole_ns)));
+            table.push('\n');
         }
-        writeln!(out)?;
+        table + &facts(self.machine.lines())
     }
-    Ok(())
 }
 
 /// A balance that knows its candidates: each has answered, some have requests in flight.

@@ -1,0 +1,41 @@
+//! So many requests in flight at all times: as soon as an answer is there, the next one is sent. Latency is from sending
+//! a request to having its answer, so it says nothing about requests that a real client would have sent meanwhile.
+
+use std::{
+    cell::{Cell, RefCell},
+    time::{Duration, Instant},
+};
+
+use super::{
+    figures::Measured,
+    latency::record,
+    requests::{Answer, Requests},
+};
+use crate::output::Error;
+
+/// How long to wait when the node takes no more for the moment.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// One request after the other until `end`; those that began after `begin` count.
+pub(super) async fn ask(
+    requests: &mut Requests<'_>,
+    begin: Instant,
+    end: &Cell<Instant>,
+    measured: &RefCell<Measured>,
+) -> Result<(), Error> {
+    loop {
+        let sent = Instant::now();
+        if sent >= end.get() {
+            return Ok(());
+        }
+        match requests.ask().await? {
+            Answer::Done if sent >= begin => record(&mut measured.borrow_mut().latencies, sent.elapsed()),
+            Answer::Done => {}
+            Answer::InDoubt => measured.borrow_mut().in_doubt += 1,
+            Answer::Busy => {
+                measured.borrow_mut().busy += 1;
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
