@@ -1,15 +1,13 @@
 #!/usr/bin/env python3
-"""Measures Pelago beside etcd, PostgreSQL and gRPC: alternately, in one run, on one machine.
+"""What `cargo xtask bench` calls: measures Pelago, with --peers beside other systems, alternately in one run.
 
-    python3 bench/run.py --scratch DIR [--rounds 3] [--seconds 5] [--only propose,task,turn,task3,failover,tell,ask] [--out FILE]
+    cargo xtask bench [--peers] [--rounds 3] [--seconds 5] [--only propose,task,turn,task3,failover,tell,ask,…]
 
 Every round asks each system in turn (A B A B), so that what the machine does besides falls on both. Each run is a line
-of JSON in the results; the table with medians and ratios goes to stdout. Data goes below DIR, which must be on a real
-disk and, if PostgreSQL is started as root, in a place that the user `postgres` can reach. Everything listens on
-loopback, and every process that is started is ended by its id.
-
-Needs: a release build of pelago (--pelago), etcd (--etcd), `cargo build --release` in bench/peers/etcd and
-bench/peers/tonic, and the programs of PostgreSQL (--postgres, a folder). What is not there is left out, and said to be.
+of JSON in bench/results/DATE.jsonl; the table with medians and ratios goes to stdout and between the marks of
+bench/README.md. Data goes below --scratch, which must be on a real disk and, if PostgreSQL is started as root, in a place
+that the user `postgres` can reach. Everything listens on loopback, and every process that is started is ended by its id.
+What is not there is left out, and said to be.
 """
 
 import argparse
@@ -25,6 +23,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import textwrap
 import time
 import urllib.request
 
@@ -32,6 +31,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 READY_MAX = 30.0
 # After so long whoever waits tries again. etcd would keep a write that it handed to the lost leader for 7 seconds.
 WAIT_MAX = 1.0
+BEGIN, END = "<!-- figures -->", "<!-- /figures -->"
 BYTES = 256
 KEYS = 1024
 ASKED_BYTES = 64
@@ -55,26 +55,51 @@ def main():
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         # What was measured before something went wrong was measured all the same.
-        if args.out:
-            lines = "".join(json.dumps(line) + "\n" for line in results)
-            pathlib.Path(args.out).write_text(lines)
+        keep(args, results)
         print(table(results))
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scratch", required=True)
+    parser.add_argument("--scratch", default="/var/tmp")
+    parser.add_argument("--shown", default="cargo xtask bench", help=argparse.SUPPRESS)
+    parser.add_argument("--peers", action="store_true", help="beside other systems")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--warm-up", type=int, default=1)
-    parser.add_argument("--only", default="propose,task,turn,task3,failover,tell,ask")
-    parser.add_argument("--out")
+    parser.add_argument("--only", default=",".join([*GROUPS, "failover"]))
+    parser.add_argument("--keep", action=argparse.BooleanOptionalAction, default=True, help="in results and README")
     parser.add_argument("--pelago", default=HERE.parent / "target/release/pelago")
     parser.add_argument("--etcd", default=shutil.which("etcd"))
     parser.add_argument("--etcd-load", default=HERE / "peers/etcd/target/release/etcd-load")
     parser.add_argument("--tonic-load", default=HERE / "peers/tonic/target/release/tonic-load")
+    parser.add_argument("--tcp-load", default=HERE / "peers/tcp/target/release/tcp-load")
     parser.add_argument("--postgres", default=(glob.glob("/usr/lib/postgresql/*/bin") or [None])[0])
-    return parser.parse_args()
+    args = parser.parse_args()
+    unknown = set(args.only.split(",")) - {*GROUPS, "failover"}
+    if unknown:
+        parser.error(f"there is no group {', '.join(unknown)}")
+    return args
+
+
+def keep(args, results):
+    """Appends the lines to the results of the day, and puts the table into the README."""
+    if not args.keep or not results:
+        return
+    day = time.strftime("%Y-%m-%d", time.gmtime())
+    with open(HERE / f"results/{day}.jsonl", "a") as lines:
+        lines.writelines(json.dumps(line) + "\n" for line in results)
+    readme = HERE / "README.md"
+    before, rest = readme.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    build = next((line["figures"] for line in results if "commit" in line.get("figures", {})), {})
+    of = f"Commit {build.get('commit')}, {build.get('build')}; {build.get('cores')} cores of {build.get('processor')}, "
+    of += f"{build.get('memory_mib')} MiB, {build.get('kernel')}. "
+    of += f"{results[0]['at']} to {results[-1]['at']}; load before each run "
+    loads = [line["load_before"] for line in results]
+    of += f"{min(loads):.1f} to {max(loads):.1f}."
+    of = textwrap.fill(of, 120)
+    readme.write_text(f"{before}{BEGIN}\n{of}\n\n```sh\n{args.shown}\n```\n\n{table(results)}\n{END}{after}")
 
 
 def alternate(args, group, in_flight, cases):
@@ -96,7 +121,7 @@ def alternate(args, group, in_flight, cases):
 def propose(args, scratch, started):
     mesh = Mesh(args, scratch / "pelago", started, 3)
     cases = [("pelago, 3 nodes", lambda n: mesh.bench("propose", n, "--bytes", BYTES))]
-    if is_there("etcd", args.etcd) and is_there("etcd-load", args.etcd_load):
+    if args.peers and is_there("etcd", args.etcd) and is_there("etcd-load", args.etcd_load):
         etcd = Etcd(args, scratch / "etcd", started)
         cases.append((f"etcd {etcd.version}, 3 nodes", etcd.put))
     return cases
@@ -108,7 +133,7 @@ def task(args, scratch, started):
         ("pelago, 1 node", lambda n: mesh.bench("task", n)),
         ("pelago, 1 node, over HTTP", lambda n: mesh.bench("task", n, "--http")),
     ]
-    if is_there("PostgreSQL", args.postgres):
+    if args.peers and is_there("PostgreSQL", args.postgres):
         postgres = Postgres(args, scratch / "postgres", started)
         cases.insert(1, (f"PostgreSQL {postgres.version}, 1 node", postgres.cycle))
     return cases
@@ -131,7 +156,7 @@ def turn(args, scratch, started):
 def tell(args, scratch, started):
     mesh = Mesh(args, scratch / "pelago", started, 1)
     cases = [("pelago, 1 node", lambda size: mesh.bench("tell", 1, "--bytes", size.split()[0]))]
-    if is_there("tonic-load", args.tonic_load):
+    if args.peers and is_there("tonic-load", args.tonic_load):
         tonic = Tonic(args, scratch / "tonic", started)
         cases.append(("tonic 0.14 stream", tonic.tell))
     return cases
@@ -140,22 +165,60 @@ def tell(args, scratch, started):
 def ask(args, scratch, started):
     mesh = Mesh(args, scratch / "pelago", started, 1)
     cases = [("pelago, 1 node", lambda n: mesh.bench("ask", n, "--bytes", ASKED_BYTES))]
-    if is_there("tonic-load", args.tonic_load):
+    if args.peers and is_there("tonic-load", args.tonic_load):
         tonic = Tonic(args, scratch / "tonic", started)
         cases.append(("tonic 0.14 unary", tonic.ask))
     return cases
 
 
+def pinned(args, scratch, started):
+    """One in flight, the node on one core and whoever asks on another."""
+    mesh = Mesh(args, scratch / "pelago", started, 1, on=(0,))
+    cases = [("pelago, 1 node, pinned", lambda n: mesh.bench("ask", n, "--bytes", ASKED_BYTES, on=(1,)))]
+    if args.peers and is_there("tcp-load", args.tcp_load):
+        tcp = Tcp(args, scratch / "tcp", started)
+        cases.append(("blocking TCP, pinned", tcp.ask))
+    if args.peers and is_there("tonic-load", args.tonic_load):
+        tonic = Tonic(args, scratch / "tonic", started, on=(0,))
+        cases.append(("tonic 0.14 unary, pinned", lambda n: tonic.ask(n, on=(1,))))
+    return cases
+
+
+def half(args, scratch, started):
+    """What is due at half of full speed: latency counts from then."""
+    mesh = Mesh(args, scratch / "pelago", started, 1)
+
+    def ask(_):
+        _, full = mesh.bench("ask", 256, "--bytes", ASKED_BYTES)
+        return mesh.bench("ask", 256, "--bytes", ASKED_BYTES, "--rate", int(full["per_second"] / 2))
+
+    def tell(_):
+        _, full = mesh.bench("tell", 1, "--bytes", ASKED_BYTES)
+        return mesh.bench("tell", 1, "--bytes", ASKED_BYTES, "--rate", int(full["per_second"] / 2))
+
+    return [("pelago, ask at half of full speed", ask), ("pelago, tell at half of full speed", tell)]
+
+
+def same_node(args, scratch, started):
+    mesh = Mesh(args, scratch / "pelago", started, 1)
+    return [
+        ("pelago, tell 16 B", lambda _: mesh.bench("tell", None, "--bytes", 16, "--same-node")),
+        ("pelago, ask 64 B", lambda _: mesh.bench("ask", None, "--bytes", ASKED_BYTES, "--same-node")),
+    ]
+
+
 GROUPS = {"propose": propose, "task": task, "task3": task3, "turn": turn, "tell": tell, "ask": ask}
+GROUPS |= {"pinned": pinned, "half": half, "same node": same_node}
 # Of `tell`: the size of a message.
 IN_FLIGHT = {"propose": (1, 16, 64, 256), "task": (1, 16, 64), "task3": (1, 64, 256), "turn": (1, 64)}
 IN_FLIGHT |= {"tell": ("16 B", "128 B", "1024 B"), "ask": (1, 64, 256)}
+IN_FLIGHT |= {"pinned": (1,), "half": ("half",), "same node": ("1",)}
 
 
 def failover(args, scratch):
     """Kills a node of a fresh mesh each time, and says how long somebody had to wait."""
     lines = []
-    with_etcd = is_there("etcd", args.etcd)
+    with_etcd = args.peers and is_there("etcd", args.etcd)
     for turn in range(args.rounds):
         with contextlib.ExitStack() as started:
             mesh = Mesh(args, scratch / f"gap-{turn}", started, 3)
@@ -211,9 +274,9 @@ class Processes:
         scratch.mkdir(parents=True)
         started.callback(self.end)
 
-    def start(self, command, log, **more):
+    def start(self, command, log, on=None, **more):
         with open(self.scratch / log, "ab") as stderr:
-            process = subprocess.Popen([str(word) for word in command], stderr=stderr, stdin=subprocess.DEVNULL, **more)
+            process = subprocess.Popen(words_of(command, on), stderr=stderr, stdin=subprocess.DEVNULL, **more)
         self.running.append(process)
         return process
 
@@ -229,7 +292,7 @@ class Processes:
 
 
 class Mesh(Processes):
-    def __init__(self, args, scratch, started, nodes):
+    def __init__(self, args, scratch, started, nodes, on=None):
         super().__init__(args, scratch, started)
         self.nodes, self.processes = [], {}
         for n in range(nodes):
@@ -237,7 +300,7 @@ class Mesh(Processes):
             command += [self.nodes[0]["mesh"]] if n > 0 else []
             command += ["--name", f"n{n + 1}", "--data-dir", scratch / f"n{n + 1}", "--port", "0"]
             command += ["--mesh-addr", "127.0.0.1:0", "--print-addr", "json", "--log-level", "warn"]
-            process = self.start(command, f"n{n + 1}.log", stdout=subprocess.PIPE, text=True)
+            process = self.start(command, f"n{n + 1}.log", on, stdout=subprocess.PIPE, text=True)
             line = process.stdout.readline()
             if not line:
                 sys.exit(f"a node did not start: {(scratch / f'n{n + 1}.log').read_text()}")
@@ -276,13 +339,14 @@ class Mesh(Processes):
             time.sleep(0.005)
         return (time.monotonic() - killed) * 1000
 
-    def bench(self, what, in_flight, *more):
+    def bench(self, what, in_flight, *more, on=None):
         node = self.leader()
         url = f"http://{node['http']}" if "--http" in more else node["mesh"]
-        command = [self.args.pelago, "bench", what, "--in-flight", in_flight, "--seconds", self.args.seconds]
+        command = [self.args.pelago, "bench", what, "--seconds", self.args.seconds]
+        command += ["--in-flight", in_flight] if in_flight else []
         command += ["--warm-up", self.args.warm_up, "--url", url, "-o", "json", *more]
         shown = ["pelago", *command[1:]]
-        return " ".join(str(word) for word in shown), json.loads(out(command))
+        return " ".join(str(word) for word in shown), json.loads(out(command, on))
 
 
 class Etcd(Processes):
@@ -320,21 +384,34 @@ class Etcd(Processes):
         return " ".join(["etcd-load", *map(str, command[1:])]), json.loads(out(command))
 
 
-class Tonic(Processes):
+class Tcp(Processes):
+    """Each end on a core of its own."""
+
     def __init__(self, args, scratch, started):
         super().__init__(args, scratch, started)
-        server = self.start([args.tonic_load, "serve"], "log", stdout=subprocess.PIPE, text=True)
+        server = self.start([args.tcp_load, "serve"], "log", (0,), stdout=subprocess.PIPE, text=True)
+        self.address = server.stdout.readline().strip()
+
+    def ask(self, _):
+        command = [self.args.tcp_load, "ask", self.address, self.args.seconds, self.args.warm_up, ASKED_BYTES]
+        return " ".join(["tcp-load", *map(str, command[1:])]), json.loads(out(command, (1,)))
+
+
+class Tonic(Processes):
+    def __init__(self, args, scratch, started, on=None):
+        super().__init__(args, scratch, started)
+        server = self.start([args.tonic_load, "serve"], "log", on, stdout=subprocess.PIPE, text=True)
         self.address = server.stdout.readline().strip()
 
     def tell(self, size):
         return self.load("tell", self.args.seconds, self.args.warm_up, size.split()[0])
 
-    def ask(self, in_flight):
-        return self.load("ask", in_flight, self.args.seconds, self.args.warm_up, ASKED_BYTES)
+    def ask(self, in_flight, on=None):
+        return self.load("ask", in_flight, self.args.seconds, self.args.warm_up, ASKED_BYTES, on=on)
 
-    def load(self, what, *numbers):
+    def load(self, what, *numbers, on=None):
         command = [self.args.tonic_load, what, self.address, *numbers]
-        return " ".join(["tonic-load", *map(str, command[1:])]), json.loads(out(command))
+        return " ".join(["tonic-load", *map(str, command[1:])]), json.loads(out(command, on))
 
 
 class Postgres(Processes):
@@ -385,8 +462,14 @@ def is_there(what, path):
     return True
 
 
-def out(command, **more):
-    words = [str(word) for word in command]
+def words_of(command, on):
+    """The command, on these cores if there are any."""
+    pin = ["taskset", "-c", ",".join(map(str, on))] if on else []
+    return [str(word) for word in [*pin, *command]]
+
+
+def out(command, on=None, **more):
+    words = words_of(command, on)
     done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, **more)
     if done.returncode != 0:
         sys.exit(f"{' '.join(words)} ended with {done.returncode}: {done.stderr}")
@@ -419,18 +502,20 @@ def table(results):
             waits.setdefault((line["what"], line["system"]), []).append(line["waited_ms"])
             continue
         rows.setdefault((line["group"], line["in_flight"]), {}).setdefault(line["system"], []).append(line["figures"])
-    text = ["| what | in flight, or size | system | per second (median, least to most) | p50 ms | p99 ms | pelago is |"]
-    text.append("|---|---|---|---|---|---|---|")
+    text = ["| what | in flight, or size | system | per second (median, least to most) | p50, p95, p99 us | pelago is |"]
+    text.append("|---|---|---|---|---|---|")
     median = lambda runs, name: statistics.median(run[name] for run in runs)
     for (group, in_flight), systems in rows.items():
         first = median(next(iter(systems.values())), "per_second")
         for system, runs in systems.items():
             rates = [run["per_second"] for run in runs]
             rate = statistics.median(rates)
-            ratio = "" if rate == first else f"{first / rate:.2f}×"
+            # Only of what does the same.
+            ratio = "" if rate == first or group in ("half", "same node") else f"{first / rate:.2f}×"
             spread = f"{rate:,.0f} ({min(rates):,.0f} to {max(rates):,.0f})"
-            p50, p99 = (f"{median(runs, name) / 1000:.2f}" if name in runs[0] else "" for name in ("p50_us", "p99_us"))
-            text.append(f"| {group} | {in_flight} | {system} | {spread} | {p50} | {p99} | {ratio} |")
+            names = [name for name in ("p50_us", "p95_us", "p99_us") if name in runs[0]]
+            micros = ", ".join(f"{median(runs, name):,.1f}" for name in names)
+            text.append(f"| {group} | {in_flight} | {system} | {spread} | {micros} | {ratio} |")
     if waits:
         text += ["", "| what | system | ms (median, least to most) |", "|---|---|---|"]
     for (what, system), ms in waits.items():

@@ -1,4 +1,4 @@
-//! The commands of a developer: `cargo xtask verify | fix | tidy | sim`.
+//! The commands of a developer: `cargo xtask verify | fix | tidy | sim | bench`.
 //!
 //! Is: everything that builds, checks and replays this workspace, on any machine with a Rust toolchain.
 //! Is not: part of the product. No crate depends on it, and it knows the crates only by their paths and names.
@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a developer tool: its output is its product")]
 
+mod bench;
 mod cargo;
 mod counts;
 mod fix;
@@ -25,7 +26,9 @@ usage: cargo xtask COMMAND
   verify   check everything: format, lints, tidy, build, tests; prints `N passed, N failed` at the end
   fix      format the sources and apply the lints that can be applied by machine
   tidy     check the rules of the house: arrows, words, leftovers, absences, loop map, promises
-  sim      run the simulator: [--seeds N] [--seed S] [--workload W] [--planted NAME]";
+  sim      run the simulator: [--seeds N] [--seed S] [--workload W] [--planted NAME]
+  bench    measure, with --peers beside other systems; writes bench/README.md and bench/results: [--peers] [--rounds N]
+           [--seconds N] [--only GROUP,…] [--no-keep]";
 
 #[derive(Debug, thiserror::Error)]
 enum Error {
@@ -68,6 +71,7 @@ fn run(arguments: &[String]) -> Result<bool, Error> {
         ["fix"] => fix::run(&cargo),
         ["tidy"] => tidy::run(&cargo),
         ["sim", rest @ ..] => sim::run(&cargo, rest),
+        ["bench", rest @ ..] => bench::run(&cargo, rest),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(true)
