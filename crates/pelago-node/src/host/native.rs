@@ -161,6 +161,10 @@ pub struct Turn {
     /// What the turns wanted that count.
     counts: [usize; 4],
     stopped: bool,
+    /// Whom it told something last, as its agent wrote it and as it was found: who tells much tells few.
+    last_told: Option<(String, Destination)>,
+    /// Where messages are written before it is known how long they are.
+    scratch: Vec<u8>,
 }
 
 /// How many messages a turn was told that had their effect, and how many had none.
@@ -258,6 +262,8 @@ impl Turn {
             told: Counts::default(),
             counts: [0; 4],
             stopped: false,
+            last_told: None,
+            scratch: Vec::new(),
         }
     }
 
@@ -402,7 +408,9 @@ impl Turn {
     /// # Errors
     /// When nobody in the mesh has that name, or `message` cannot be written as JSON.
     pub fn tell(&mut self, to: &str, message: &impl Serialize) -> Result<(), Fault> {
-        self.tell_with(to, Headers::NONE, Bytes::from(serde_json::to_vec(message)?))
+        self.scratch.clear();
+        serde_json::to_writer(&mut self.scratch, message)?;
+        self.tell_with(to, Headers::NONE, Bytes::copy_from_slice(&self.scratch))
     }
 
     /// Tells something that says more about itself, or is no JSON.
@@ -410,11 +418,17 @@ impl Turn {
     /// # Errors
     /// When nobody in the mesh has that name.
     pub fn tell_with(&mut self, to: &str, headers: Headers, payload: Bytes) -> Result<(), Fault> {
-        let to = self.services.destination(&self.agent.namespace, to)?;
         if payload.len() > PAYLOAD_BYTES_MAX {
             let bytes = payload.len();
             return Err(Fault::hopeless(format!("a message has {bytes} bytes, more than {PAYLOAD_BYTES_MAX}")));
         }
+        let to = match &self.last_told {
+            Some((last, found)) if last == to => found.clone(),
+            Some(_) | None => {
+                let found = self.services.destination(&self.agent.namespace, to)?;
+                self.last_told.insert((to.to_owned(), found)).1.clone()
+            }
+        };
         let trace = headers.trace.or_else(|| self.trace.clone());
         self.effects.tells.push((to, Headers { trace, ..headers }.of(payload)));
         Ok(())
