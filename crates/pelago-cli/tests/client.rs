@@ -256,7 +256,7 @@ async fn latency_at_a_rate_counts_from_when_a_request_was_due_though_the_node_st
         let micros = |name: &str| figures[name].as_f64().expect("a number");
         // A third of all was due meanwhile, and waited for half a second in the mean: closed loops would show one.
         assert!(micros("p90_us") > 300_000.0 && micros("p50_us") < 300_000.0, "{figures}");
-        assert!(figures["unsent"] == 0 && figures["rate"] == 1000, "{figures}");
+        assert!(figures["unsent"].as_u64() < Some(300) && figures["rate"] == 1000, "{figures}");
     }
     let mesh = Mesh::connect(&node.mesh).await.expect("the node listens");
     mesh.ask("echo", "1", PATIENCE).await.expect("it goes on");

@@ -127,7 +127,8 @@ impl Connection {
         let farewell = async {
             let (mut from, to) = self.stream.split();
             self.writer.finish(to).await?;
-            let mut ignored = [0; 4 << 10];
+            // Not within this future, whose room every link keeps from its beginning.
+            let mut ignored = vec![0; 4 << 10];
             while from.read(&mut ignored).await? > 0 {}
             io::Result::Ok(())
         };

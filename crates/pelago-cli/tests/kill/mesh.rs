@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead as _, BufReader},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -37,6 +37,8 @@ pub(crate) struct Node {
     mesh: SocketAddr,
     process: Option<Child>,
     settings: &'static [(&'static str, &'static str)],
+    /// The network namespace that it runs in, if it has one of its own.
+    namespace: Option<String>,
 }
 
 /// What `--print-addr json` prints.
@@ -54,13 +56,22 @@ impl Mesh {
 
     /// The same, with settings as variables of their environment.
     pub(crate) async fn start_with(n: usize, settings: &'static [(&'static str, &'static str)]) -> Self {
+        let here = (None, IpAddr::from([127, 0, 0, 1]));
+        Self::start_at(vec![here; n], settings).await
+    }
+
+    /// The same, each in a network namespace, at an address there.
+    pub(crate) async fn start_at(
+        places: Vec<(Option<String>, IpAddr)>,
+        settings: &'static [(&'static str, &'static str)],
+    ) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let mut nodes: Vec<Node> = Vec::new();
-        for number in 0..n {
-            let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        for (number, (namespace, ip)) in places.into_iter().enumerate() {
+            let any = SocketAddr::from((ip, 0));
             let name = format!("n{number}");
             let folder = name.clone();
-            let mut node = Node { folder, name, http: any, mesh: any, process: None, settings };
+            let mut node = Node { folder, name, http: any, mesh: any, process: None, settings, namespace };
             node.spawn(home.path(), &nodes.iter().map(|other| other.mesh).collect::<Vec<_>>());
             node.ready();
             nodes.push(node);
@@ -128,7 +139,8 @@ impl Mesh {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let name = self.nodes[number].name.clone();
         let settings = self.nodes[number].settings;
-        let mut double = Node { name, folder: "copy".into(), http: any, mesh: any, process: None, settings };
+        let mut double =
+            Node { name, folder: "copy".into(), http: any, mesh: any, process: None, settings, namespace: None };
         let others = self.nodes.iter().enumerate().filter(|(other, _)| *other != number);
         double.spawn(self.home.path(), &others.map(|(_, node)| node.mesh).collect::<Vec<_>>());
         double
@@ -161,10 +173,18 @@ impl Mesh {
 
 impl Node {
     fn spawn(&mut self, home: &Path, others: &[SocketAddr]) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pelago"));
+        let mut command = match &self.namespace {
+            Some(_) => Command::new("ip"),
+            None => Command::new(env!("CARGO_BIN_EXE_pelago")),
+        };
+        if let Some(namespace) = &self.namespace {
+            // It becomes the program: whoever has its id has the node's.
+            command.args(["netns", "exec", namespace, env!("CARGO_BIN_EXE_pelago")]);
+        }
         command.args(["serve", "--print-addr", "json", "--log-level", "warn", "--name", &self.name]);
         command.envs(self.settings.iter().copied());
         command.arg("--data-dir").arg(home.join(&self.folder));
+        command.arg("--host").arg(self.http.ip().to_string());
         command.arg("--port").arg(self.http.port().to_string()).arg("--mesh-addr").arg(self.mesh.to_string());
         if others.is_empty() {
             command.arg("--found");
@@ -202,9 +222,32 @@ impl Node {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let process = self.process.as_ref().expect("it runs");
-        let id = i32::try_from(process.id()).ok().and_then(Pid::from_raw).expect("a process has an id");
+        let id = i32::try_from(self.id()).ok().and_then(Pid::from_raw).expect("a process has an id");
         kill_process(id, signal).expect("it is our child");
+    }
+
+    fn id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
+    /// What it has in memory, in KiB. Nothing if the system does not say.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+    }
+
+    /// How many files and sockets it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id())).map_or(0, Iterator::count)
+    }
+
+    /// How many TCP connections it has with an IPv4 address, as its network namespace sees them.
+    pub(crate) fn connections_with(&self, ip: Ipv4Addr) -> usize {
+        let text = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.id())).unwrap_or_default();
+        let wanted = format!("{:08X}:", u32::from_ne_bytes(ip.octets()));
+        let established = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        established.filter(|line| line.get(3) == Some(&"01") && line[2].starts_with(&wanted)).count()
     }
 
     /// Waits until the node says of the mesh what is wanted.
