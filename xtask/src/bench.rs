@@ -14,7 +14,7 @@ use crate::cargo::{Cargo, cannot_start};
 const PEERS: &str = "bench/peers";
 
 pub(crate) fn run(cargo: &Cargo, arguments: &[&str]) -> Result<bool, Error> {
-    if !cargo.succeeds("build", &["--release", "--locked", "--package=pelago-cli"])? {
+    if !cargo.succeeds("build", &["--release", "--locked"])? {
         return Ok(false);
     }
     let built = cargo.metadata()?.target_directory;
