@@ -214,6 +214,38 @@ async fn a_client_outlives_the_node_it_has_a_link_with() {
     assert_eq!(mesh.ask("counter:a", "0", PATIENCE).await.expect("a reply"), "5");
 }
 
+#[tokio::test]
+async fn a_node_refuses_one_client_too_many_and_keeps_places_for_nodes() {
+    let home = TempDir::new().expect("a temporary folder");
+    std::fs::write(home.path().join("pelago.toml"), "mesh.connections_max = 4").expect("a small file");
+    let node = Node::start(&home, "127.0.0.1:0");
+    let first = Mesh::connect(&node.mesh).await.expect("there is a place");
+    let second = Mesh::connect(&node.mesh).await.expect("there is a place");
+    let refused = Mesh::connect(&node.mesh).await.expect_err("half of the places are for nodes");
+    assert_eq!(refused.code(), Code::NoRoom, "{refused}");
+    assert!(refused.to_string().contains("all 2 places"), "{refused}");
+    let bench = pelago().args(["bench", "ask", "--url", &node.mesh, "--seconds", "1"]).output();
+    let bench = bench.expect("the binary runs");
+    assert!(!bench.status.success());
+    let said = String::from_utf8_lossy(&bench.stderr).into_owned();
+    assert!(
+        said.contains("error[PLG-2033]") && said.contains("mesh.connections_max") && said.contains("hint:"),
+        "{said}"
+    );
+
+    let other = TempDir::new().expect("a temporary folder");
+    let joined = Node::join(&other, &node);
+    let there = Mesh::connect(&joined.mesh).await.expect("it took the places for nodes");
+    for mesh in [&first, &second, &there] {
+        assert_eq!(mesh.ask("counter:a", "0", PATIENCE).await.expect("a reply"), "0");
+    }
+    drop(second);
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = Mesh::connect(&node.mesh).await {
+        assert!(matches!(error, Error::NoRoom { .. }) && Instant::now() < deadline, "{error}");
+    }
+}
+
 #[test]
 fn bench_measures_over_a_link_and_over_http() {
     let home = TempDir::new().expect("a temporary folder");

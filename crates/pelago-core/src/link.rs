@@ -31,7 +31,7 @@ pub use lane::{LANE_BYTES_MIN, Lane, PerLane};
 pub use names::{Account, Bound, NAMES_MAX, Names, Number, Settled, WINDOW_BYTES};
 use requests::Requests;
 pub use requests::{RequestId, Ticket};
-pub use table::{LinkId, Table};
+pub use table::{LinkId, PLACES_OF_NODES, Table};
 
 use crate::time::Time;
 

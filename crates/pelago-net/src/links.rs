@@ -25,7 +25,8 @@ pub struct Config {
     pub link: link::Config,
     /// Pauses between dials.
     pub pauses: Pauses,
-    /// The most links, both sockets of a voter counted; more are refused with an error that the other side reports.
+    /// The most links, both sockets of a voter counted; more are refused with an error that the other side reports. Some
+    /// are for nodes only ([`link::PLACES_OF_NODES`]).
     pub links_max: u32,
     /// The most connections whose handshake is not done; beyond it the oldest is given up.
     pub handshakes_max: usize,

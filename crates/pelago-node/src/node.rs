@@ -103,6 +103,8 @@ pub struct Config {
     pub hops_max: u32,
     /// Where spans of traces go, if anybody collects them.
     pub tracer: Option<SdkTracer>,
+    /// The most connections with other nodes, two each, and with clients.
+    pub connections_max: u32,
 }
 
 /// A running node.

@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use pelago_core::{
     id::{BootId, Destination, Incarnation, Name, NodeId, TaskId},
-    link::{Hello, LANE_BYTES_MIN, Lane, NoReply, Pauses, PerLane, Role, Versions},
+    link::{Ended, Hello, LANE_BYTES_MIN, Lane, NoReply, Pauses, PerLane, Refusal, Role, Versions},
 };
 use pelago_net::{Config, Dial, Handle, Links, RequestError, SendError, State};
 use pelago_node::TaskRequest;
@@ -82,7 +82,7 @@ impl Mesh {
     /// Makes a link with the node whose mesh address is `address`, as `host:port`.
     ///
     /// # Errors
-    /// [`Error::Unreachable`] if there is none at the first try.
+    /// [`Error::Unreachable`], or [`Error::NoRoom`], if there is none at the first try.
     ///
     /// # Cancel safety
     /// Dropped before it is done, there is no link.
@@ -327,12 +327,16 @@ impl Mesh {
     }
 
     fn unreachable(&self) -> Error {
+        let address = self.shared.address.clone();
         let why = match &*self.shared.dialled.borrow() {
             State::Dialling | State::Up(_) => "the link has just been lost".to_owned(),
             State::Unreachable(error) => error.to_string(),
+            State::Ended(ended @ Ended::RefusedThere(Refusal::TooManyLinks { .. })) => {
+                return Error::NoRoom { address, why: ended.to_string() };
+            }
             State::Ended(ended) => ended.to_string(),
         };
-        Error::Unreachable { address: self.shared.address.clone(), why }
+        Error::Unreachable { address, why }
     }
 }
 

@@ -441,6 +441,7 @@ fn declare(config: &Config, kinds: Vec<Kind>) -> Result<Vec<Kind>, Error> {
             layer,
             forward_connections,
         } = agent;
+        connections_max: mesh.connections_max,
         let mut kind = find(name, agent)?.clone().named(name.clone()).only_on(node_affinity.clone());
         if kind.is_pool() {
             kind = kind.at_most(*concurrency);

@@ -223,3 +223,4 @@ fn config(directory: &tempfile::TempDir) -> Config {
         tracer: None,
     }
 }
+        connections_max: 1_000,

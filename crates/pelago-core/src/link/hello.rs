@@ -91,10 +91,10 @@ pub enum Refusal {
         /// Its newest.
         newest: u32,
     },
-    /// It has as many links as it may.
-    #[error("it has {links_max} links, its most (max_connections)")]
+    /// It has as many links as it may, or as many with clients.
+    #[error("all {links_max} places that it has for such links are taken (mesh.connections_max)")]
     TooManyLinks {
-        /// The limit.
+        /// The limit: of all, or for a client of clients.
         links_max: u32,
     },
     /// Both ends dialled, and the other connection stays.

@@ -9,6 +9,10 @@ use std::collections::BTreeMap;
 use super::hello::{Hello, Refusal, Role, Terms};
 use crate::id::{BootId, Incarnation, Name};
 
+/// How many places are kept for other nodes, two each, as far as that leaves clients half of all: a crowd of clients must
+/// not part a node from its mesh.
+pub const PLACES_OF_NODES: u32 = 256;
+
 /// Names a connection within its process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId(pub u64);
@@ -49,12 +53,22 @@ impl Table {
         let new = Entry { id, boot: other.boot, incarnation: other.incarnation, dialled: terms.dialled };
         match self.links.get(&key) {
             Some(old) => new.prevails(old, me, other)?,
-            None if self.links.len() >= self.links_max as usize => {
-                return Err(Refusal::TooManyLinks { links_max: self.links_max });
-            }
-            None => {}
+            None => self.has_place(other.role)?,
         }
         Ok(self.links.insert(key, new).map(|old| old.id))
+    }
+
+    fn has_place(&self, role: Role) -> Result<(), Refusal> {
+        let clients = self.links.keys().filter(|(_, role)| *role == Role::Client).count();
+        let clients_max = self.links_max - PLACES_OF_NODES.min(self.links_max / 2);
+        let (taken, links_max) = (self.links.len(), self.links_max);
+        if taken >= links_max as usize {
+            return Err(Refusal::TooManyLinks { links_max });
+        }
+        if role == Role::Client && clients >= clients_max as usize {
+            return Err(Refusal::TooManyLinks { links_max: clients_max });
+        }
+        Ok(())
     }
 
     /// Takes a connection out that has ended. One that was replaced is out already.

@@ -363,3 +363,23 @@ fn a_table_is_bounded_and_refuses_all_when_it_stops() {
     table.stop();
     assert_eq!(table.enter(&me, &terms(hello("b"), false), LinkId(4)), Err(Refusal::Stopping));
 }
+
+#[test]
+fn clients_leave_places_for_nodes() {
+    let me = hello("a");
+    let client = |name: &str| terms(Hello { role: Role::Client, ..hello(name) }, false);
+    let mut table = Table::new(4);
+    assert_eq!(table.enter(&me, &client("b"), LinkId(1)), Ok(None));
+    assert_eq!(table.enter(&me, &client("c"), LinkId(2)), Ok(None));
+    let full = |links_max| Err(Refusal::TooManyLinks { links_max });
+    assert_eq!(table.enter(&me, &client("d"), LinkId(3)), full(2));
+    for (role, id) in [(Role::Main, 4), (Role::Consensus, 5)] {
+        assert_eq!(table.enter(&me, &terms(Hello { role, ..hello("e") }, false), LinkId(id)), Ok(None));
+    }
+    assert_eq!(table.enter(&me, &terms(hello("f"), false), LinkId(6)), full(4));
+    table.leave(LinkId(1));
+    assert_eq!(table.enter(&me, &client("d"), LinkId(7)), Ok(None));
+    let mut table = Table::new(1_000);
+    let entered = (0..1_000).filter(|n| table.enter(&me, &client(&format!("c{n}")), LinkId(*n)).is_ok()).count();
+    assert_eq!(entered, 1_000 - PLACES_OF_NODES as usize);
+}

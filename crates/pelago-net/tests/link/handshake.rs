@@ -65,6 +65,18 @@ async fn one_link_too_many_is_refused() {
 }
 
 #[tokio::test]
+async fn whoever_was_refused_for_want_of_a_place_has_a_link_once_there_is_one() {
+    let b = Node::with(Config { links_max: 1, ..config() }, hello("b")).await;
+    let (a, c) = (Node::start("a").await, Node::start("c").await);
+    let first = a.link_to(&b).await;
+    let mut waiting = c.dial(b.address);
+    assert_eq!(waiting.ended().await, Ended::RefusedThere(Refusal::TooManyLinks { links_max: 1 }));
+    a.links.close(Goodbye::Stopping).await;
+    assert_eq!(within(first.ended()).await, Ended::ClosedHere(Goodbye::Stopping));
+    assert_eq!(waiting.up().await.terms().other, hello("b"));
+}
+
+#[tokio::test]
 async fn the_end_that_refuses_says_why_and_closes() {
     let a = Node::start("a").await;
     let mut raw = Raw::connect(a.address).await;
@@ -121,7 +133,7 @@ async fn whoever_says_nothing_is_given_up() {
 
 #[tokio::test]
 async fn two_nodes_that_dial_each_other_end_with_one_link() {
-    for _ in 0..20 {
+    for _ in 0..100 {
         let (a, b) = (Node::start("a").await, Node::start("b").await);
         let (mut to_b, mut to_a) = (a.dial(b.address), b.dial(a.address));
         to_b.up().await;

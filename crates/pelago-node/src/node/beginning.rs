@@ -68,7 +68,11 @@ pub(super) fn links(
         credit: PerLane::all(LANE_BYTES),
         requests_max: REQUESTS_MAX,
     };
-    let links = pelago_net::Config { consensus: Some(runtime.handle().clone()), ..pelago_net::Config::default() };
+    let links = pelago_net::Config {
+        consensus: Some(runtime.handle().clone()),
+        links_max: config.connections_max,
+        ..pelago_net::Config::default()
+    };
     Links::new(links, me, move |link| match link.terms().other.role {
         Role::Consensus => voice.deliver(link),
         Role::Main | Role::Client => receiver.of(link),

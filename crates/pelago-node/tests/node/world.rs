@@ -271,6 +271,7 @@ pub(crate) fn config(home: &Path) -> Config {
         drain_max: Duration::from_secs(5),
         hops_max: 16,
         tracer: None,
+        connections_max: 1_000,
     }
 }
 

@@ -24,6 +24,14 @@ pub enum Error {
         /// What the network, or the node, says.
         why: String,
     },
+    /// All connections that the node has for clients are taken. Nothing was done; it is dialled on.
+    #[error("no link with {address}: {why}")]
+    NoRoom {
+        /// The node.
+        address: String,
+        /// What the node says.
+        why: String,
+    },
     /// The link has no room, or the node is only starting. Nothing was done; try again later.
     #[error("the node takes no more requests for the moment")]
     Busy,
@@ -72,6 +80,7 @@ impl Error {
         match self {
             Self::Refused { code, .. } => *code,
             Self::Unreachable { .. } | Self::Unknown => Code::Unreachable,
+            Self::NoRoom { .. } => Code::NoRoom,
             Self::Busy => Code::Busy,
             Self::TooLarge { .. } => Code::TooLarge,
             Self::Timeout { .. } => Code::Timeout,
@@ -86,6 +95,7 @@ impl From<Error> for Problem {
         let hint = match &error {
             Error::Refused { .. } => "the node says what is wrong",
             Error::Unreachable { .. } => "is the node running, and is this its mesh address (not the HTTP one)?",
+            Error::NoRoom { .. } => "nothing was done; try again in a second, or ask another node",
             Error::Busy => "try again in a second",
             Error::TooLarge { .. } => "keep large data elsewhere and pass its address",
             Error::Timeout { .. } | Error::Unknown => {

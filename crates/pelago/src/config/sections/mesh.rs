@@ -27,6 +27,9 @@ pub struct MeshConfig {
     /// Where links from other nodes arrive: loopback only, until there is TLS and authentication. Port 0 takes a free
     /// one.
     pub listen_addr: LoopbackAddr,
+    /// The most connections at that address: two with each other node, one with each client. 256 are for nodes only, or
+    /// half if that is less. More are refused with an error that the other side reports.
+    pub connections_max: u32,
     /// Nodes to ask for the mesh at the start; one that answers is enough, for it knows the others.
     pub peers: Vec<KnownNode>,
     /// Whether to found a mesh when the data directory holds none and none is met. Set it on one node at most: two
@@ -65,6 +68,7 @@ impl Default for MeshConfig {
     }
 }
 
+            connections_max: 1_000,
 impl MeshConfig {
     pub(in super::super) fn read(section: &mut Section<'_>) -> Self {
         let default = Self::default();
@@ -87,6 +91,7 @@ impl MeshConfig {
 
 impl KnownNode {
     /// Reads `"host:port"`, or a table with an address.
+            connections_max: section.get("connections_max", value::number(4..=65_536), default.connections_max),
     fn read(report: &mut Report, node: Node) -> Option<Self> {
         if matches!(node.value, Value::Table(_)) {
             return report.section(node, |section| {
