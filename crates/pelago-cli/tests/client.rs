@@ -247,6 +247,27 @@ async fn a_node_refuses_one_client_too_many_and_keeps_places_for_nodes() {
 }
 
 #[test]
+fn scripts_of_the_example_start_signals_over_the_line_of_sight() {
+    let home = TempDir::new().expect("a temporary folder");
+    std::fs::write(home.path().join("pelago.toml"), "mesh.json.listen = \"127.0.0.1:0\"").expect("a small file");
+    let node = Node::start(&home, "127.0.0.1:0");
+    let json = node.json.as_deref().expect("it listens there");
+    for (interpreter, script) in [("bash", "signal.sh"), ("python3", "signal.py")] {
+        // A stranger's machine may have neither; the API's own tests speak to it in Rust.
+        if Command::new(interpreter).arg("--version").output().is_err() {
+            continue;
+        }
+        let path = format!("{}/../../examples/line-of-sight/{script}", env!("CARGO_MANIFEST_DIR"));
+        let run = Command::new(interpreter).args([&path, json, "echo", "hello"]).output().expect("it is there");
+        let said = String::from_utf8_lossy(&run.stdout).into_owned();
+        assert!(run.status.success(), "{script}: {said}{}", String::from_utf8_lossy(&run.stderr));
+        let answer: Value = serde_json::from_str(said.lines().last().expect("it prints")).expect("the last is JSON");
+        assert_eq!(answer["signal"]["tree"]["reply"], "hello", "{script}: {answer}");
+        assert_eq!(answer["metadata"]["hop_count"], "1", "{script}: {answer}");
+    }
+}
+
+#[test]
 fn bench_measures_over_a_link_and_over_http() {
     let home = TempDir::new().expect("a temporary folder");
     let node = Node::start(&home, "127.0.0.1:0");
@@ -375,6 +396,8 @@ struct Node {
     process: Child,
     mesh: String,
     http: String,
+    /// Where the line of sight is, if it is on.
+    json: Option<String>,
 }
 
 impl Node {
@@ -398,7 +421,12 @@ impl Node {
         let line = line.expect("it says where it listens").expect("it is text");
         let addresses: Value = serde_json::from_str(&line).expect("the line is JSON");
         let address = |name: &str| addresses[name].as_str().expect("it listens there").to_owned();
-        Self { process, mesh: address("mesh"), http: address("http") }
+        Self {
+            process,
+            mesh: address("mesh"),
+            http: address("http"),
+            json: addresses["json"].as_str().map(str::to_owned),
+        }
     }
 }
 

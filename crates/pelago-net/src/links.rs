@@ -121,6 +121,15 @@ impl Links {
         state.table.iter().filter_map(|(_, _, id)| state.up.get(&id).cloned()).collect()
     }
 
+    /// A place for a client that has no link but speaks otherwise: it counts like one that has.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn guest(&self) -> Result<Guest, Refusal> {
+        self.lock().table.seat_guest()?;
+        Ok(Guest { links: self.clone() })
+    }
+
     /// Says goodbye on all links after what was sent, and waits until they have ended, within `close_max`. Listeners
     /// and dials end too; connections that come are refused.
     ///
@@ -200,6 +209,18 @@ impl Links {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics between two changes that belong together.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The place of a client without a link, free again once it is dropped.
+#[derive(Debug)]
+pub struct Guest {
+    links: Links,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.links.lock().table.unseat_guest();
     }
 }
 

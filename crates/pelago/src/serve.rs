@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, Write as _},
-    net::TcpListener as StdListener,
+    net::{SocketAddr, TcpListener as StdListener},
     num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -23,7 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{AgentConfig, BalancingConfig, Config, Flag, Problems, Sources},
+    config::{AgentConfig, BalancingConfig, Config, Flag, LoopbackAddr, Problems, Sources},
     logging,
     telemetry::Telemetry,
 };
@@ -107,10 +107,12 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] Problems),
     /// Nobody could reach it.
-    #[error("failed to listen on {address}: {source}; choose another with --port, or --port 0 for any free one")]
+    #[error("failed to listen on {address}: {source}; choose another with {key}, or port 0 for any free one")]
     Listen {
         /// Where it should have listened.
-        address: String,
+        address: SocketAddr,
+        /// What says so.
+        key: &'static str,
         /// What the system says.
         source: io::Error,
     },
@@ -125,9 +127,9 @@ pub enum Error {
     /// It could not go on. What was acknowledged is kept.
     #[error("stopped: {}", chain(.0))]
     Node(pelago_node::Error),
-    /// It takes no more connections over HTTP. What was acknowledged is kept.
+    /// It takes no more connections of programs. What was acknowledged is kept.
     #[error(
-        "stopped: it takes no more connections over HTTP{}",
+        "stopped: it takes no more connections of programs{}",
         .0.as_ref().map(|error| format!(": {error}")).unwrap_or_default()
     )]
     Deaf(Option<io::Error>),
@@ -228,9 +230,8 @@ async fn live(
     tracer: Option<SdkTracer>,
 ) -> Result<ExitCode, Error> {
     let mut signals = Signals::new()?;
-    let listener = listen(&config).await?;
-    let http = listener.as_ref().map(TcpListener::local_addr).transpose()?.map(|address| address.to_string());
-    let listener = listener.map(TcpListener::into_std).transpose()?;
+    let listeners = Listeners::bind(&config).await?;
+    let http = listeners.http.as_ref().map(StdListener::local_addr).transpose()?.map(|address| address.to_string());
     let mut node_config = node_config(&config, http.as_deref(), tracer);
     let mut announced = false;
     // Where a directory says whose it is.
@@ -239,7 +240,7 @@ async fn live(
         let is_over = CancellationToken::new();
         let starting = is_over.clone().drop_guard();
         let metrics = node_config.metrics.clone();
-        let mut told = tokio::spawn(tell_that_it_starts(another(listener.as_ref())?, metrics, is_over));
+        let mut told = tokio::spawn(tell_that_it_starts(another(listeners.http.as_ref())?, metrics, is_over));
         let node = tokio::select! {
             node = Node::start(node_config.clone(), kinds.clone()) => node,
             // Nothing was begun that has to be ended.
@@ -263,10 +264,10 @@ async fn live(
         // Where others know it from its first life.
         node_config.mesh_listen = node.mesh_address();
         if !std::mem::replace(&mut announced, true) {
-            announce(args, &node, http.as_deref())?;
+            announce(args, &node, http.as_deref(), &listeners)?;
         }
         let handle = node.handle().clone();
-        match live_once(&mut signals, node, listener.as_ref()).await? {
+        match live_once(&mut signals, node, &listeners).await? {
             End::Told(code) => return Ok(code),
             End::Again(pelago_node::Error::DiskFull { path, reason }) => {
                 let bytes_min = node_config.disk_free_bytes_min;
@@ -275,7 +276,7 @@ async fn live(
                     () = disk::until_free(&path, bytes_min) => {}
                     () = signals.next() => return Ok(ExitCode::SUCCESS),
                     // Whoever asks meanwhile is told why nothing is done.
-                    ended = answer(another(listener.as_ref())?, handle, CancellationToken::new()) => {
+                    ended = answer(listeners.again()?, handle, CancellationToken::new()) => {
                         return Err(Error::Deaf(ended.err()));
                     }
                 }
@@ -286,9 +287,9 @@ async fn live(
 }
 
 /// One life of the node: serve, and stop in three steps.
-async fn live_once(signals: &mut Signals, mut node: Node, listener: Option<&StdListener>) -> Result<End, Error> {
+async fn live_once(signals: &mut Signals, mut node: Node, listeners: &Listeners) -> Result<End, Error> {
     let stop_answering = CancellationToken::new();
-    let mut api = tokio::spawn(answer(another(listener)?, node.handle().clone(), stop_answering.clone()));
+    let mut api = tokio::spawn(answer(listeners.again()?, node.handle().clone(), stop_answering.clone()));
     let failed = tokio::select! {
         () = signals.next() => None,
         error = node.failed() => Some(error),
@@ -346,35 +347,66 @@ async fn tell_that_it_starts(
     pelago_api::http::serve_starting(listener, metrics, pelago_api::http::Limits::default(), stop).await
 }
 
-/// Answers whoever asks over HTTP, until `stop` is cancelled.
-async fn answer(listener: Option<StdListener>, handle: Handle, stop: CancellationToken) -> io::Result<()> {
-    let Some(listener) = listener else { return std::future::pending().await };
-    let listener = TcpListener::from_std(listener)?;
-    pelago_api::http::serve(listener, handle, pelago_api::http::Limits::default(), stop).await
+/// Answers programs, until `stop` is cancelled.
+async fn answer(listeners: Listeners, handle: Handle, stop: CancellationToken) -> io::Result<()> {
+    let Listeners { http, json } = listeners;
+    if http.is_none() && json.is_none() {
+        return std::future::pending().await;
+    }
+    let of_line = (handle.clone(), stop.clone());
+    let http = async move {
+        let Some(listener) = http else { return Ok(()) };
+        let limits = pelago_api::http::Limits::default();
+        pelago_api::http::serve(TcpListener::from_std(listener)?, handle, limits, stop).await
+    };
+    let json = async move {
+        let (Some(listener), (handle, stop)) = (json, of_line) else { return Ok(()) };
+        let limits = pelago_api::line::Limits::default();
+        pelago_api::line::serve(TcpListener::from_std(listener)?, handle, limits, stop).await
+    };
+    tokio::try_join!(http, json).map(|_both| ())
 }
 
-/// The listener once more: it is closed by whoever answers, and there may be another life.
+/// Where programs come in.
+struct Listeners {
+    http: Option<StdListener>,
+    /// The line of sight.
+    json: Option<StdListener>,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self, Error> {
+        let Config { server, mesh, .. } = config;
+        let http = server.enabled.then(|| server.listen_addr().get());
+        let json = mesh.json.listen.map(LoopbackAddr::get);
+        Ok(Self { http: listen(http, "--port").await?, json: listen(json, "mesh.json.listen").await? })
+    }
+
+    /// The same once more: they are closed by whoever answers, and there may be another life.
+    fn again(&self) -> io::Result<Self> {
+        Ok(Self { http: another(self.http.as_ref())?, json: another(self.json.as_ref())? })
+    }
+}
+
 fn another(listener: Option<&StdListener>) -> io::Result<Option<StdListener>> {
     listener.map(StdListener::try_clone).transpose()
 }
 
-async fn listen(config: &Config) -> Result<Option<TcpListener>, Error> {
-    if !config.server.enabled {
-        return Ok(None);
-    }
-    let address = config.server.listen_addr().get();
-    let failed = |source| Error::Listen { address: address.to_string(), source };
-    TcpListener::bind(address).await.map(Some).map_err(failed)
+async fn listen(address: Option<SocketAddr>, key: &'static str) -> Result<Option<StdListener>, Error> {
+    let Some(address) = address else { return Ok(None) };
+    let failed = |source| Error::Listen { address, key, source };
+    Ok(Some(TcpListener::bind(address).await.map_err(failed)?.into_std()?))
 }
 
 /// Says where the node is reached: for people in the log, for programs on stdout.
-fn announce(args: &ServeArgs, node: &Node, http: Option<&str>) -> io::Result<()> {
+fn announce(args: &ServeArgs, node: &Node, http: Option<&str>, listeners: &Listeners) -> io::Result<()> {
     let name = node.handle().name();
     let mesh = node.mesh_address().to_string();
-    tracing::info!(node = %name, http = http.unwrap_or("off"), mesh, "node is ready");
+    let json = listeners.json.as_ref().map(StdListener::local_addr).transpose()?.map(|address| address.to_string());
+    tracing::info!(node = %name, http = http.unwrap_or("off"), mesh, json, "node is ready");
     if args.print_addr == Some(PrintAddr::Json) {
         let pid = std::process::id();
-        let line = serde_json::json!({ "http": http, "mesh": mesh, "node": name.as_str(), "pid": pid });
+        let line = serde_json::json!({ "http": http, "json": json, "mesh": mesh, "node": name.as_str(), "pid": pid });
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{line}")?;
         stdout.flush()?;
@@ -409,6 +441,7 @@ fn node_config(config: &Config, http: Option<&str>, tracer: Option<SdkTracer>) -
         drain_max: shutdown.drain_max,
         hops_max: signals.hops_max,
         tracer,
+        connections_max: mesh.connections_max,
     }
 }
 
@@ -441,7 +474,6 @@ fn declare(config: &Config, kinds: Vec<Kind>) -> Result<Vec<Kind>, Error> {
             layer,
             forward_connections,
         } = agent;
-        connections_max: mesh.connections_max,
         let mut kind = find(name, agent)?.clone().named(name.clone()).only_on(node_affinity.clone());
         if kind.is_pool() {
             kind = kind.at_most(*concurrency);

@@ -18,8 +18,9 @@ const LOOPS_START_IN: &[&str] = &[
     // The thread that writes and flushes the log, and the one that writes SQLite.
     "crates/pelago-store/src/log",
     "crates/pelago-store/src/sqlite",
-    // The listener.
+    // The listeners.
     "crates/pelago-api/src/http",
+    "crates/pelago-api/src/line",
     // The runtimes of `pelago serve`, and of a command that is a client.
     "crates/pelago/src/serve",
     // A client's dial.

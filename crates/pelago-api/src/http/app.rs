@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::query::Query;
 
 /// The longest that a request may wait for something to happen.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(60);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The node, and what the API remembers of it.
 pub(super) struct App {

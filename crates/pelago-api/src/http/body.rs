@@ -9,11 +9,11 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use hyper::body::Body as _;
-use pelago_core::{message::Content, nearest::nearest};
+use pelago_core::message::Content;
 use serde::{Deserialize, de::IgnoredAny};
 
 use super::{Failure, failure::excerpt, headers, query::Query};
-use crate::problem::Code;
+use crate::{json, problem::Code};
 
 /// The longest body that is read. Above what the node takes, so that its own, clearer words come first.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -74,15 +74,7 @@ pub(super) async fn content(headers: &HeaderMap, body: Body) -> Result<Content, 
 
 /// Reads a body as `T`, whose fields are `fields`.
 pub(super) fn parse<'b, T: Deserialize<'b>>(body: &'b [u8], fields: &[&str]) -> Result<T, Failure> {
-    // A list of all fields in their order would do for serde.
-    if body.trim_ascii_start().first() == Some(&b'[') {
-        return Err(bad_field("the body is a list", &format!("it is an object with {}", fields.join(", "))));
-    }
-    serde_json::from_slice(body).map_err(
-        |error| {
-            if error.is_data() { misfit::<T>(body, fields) } else { not_json(&error) }
-        },
-    )
+    json::parse("body", body, fields).map_err(Failure::from)
 }
 
 /// Checks that a body is JSON, or absent.
@@ -93,7 +85,7 @@ pub(super) fn check_json(body: &[u8]) -> Result<(), Failure> {
     // Within a string that it ignores, serde takes any bytes.
     let text = std::str::from_utf8(body)
         .map_err(|error| Failure::new(Code::BadJson, format!("the body is not UTF-8: {error}"), "JSON is UTF-8"))?;
-    serde_json::from_str::<IgnoredAny>(text).map(drop).map_err(|error| not_json(&error))
+    serde_json::from_str::<IgnoredAny>(text).map(drop).map_err(|error| json::not_json("body", &error).into())
 }
 
 /// A field that is JSON of the right type, but not right.
@@ -174,39 +166,6 @@ fn check_type(headers: &HeaderMap) -> Result<(), Failure> {
         Some(other) => Err(wrong_type(&format!("the body is {}", excerpt(other)))),
         None => Err(wrong_type("the body has no type")),
     }
-}
-
-fn misfit<'b, T: Deserialize<'b>>(body: &'b [u8], fields: &[&str]) -> Failure {
-    if let Some(unknown) = unknown_field(body, fields) {
-        let unknown = excerpt(&unknown);
-        let hint = match nearest(&unknown, fields.iter().copied()) {
-            Some(meant) => format!("did you mean `{meant}`?"),
-            None => format!("the fields are {}", fields.join(", ")),
-        };
-        return bad_field(&format!("field `{unknown}` is unknown"), &hint);
-    }
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let detail = match serde_path_to_error::deserialize::<_, T>(&mut reader) {
-        Err(error) if error.path().iter().next().is_some() => format!("field `{}`: {}", error.path(), error.inner()),
-        Err(error) => error.inner().to_string(),
-        Ok(_) => "the body does not fit".to_owned(),
-    };
-    bad_field(&excerpt_long(&detail), &format!("the body is an object with {}", fields.join(", ")))
-}
-
-fn unknown_field(body: &[u8], fields: &[&str]) -> Option<String> {
-    let given: std::collections::BTreeMap<String, IgnoredAny> = serde_json::from_slice(body).ok()?;
-    given.into_keys().find(|name| !fields.contains(&name.as_str()))
-}
-
-/// The reader's messages quote what they found, which may be long.
-fn excerpt_long(detail: &str) -> String {
-    const CHARS_MAX: usize = 300;
-    detail.chars().take(CHARS_MAX).collect()
-}
-
-fn not_json(error: &serde_json::Error) -> Failure {
-    Failure::new(Code::BadJson, format!("the body is not JSON: {error}"), "a text in JSON stands in double quotes")
 }
 
 fn too_large() -> Failure {

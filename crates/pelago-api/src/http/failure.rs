@@ -8,6 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+pub(super) use crate::json::excerpt;
 use crate::problem::{Code, Problem};
 
 /// Why a resource has no answer. Small, since every `Result` carries it.
@@ -39,6 +40,12 @@ impl From<Problem> for Failure {
     }
 }
 
+impl From<Box<Problem>> for Failure {
+    fn from(problem: Box<Problem>) -> Self {
+        Self(problem)
+    }
+}
+
 impl From<pelago_node::handle::Error> for Failure {
     fn from(error: pelago_node::handle::Error) -> Self {
         Problem::from(error).into()
@@ -60,14 +67,5 @@ impl IntoResponse for Failure {
             headers.insert(RETRY_AFTER, seconds.into());
         }
         response
-    }
-}
-
-/// So much of a stranger's text as a message can bear.
-pub(super) fn excerpt(text: &str) -> String {
-    const CHARS_MAX: usize = 80;
-    match text.char_indices().nth(CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
     }
 }

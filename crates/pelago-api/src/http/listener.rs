@@ -33,7 +33,7 @@ use tokio_util::{
 use tower_service::Service;
 
 use super::{app::App, failure::Failure, guard, router, starting};
-use crate::problem::Code;
+use crate::{accept::Acceptor, problem::Code};
 
 /// How many connections there may be, and how long one may keep its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,14 +65,10 @@ impl Default for Limits {
 const PROBES: [&str; 4] = ["/livez", "/readyz", "/health", "/metrics"];
 /// The most that is buffered of a request's head.
 const HEAD_BYTES_MAX: usize = 64 << 10;
-/// The pause after the system refuses a connection (out of file descriptors, mostly).
-const REFUSED_PAUSE: Duration = Duration::from_millis(100);
 /// How long the last answer of a connection may take to be read, and a half-sent request is waited for.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 /// How long a client may take nothing of what was sent to it.
 const READ_MAX: Duration = Duration::from_secs(20);
-/// After so many refusals in a row the listener is broken.
-const REFUSALS_MAX: u32 = 100;
 
 /// Serves the API on `listener` until `stop` is cancelled and all requests under way are answered.
 ///
@@ -127,57 +123,30 @@ async fn answer(listener: TcpListener, api: Api, limits: Limits) -> io::Result<(
 
 /// Where connections come in.
 struct Door {
-    listener: TcpListener,
+    acceptor: Acceptor,
     limits: Limits,
     free: Arc<Semaphore>,
     for_probes: Arc<Semaphore>,
-    refusals: u32,
 }
 
 impl Door {
     fn new(listener: TcpListener, limits: Limits) -> Self {
         let free = Arc::new(Semaphore::new(limits.connections_max));
         let for_probes = Arc::new(Semaphore::new(limits.probes_max));
-        Self { listener, limits, free, for_probes, refusals: 0 }
+        Self { acceptor: Acceptor::new(listener), limits, free, for_probes }
     }
 
     /// The next connection, once there is room for it. Cancel safe: a connection not returned was not taken.
     async fn next(&mut self) -> io::Result<Connection> {
         // Whoever comes in has this place at least. Whether there is a better one is known only then.
         let for_probes = Arc::clone(&self.for_probes).acquire_owned().await.expect("the semaphore is never closed");
-        loop {
-            match self.listener.accept().await {
-                Ok((stream, _from)) => {
-                    self.refusals = 0;
-                    let place = match Arc::clone(&self.free).try_acquire_owned() {
-                        Ok(free) => Place::ForAll(free),
-                        Err(_all_taken) => Place::ForProbes(for_probes),
-                    };
-                    return Ok(Connection { stream, place, limits: self.limits });
-                }
-                Err(error) if is_of_one_connection(&error) => {}
-                Err(error) => self.refused(error).await?,
-            }
-        }
+        let stream = self.acceptor.next().await?;
+        let place = match Arc::clone(&self.free).try_acquire_owned() {
+            Ok(free) => Place::ForAll(free),
+            Err(_all_taken) => Place::ForProbes(for_probes),
+        };
+        Ok(Connection { stream, place, limits: self.limits })
     }
-
-    async fn refused(&mut self, error: io::Error) -> io::Result<()> {
-        self.refusals += 1;
-        if self.refusals == 1 {
-            tracing::warn!(%error, "connections are refused by the system");
-        }
-        if self.refusals > REFUSALS_MAX {
-            return Err(error);
-        }
-        tokio::time::sleep(REFUSED_PAUSE).await;
-        Ok(())
-    }
-}
-
-/// The client was gone before it was let in.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
-    [ConnectionAborted, ConnectionRefused, ConnectionReset].contains(&error.kind())
 }
 
 /// One client.

@@ -63,7 +63,9 @@ use axum::{
 use self::{app::App, failure::Failure};
 use crate::problem::{Code, Problem};
 
+pub(crate) use app::WAIT_MAX;
 pub use listener::{Limits, serve, serve_starting};
+pub(crate) use query::duration;
 
 fn router(app: Arc<App>) -> Router {
     Router::new()

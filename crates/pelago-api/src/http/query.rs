@@ -96,7 +96,7 @@ impl<'a> Query<'a> {
 }
 
 /// `30s`, `500ms`, `2m`, `1h`, or seconds without a unit.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(crate) fn duration(text: &str) -> Option<Duration> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().ok()?;

@@ -1,6 +1,6 @@
 //! `/api/v1/signals` and `/api/v1/connections`
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use axum::{
     extract::{RawQuery, Request, State},
@@ -8,10 +8,7 @@ use axum::{
 };
 use bytes::Bytes;
 use pelago_core::{id::SignalId, message::Headers};
-use pelago_node::{
-    Filter,
-    handle::{SignalOptions, Trace},
-};
+use pelago_node::{Filter, handle::Trace};
 
 use super::{
     answer::{self, Answer},
@@ -28,9 +25,6 @@ use crate::{
     problem::Code,
 };
 
-/// How long a signal may take unless told.
-const SIGNAL_MAX: Duration = Duration::from_secs(30);
-
 const NEW_SIGNAL: &[&str] = &["from", "to", "content", "timeout_ms", "hops_max"];
 const NEW_CONNECTION: &[&str] = &["from", "to", "only"];
 
@@ -41,11 +35,7 @@ pub(super) async fn forward(State(app): State<Arc<App>>, RawQuery(query): RawQue
     let body = body::read(&head.headers, body).await?;
     let new: NewSignal<'_> = body::parse(&body, NEW_SIGNAL)?;
     let content = new.content.map_or(Bytes::new(), |content| body.slice_ref(content.get().as_bytes()));
-    let options = SignalOptions {
-        from: new.from.as_deref().unwrap_or("client").to_owned(),
-        timeout: new.timeout_ms.map_or(SIGNAL_MAX, Duration::from_millis),
-        hops_max: new.hops_max,
-    };
+    let options = new.options();
     let mut content = Headers { trace: headers::trace(&head.headers), ..Headers::NONE }.of(content);
     let recorded = app.handle.record(&mut content, || traces::name("signal", &new.to));
     let started = app.handle.signal(&new.to, content, options, wait.map(|wait| wait.min(WAIT_MAX))).await;

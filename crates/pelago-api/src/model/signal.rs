@@ -1,17 +1,20 @@
 //! Signals and what became of them, and the connections that they follow.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use pelago_core::{
     connection::{self, Cut, Outcome},
     id::{Name, SignalId},
 };
-use pelago_node::handle::{Connected, Trace};
+use pelago_node::handle::{Connected, SignalOptions, Trace};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Payload, Timestamp};
 use crate::{problem::Code, text};
+
+/// How long a signal may take unless told.
+const SIGNAL_MAX: Duration = Duration::from_secs(30);
 
 /// A signal to be started.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -32,6 +35,17 @@ pub struct NewSignal<'a> {
     /// How many hops a path may have; as the node is configured unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hops_max: Option<u32>,
+}
+
+impl NewSignal<'_> {
+    /// Who starts it, and its limits.
+    pub(crate) fn options(&self) -> SignalOptions {
+        SignalOptions {
+            from: self.from.as_deref().unwrap_or("client").to_owned(),
+            timeout: self.timeout_ms.map_or(SIGNAL_MAX, Duration::from_millis),
+            hops_max: self.hops_max,
+        }
+    }
 }
 
 /// A signal as it stands.

@@ -5,6 +5,7 @@ mod crowded;
 mod elsewhere;
 mod guarded;
 mod life;
+mod line;
 mod refusals;
 mod starting;
 mod stopping;

@@ -94,13 +94,24 @@ impl World {
     }
 
     pub(crate) async fn start_within(limits: Limits) -> Self {
+        Self::with(limits, 1_000).await
+    }
+
+    /// So many connections with nodes and clients at most.
+    pub(crate) async fn with_connections(connections_max: u32) -> Self {
+        Self::with(Limits::default(), connections_max).await
+    }
+
+    async fn with(limits: Limits, connections_max: u32) -> Self {
         let directory = tempfile::tempdir().expect("there is room for a directory");
         let kinds = vec![
             pelago_node::keyed::<Counter>("counter"),
             pelago_node::pool::<Echo>("echo"),
             pelago_node::keyed::<Gate>("gate"),
         ];
-        let node = Node::start(config(&directory), kinds).await.expect("a node of its own starts");
+        let node = Node::start(Config { connections_max, ..config(&directory) }, kinds)
+            .await
+            .expect("a node of its own starts");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
         let port = listener.local_addr().expect("it is bound").port();
         let stop = CancellationToken::new();
@@ -221,6 +232,6 @@ fn config(directory: &tempfile::TempDir) -> Config {
         drain_max: Duration::from_secs(5),
         hops_max: 16,
         tracer: None,
+        connections_max: 1_000,
     }
 }
-        connections_max: 1_000,

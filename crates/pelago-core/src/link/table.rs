@@ -22,6 +22,8 @@ pub struct LinkId(pub u64);
 pub struct Table {
     links_max: u32,
     stopping: bool,
+    /// Clients that have a place here and no link.
+    guests: u32,
     links: BTreeMap<(Name, Role), Entry>,
 }
 
@@ -37,7 +39,7 @@ impl Table {
     /// No links, and the most there may be.
     #[must_use]
     pub fn new(links_max: u32) -> Self {
-        Self { links_max, stopping: false, links: BTreeMap::new() }
+        Self { links_max, stopping: false, guests: 0, links: BTreeMap::new() }
     }
 
     /// Enters a connection whose ends agreed. Returns the one it takes the place of, which is to be closed.
@@ -58,10 +60,29 @@ impl Table {
         Ok(self.links.insert(key, new).map(|old| old.id))
     }
 
+    /// Gives a place to a client that has no link but speaks otherwise.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn seat_guest(&mut self) -> Result<(), Refusal> {
+        if self.stopping {
+            return Err(Refusal::Stopping);
+        }
+        self.has_place(Role::Client)?;
+        self.guests += 1;
+        Ok(())
+    }
+
+    /// Takes back what [`Self::seat_guest`] gave.
+    pub fn unseat_guest(&mut self) {
+        self.guests -= 1;
+    }
+
     fn has_place(&self, role: Role) -> Result<(), Refusal> {
-        let clients = self.links.keys().filter(|(_, role)| *role == Role::Client).count();
+        let guests = self.guests as usize;
+        let clients = guests + self.links.keys().filter(|(_, role)| *role == Role::Client).count();
         let clients_max = self.links_max - PLACES_OF_NODES.min(self.links_max / 2);
-        let (taken, links_max) = (self.links.len(), self.links_max);
+        let (taken, links_max) = (guests + self.links.len(), self.links_max);
         if taken >= links_max as usize {
             return Err(Refusal::TooManyLinks { links_max });
         }

@@ -19,12 +19,12 @@ use bytes::Bytes;
 use futures_util::{FutureExt as _, TryFutureExt as _};
 use pelago_core::{
     id::{Address, Holder, MeshId, Name, NodeId},
-    link::Role,
+    link::{self, Role},
     message::Content,
     record::{self, NodeState, Op, Outcome, Phase, Placement, TaskState},
     time::LogTime,
 };
-use pelago_net::Links;
+use pelago_net::{Guest, Links};
 use pelago_store::sqlite::{self, Reader, View};
 use tokio::time::timeout;
 
@@ -127,6 +127,14 @@ impl Handle {
         metrics.applied_index.set(consensus.progress().index());
         metrics.log_flushes.inc_by(consensus.flushes().saturating_sub(metrics.log_flushes.get()));
         metrics
+    }
+
+    /// A place among the clients of this node, for one that has no link. It is free again once this is dropped.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn client_place(&self) -> Result<Guest, link::Refusal> {
+        self.parts().links.guest()
     }
 
     /// Whether the node takes requests: a majority answers it, and it is not stopping.

@@ -31,7 +31,7 @@ use pelago_core::id::Name;
 pub use address::{Error as AddressError, HostPort, LoopbackAddr, LoopbackHost};
 pub use problem::{Code, Origin, Problem, Problems};
 pub use sections::{
-    AgentConfig, BalancingConfig, KnownNode, LogFormat, LogLevel, LoggingConfig, MeshConfig, ServerConfig,
+    AgentConfig, BalancingConfig, JsonConfig, KnownNode, LogFormat, LogLevel, LoggingConfig, MeshConfig, ServerConfig,
     ShutdownConfig, SignalDefaults, StoreConfig, TaskDefaults, TelemetryConfig,
 };
 

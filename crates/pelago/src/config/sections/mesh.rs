@@ -35,6 +35,8 @@ pub struct MeshConfig {
     /// Whether to found a mesh when the data directory holds none and none is met. Set it on one node at most: two
     /// founders make two meshes.
     pub found: bool,
+    /// The line of sight: frames of JSON for programs without HTTP.
+    pub json: JsonConfig,
     /// How fast gossip notices that a node is gone: what lies between the nodes. The same on all of them.
     pub gossip: Profile,
     /// How requests to pools are spread over nodes.
@@ -42,6 +44,13 @@ pub struct MeshConfig {
     /// What this node is or has, for `agents.NAME.node_affinity`. `zone` and `region` also spread voters, and say which
     /// nodes are near.
     pub labels: BTreeMap<Name, String>,
+}
+
+/// `[mesh.json]`: the line of sight.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct JsonConfig {
+    /// Where it listens, if it does: loopback only, until there is TLS and authentication. Port 0 takes a free one.
+    pub listen: Option<LoopbackAddr>,
 }
 
 /// A node that was named before it was met.
@@ -59,8 +68,10 @@ impl Default for MeshConfig {
             name: Name::new("pelago").expect("it has only letters"),
             node_id: None,
             listen_addr: LoopbackHost::V4.with_port(50051),
+            connections_max: 1_000,
             peers: Vec::new(),
             found: false,
+            json: JsonConfig::default(),
             gossip: Profile::default(),
             load_balancing: BalancingConfig::default(),
             labels: BTreeMap::new(),
@@ -68,7 +79,6 @@ impl Default for MeshConfig {
     }
 }
 
-            connections_max: 1_000,
 impl MeshConfig {
     pub(in super::super) fn read(section: &mut Section<'_>) -> Self {
         let default = Self::default();
@@ -76,12 +86,15 @@ impl MeshConfig {
         section.optional("enabled", enabled);
         section.table("discovery", |discovery| discovery.optional("method", discovery_method));
         let gossip = section.table("gossip", |gossip| gossip.get("profile", value::word(PROFILES), default.gossip));
+        let json = |json: &mut Section<'_>| JsonConfig { listen: json.optional("listen", value::loopback_addr) };
         Self {
             name: section.get("name", value::name, default.name),
             node_id: section.optional("node_id", value::name),
             listen_addr: section.get("listen_addr", value::loopback_addr, default.listen_addr),
+            connections_max: section.get("connections_max", value::number(4..=65_536), default.connections_max),
             peers: section.list("peers", KnownNode::read),
             found: section.get("found", value::boolean, default.found),
+            json: section.table("json", json),
             gossip,
             load_balancing: section.table("load_balancing", BalancingConfig::read),
             labels: section.entries("labels", |report, _, node| report.value(&node, value::label)),
@@ -91,7 +104,6 @@ impl MeshConfig {
 
 impl KnownNode {
     /// Reads `"host:port"`, or a table with an address.
-            connections_max: section.get("connections_max", value::number(4..=65_536), default.connections_max),
     fn read(report: &mut Report, node: Node) -> Option<Self> {
         if matches!(node.value, Value::Table(_)) {
             return report.section(node, |section| {

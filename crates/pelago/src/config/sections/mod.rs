@@ -14,7 +14,7 @@ mod telemetry;
 pub use agents::AgentConfig;
 pub use balancing::BalancingConfig;
 pub use logging::{LogFormat, LogLevel, LoggingConfig};
-pub use mesh::{KnownNode, MeshConfig};
+pub use mesh::{JsonConfig, KnownNode, MeshConfig};
 pub use server::ServerConfig;
 pub use shutdown::ShutdownConfig;
 pub use signals::SignalDefaults;
