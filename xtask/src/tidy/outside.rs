@@ -4,7 +4,8 @@ use super::Finding;
 use crate::repository::{File, Repository};
 
 /// Files that name where crates come from, because that is their purpose.
-const EXCEPTIONS: &[&str] = &["Cargo.lock", "bench/peers/etcd/Cargo.lock", "bench/peers/tonic/Cargo.lock", "deny.toml"];
+const EXCEPTIONS: &[&str] =
+    &["Cargo.lock", "bench/peers/etcd/Cargo.lock", "bench/peers/tonic/Cargo.lock", "deny.toml", "fuzz/Cargo.lock"];
 
 /// Spelt in two parts, so that this file does not find itself.
 const REGISTRIES: &[&str] = &[

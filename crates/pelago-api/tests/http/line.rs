@@ -11,7 +11,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::world::{World, gate};
+use crate::{
+    json_body,
+    replay::replay,
+    world::{World, gate},
+};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -167,6 +171,11 @@ async fn lines_take_the_places_of_clients() {
     timeout(PATIENCE, again).await.expect("the place is free again");
     stop.cancel();
     world.end().await;
+}
+
+#[test]
+fn the_corpus_of_json_frames_is_harmless_and_so_is_damage_to_it() {
+    replay("json", 20_000, json_body::check);
 }
 
 async fn listen(world: &World, limits: Limits) -> (u16, CancellationToken) {

@@ -4,9 +4,13 @@
 mod crowded;
 mod elsewhere;
 mod guarded;
+#[path = "../../../../fuzz/bodies/json.rs"]
+mod json_body;
 mod life;
 mod line;
 mod refusals;
+#[path = "../../../../fuzz/bodies/replay.rs"]
+mod replay;
 mod starting;
 mod stopping;
 mod topics;

@@ -4,7 +4,11 @@ use bytes::{BufMut, BytesMut};
 use pelago_core::link::{Control, Flaw, GREETING_BYTES_MAX, Lane, PAYLOAD_BYTES_MAX};
 use pelago_wire::frame::{Cutter, Form, Frame, HEADER_BYTES, PREFACE, put_control, put_data};
 
-use crate::samples::{connection, encode, frames};
+use crate::{
+    frame_body, handshake_body,
+    replay::replay,
+    samples::{connection, encode, frames},
+};
 
 #[test]
 fn a_connection_that_is_cut_off_anywhere_is_waited_for() {
@@ -42,25 +46,13 @@ fn no_flipped_bit_passes() {
 }
 
 #[test]
-fn invented_bytes_never_panic_and_never_ask_for_much() {
-    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-    let mut next = || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        seed
-    };
-    for _ in 0..20_000 {
-        let mut bytes = BytesMut::new();
-        (0..next() % 12).for_each(|_| bytes.put_u64(next()));
-        let mut received = connection(&bytes);
-        let mut cutter = Cutter::new();
-        if next() % 2 == 0 {
-            cutter.greeted();
-        }
-        while let Ok(Some(_)) = cutter.cut(&mut received) {}
-        assert!(cutter.missing(&received) <= (HEADER_BYTES + PAYLOAD_BYTES_MAX) as usize);
-    }
+fn the_corpus_of_frames_is_harmless_and_so_is_damage_to_it() {
+    replay("frame", 20_000, frame_body::check);
+}
+
+#[test]
+fn the_corpus_of_handshakes_is_harmless_and_so_is_damage_to_it() {
+    replay("handshake", 4_000, handshake_body::check);
 }
 
 #[test]

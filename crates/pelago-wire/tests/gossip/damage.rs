@@ -1,46 +1,38 @@
 //! Cut, flipped, invented and hostile bytes, to the decoder and on to a machine: a refusal or a harmless value, never a
 //! panic, and never more than the bounds.
 
-use std::{fs, path::PathBuf, sync::Arc};
-
 use bytes::Bytes;
-use pelago_core::{
-    id::Name,
-    membership::{Effect, Input, Member, Membership, NODES_MAX, Packet, Profile, Record, Stage},
-    time::Time,
-};
-use pelago_wire::gossip::{NoPacket, PACKET_BYTES_MAX, Protobuf, decode, encode};
+use pelago_core::membership::{NODES_MAX, Packet};
+use pelago_wire::gossip::{NoPacket, PACKET_BYTES_MAX, decode, encode};
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng as _, SeedableRng as _},
 };
 
 use crate::{
-    golden::unhex,
-    samples::{identity, packets},
+    body::{self, feed, machine, still_works},
+    replay::{corpus, replay},
+    samples::packets,
 };
 
 #[test]
+fn the_corpus_of_gossip_is_harmless_and_so_is_damage_to_it() {
+    replay("gossip", 4_000, body::check);
+}
+
+#[test]
 fn the_corpus_is_refused_or_taken_as_its_files_say() {
-    let mut machine = machine();
-    let mut files: Vec<PathBuf> = fs::read_dir(directory())
-        .expect("the corpus is there")
-        .map(|file| file.expect("it can be listed").path())
-        .collect();
-    files.sort();
-    assert!(files.len() >= 15, "{files:?}");
-    for file in files {
-        let name = file.file_name().and_then(|name| name.to_str()).expect("a name is text").to_owned();
-        let bytes = unhex(&fs::read_to_string(&file).expect("it can be read"));
-        let read = decode(bytes.clone());
+    let files = corpus("gossip");
+    for (name, bytes) in &files {
+        let read = decode(Bytes::copy_from_slice(bytes));
         match name.split_once('_') {
             Some(("refused", _)) => assert!(read.is_err(), "{name}: {read:?}"),
             Some(("taken", _)) => assert!(read.is_ok(), "{name}: {read:?}"),
-            _ => panic!("{name} says neither refused nor taken"),
+            // What fuzzing has found.
+            _ => {}
         }
-        feed(&mut machine, bytes);
     }
-    still_works(&mut machine);
+    assert!(files.iter().filter(|(name, _)| name.starts_with("refused_")).count() >= 15);
 }
 
 #[test]
@@ -111,49 +103,4 @@ fn damaged_swim_within_a_whole_packet_never_panics() {
 fn what_is_larger_than_any_node_writes_is_refused_unread() {
     let large = Bytes::from(vec![0; PACKET_BYTES_MAX + 1]);
     assert_eq!(decode(large), Err(NoPacket::TooLarge { bytes: PACKET_BYTES_MAX + 1 }));
-}
-
-fn machine() -> Membership {
-    let record = Record {
-        stage: Stage::Up,
-        http_address: String::new(),
-        labels: Default::default(),
-        offers: Default::default(),
-    };
-    let dice = Box::new(ChaCha8Rng::seed_from_u64(3));
-    Membership::new(Time::ZERO, identity(2), record, Profile::Lan.config(), Arc::new(Protobuf), dice)
-}
-
-/// What a link brings, as the node treats it; and what follows for the time after.
-fn feed(machine: &mut Membership, bytes: Bytes) {
-    let mut effects = Vec::new();
-    if let Ok(packet) = decode(bytes) {
-        let from = Name::new("node-1").expect("valid");
-        machine.handle(Time::ZERO, Input::Packet { from, packet }, &mut effects);
-    }
-    for effect in effects {
-        if let Effect::Send { packet, .. } = effect {
-            assert_eq!(decode(encode(&packet)), Ok(packet), "what is written is read");
-        }
-    }
-}
-
-/// A newcomer is seen, and what is due is done.
-fn still_works(machine: &mut Membership) {
-    let (packet, from) = (
-        Packet { members: vec![Member::alive(identity(7))], ..Packet::default() },
-        Name::new("node-7").expect("valid"),
-    );
-    let mut effects = Vec::new();
-    machine.handle(Time::ZERO, Input::Packet { from, packet }, &mut effects);
-    for _ in 0..200 {
-        let Some(deadline) = machine.deadline() else { break };
-        machine.expire(deadline, &mut effects);
-    }
-    assert!(machine.nodes().any(|node| node.identity.name.as_str() == "node-7"), "{machine:?}");
-}
-
-fn directory() -> PathBuf {
-    let here = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the crate lies");
-    PathBuf::from(here).join("tests/corpus/gossip")
 }

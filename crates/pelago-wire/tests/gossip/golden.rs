@@ -77,7 +77,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.chunks(32).map(line).collect()
 }
 
-pub(crate) fn unhex(text: &str) -> Bytes {
+fn unhex(text: &str) -> Bytes {
     let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).expect("digits"), 16).expect("digits");
     digits.chunks(2).map(byte).collect()

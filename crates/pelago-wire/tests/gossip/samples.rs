@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{Holder, Incarnation, Name, NodeId},
+    id::Name,
     membership::{
         Codec as _, Header, Hosting, Identity, Load, Member, MemberState, Message, News, Packet, Record, Rumour, Stage,
     },
@@ -12,11 +12,7 @@ use pelago_core::{
 };
 use pelago_wire::gossip::Protobuf;
 
-pub(crate) fn identity(node: u64) -> Identity {
-    let holder = Holder { node: NodeId(node), incarnation: Incarnation(node + 100) };
-    let name = Name::new(&format!("node-{node}")).expect("valid");
-    Identity { holder, renewal: 2, name, mesh_address: format!("127.0.0.1:5005{node}") }
-}
+use crate::body::identity;
 
 pub(crate) fn headers() -> Vec<(&'static str, Header<Identity>)> {
     let messages = [
