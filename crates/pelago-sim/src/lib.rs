@@ -6,7 +6,8 @@
 //! makes the same run, step by step. After every step the invariants are checked; then all faults end and everything
 //! must recover.
 //!
-//! [`gossip`] is a world of its own: machines of `core::membership`, and the bytes that they tell each other.
+//! [`gossip`] is a world of its own: machines of `core::membership`, and the bytes that they tell each other. So is
+//! [`links`]: two ends of `core::link`, and connections between them that break at any byte.
 //! Beside it stands [`balance`], a queueing model of nodes that ask each other's pools, which compares the strategies of
 //! `core::route`.
 //!
@@ -24,6 +25,7 @@ mod hosted;
 mod invariants;
 mod leader;
 mod ledger;
+pub mod links;
 mod log;
 mod network;
 mod node;

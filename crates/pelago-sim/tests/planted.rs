@@ -52,9 +52,35 @@ fn a_minority_that_acknowledges_is_found() {
     is_found("minority_acknowledges", "I9 (a minority acknowledges nothing)");
 }
 
+#[test]
+fn a_window_that_what_is_lost_keeps_is_found() {
+    is_found_over_links("lost_keeps_its_window", "L5 (nothing leaks)");
+}
+
+#[test]
+fn credit_that_is_not_returned_whole_is_found() {
+    is_found_over_links("credit_rounded_down", "L5 (nothing leaks)");
+}
+
+#[test]
+fn an_ask_that_ends_late_and_again_is_found() {
+    is_found_over_links("late_ask_ends_again", "L3 (asks end once)");
+}
+
+/// The same for links that break.
+fn is_found_over_links(bug: &str, invariant: &str) {
+    let planted = simulate(bug, "links", &[]);
+    let found = text(&planted.stdout);
+    assert_eq!(planted.status.code(), Some(1), "{bug} was not found: {found}{}", text(&planted.stderr));
+    assert!(found.contains(&format!("{invariant} is violated")), "{bug} was found as something else: {found}");
+    let seed = found.strip_prefix("seed ").and_then(|rest| rest.split_once(':')).map(|(seed, _)| seed.parse());
+    let seed = seed.expect("it names the seed").expect("a seed is a number");
+    assert_eq!(pelago_sim::links::run(seed).violation, None, "seed {seed} fails without {bug}");
+}
+
 /// The seed that shows the bug passes without it, so it is the bug that was found.
 fn is_found(bug: &str, invariant: &str) {
-    let planted = simulate(bug, &["--seeds", SEEDS]);
+    let planted = simulate(bug, "sim", &["--seeds", SEEDS]);
     let found = String::from_utf8_lossy(&planted.stdout).into_owned();
     assert_eq!(planted.status.code(), Some(1), "{bug} was not found: {found}{}", text(&planted.stderr));
     assert!(found.contains(&format!("{invariant} is violated")), "{bug} was found as something else: {found}");
@@ -77,10 +103,10 @@ fn replayed(found: &str) -> (u64, &str) {
     (after("--seed").parse().expect("a seed is a number"), after("--workload"))
 }
 
-/// Builds and runs the simulator with `bug` in it.
-fn simulate(bug: &str, arguments: &[&str]) -> Output {
+/// Builds and runs an example of the simulator with `bug` in it.
+fn simulate(bug: &str, example: &str, arguments: &[&str]) -> Output {
     let planted = Path::new(env!("CARGO_TARGET_TMPDIR")).join("planted");
-    let manifest = package(&planted.join(bug), bug);
+    let manifest = package(&planted.join(bug), bug, example);
     Command::new(env!("CARGO"))
         // With a target named, build scripts and macros are built without the flags, and so only once.
         .args(["run", "--quiet", "--offline", "--target=host-tuple", "--manifest-path"])
@@ -94,9 +120,9 @@ fn simulate(bug: &str, arguments: &[&str]) -> Output {
         .expect("cargo runs")
 }
 
-/// Makes a package that is the simulator's example and depends on the simulator alone. Its binary is named after the
+/// Makes a package that is an example of the simulator and depends on the simulator alone. Its binary is named after the
 /// bug, since all are built in one directory and may be at the same time.
-fn package(directory: &Path, bug: &str) -> PathBuf {
+fn package(directory: &Path, bug: &str, example: &str) -> PathBuf {
     let simulator = PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the crate lies"));
     fs::create_dir_all(directory).expect("the directory can be made");
     let manifest = format!(
@@ -104,7 +130,7 @@ fn package(directory: &Path, bug: &str) -> PathBuf {
          [[bin]]\nname = {bug:?}\npath = {:?}\n\n\
          [dependencies]\npelago-sim = {{ path = {simulator:?} }}\n\n\
          [profile.dev]\ndebug = false\n",
-        simulator.join("examples/sim.rs"),
+        simulator.join(format!("examples/{example}.rs")),
     );
     fs::copy(simulator.join("../../Cargo.lock"), directory.join("Cargo.lock")).expect("the lock file can be copied");
     let path = directory.join("Cargo.toml");

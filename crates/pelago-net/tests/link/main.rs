@@ -1,5 +1,6 @@
 //! Links over real sockets on loopback.
 
+mod breaks;
 mod endings;
 mod flow;
 mod handshake;
