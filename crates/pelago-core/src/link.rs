@@ -319,6 +319,10 @@ impl Link {
     }
 
     fn credited(&mut self, lane: Lane, bytes: u32, effects: &mut Vec<Effect>) {
+        // It may have come with the goodbye, and nobody waits any more.
+        if matches!(self.phase, Phase::Down) {
+            return;
+        }
         match self.credit.returned(lane, bytes) {
             Ok(()) => effects.push(Effect::Credited(lane)),
             Err(flaw) => self.broken(flaw, effects),

@@ -179,6 +179,28 @@ fn credit_is_used_up_returned_and_never_more_than_granted() {
 }
 
 #[test]
+fn a_link_that_is_over_says_no_more() {
+    let mut link = up();
+    let ended = tell(&mut link, at(1), Input::Goodbye(Goodbye::Stopping));
+    assert_eq!(ended.last(), Some(&Effect::Down(Ended::ClosedThere(Goodbye::Stopping))));
+    // Frames of the same read are still told to it.
+    let late = [
+        Input::Credit { lane: Lane::Bulk, bytes: 0 },
+        Input::Credit { lane: Lane::Bulk, bytes: u32::MAX },
+        Input::Ping(1),
+        Input::Pong(1),
+        Input::Hello(hello("b")),
+        Input::Refused(Refusal::Stopping),
+        Input::Goodbye(Goodbye::Replaced),
+        Input::Broken(Flaw::Malformed),
+        Input::Lost,
+    ];
+    for input in late {
+        assert_eq!(tell(&mut link, at(1), input.clone()), [], "{input:?}");
+    }
+}
+
+#[test]
 fn what_arrives_is_held_to_what_was_granted_and_returned_by_quarters() {
     let mut link = up();
     assert_eq!(link.received(Lane::Control, LANE_BYTES_MIN), Ok(()));
