@@ -86,8 +86,9 @@ impl Connection {
             None => Link::accepted(config, me, now),
         });
         let reader = Reader::new(links.clone(), outbox.clone());
+        let writer = Writer::new(links.clone(), outbox, config.stuck_after);
         let _token = links.loops().token();
-        Self { links: links.clone(), _token, stream, reader, writer: Writer::new(outbox, config.stuck_after) }
+        Self { links: links.clone(), _token, stream, reader, writer }
     }
 
     /// Runs until the link is up, or will never be.

@@ -61,6 +61,8 @@ struct Shared {
     objection: OnceLock<Box<Objection>>,
     state: Mutex<State>,
     ids: AtomicU64,
+    bytes_sent: AtomicU64,
+    bytes_received: AtomicU64,
     stop: CancellationToken,
     loops: TaskTracker,
 }
@@ -86,6 +88,8 @@ impl Links {
             objection: OnceLock::new(),
             state: Mutex::new(State { me, table, up: BTreeMap::new() }),
             ids: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
             stop: CancellationToken::new(),
             loops: TaskTracker::new(),
         };
@@ -119,6 +123,19 @@ impl Links {
     pub fn all(&self) -> Vec<Handle> {
         let state = self.lock();
         state.table.iter().filter_map(|(_, _, id)| state.up.get(&id).cloned()).collect()
+    }
+
+    /// How many connections there are: links, and clients that have none.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.lock().table.taken()
+    }
+
+    /// How many bytes were sent over links, and how many received, since this was asked last.
+    #[must_use]
+    pub fn take_traffic(&self) -> (u64, u64) {
+        let Shared { bytes_sent, bytes_received, .. } = &*self.shared;
+        (bytes_sent.swap(0, Ordering::Relaxed), bytes_received.swap(0, Ordering::Relaxed))
     }
 
     /// A place for a client that has no link but speaks otherwise: it counts like one that has.
@@ -160,6 +177,14 @@ impl Links {
     /// How this node introduces itself over a connection.
     pub(crate) fn me(&self, role: Role) -> Hello {
         Hello { role, ..self.lock().me.clone() }
+    }
+
+    pub(crate) fn count_sent(&self, bytes: usize) {
+        self.shared.bytes_sent.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_received(&self, bytes: usize) {
+        self.shared.bytes_received.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     pub(crate) fn next_id(&self) -> LinkId {

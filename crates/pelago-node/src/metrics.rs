@@ -52,6 +52,12 @@ pub struct Metrics {
     pub messages_buried: Counter,
     /// Answered HTTP requests.
     pub http_requests: Counter,
+    /// Connections with other nodes, and with clients that do not speak HTTP.
+    pub connections: Gauge,
+    /// Bytes sent over links.
+    pub link_bytes_sent: Counter,
+    /// Bytes received over links.
+    pub link_bytes_received: Counter,
     /// Whether this node leads the mesh: 0 or 1.
     pub leads: Gauge,
     /// Raft's term, as this node knows it.
@@ -96,6 +102,9 @@ impl Default for Metrics {
             route_breaker_closings: Counter::default(),
             messages_buried: Counter::default(),
             http_requests: Counter::default(),
+            connections: Gauge::default(),
+            link_bytes_sent: Counter::default(),
+            link_bytes_received: Counter::default(),
             leads: Gauge::default(),
             consensus_term: Gauge::default(),
             leader_changes: Counter::default(),
@@ -177,6 +186,10 @@ impl Metrics {
         let help = "Messages that agents of this node failed at too often";
         all.register("messages_dead", help, self.messages_buried.clone());
         all.register("http_requests", "Answered HTTP requests", self.http_requests.clone());
+        let help = "Connections with other nodes, and with clients that do not speak HTTP";
+        all.register("connections_active", help, self.connections.clone());
+        all.register("link_bytes_sent", "Bytes sent over links", self.link_bytes_sent.clone());
+        all.register("link_bytes_received", "Bytes received over links", self.link_bytes_received.clone());
         all.register("consensus_is_leader", "Whether this node leads the mesh", self.leads.clone());
         all.register("consensus_term", "Raft's term, as this node knows it", self.consensus_term.clone());
         let help = "How often this node saw another leader, or the same one in another term";

@@ -158,6 +158,7 @@ async fn lines_take_the_places_of_clients() {
     assert_eq!(refused["problem"]["code"], "PLG-2033", "{refused}");
     assert!(refused["problem"]["detail"].as_str().is_some_and(|said| said.contains("all 2 places")), "{refused}");
     assert_eq!(third.hear().await, None);
+    assert_eq!(world.node.handle().metrics().connections.get(), 2);
     drop(first);
     let again = async {
         loop {

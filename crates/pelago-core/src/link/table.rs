@@ -60,6 +60,12 @@ impl Table {
         Ok(self.links.insert(key, new).map(|old| old.id))
     }
 
+    /// How many places are taken.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.guests as usize + self.links.len()
+    }
+
     /// Gives a place to a client that has no link but speaks otherwise.
     ///
     /// # Errors
@@ -82,8 +88,8 @@ impl Table {
         let guests = self.guests as usize;
         let clients = guests + self.links.keys().filter(|(_, role)| *role == Role::Client).count();
         let clients_max = self.links_max - PLACES_OF_NODES.min(self.links_max / 2);
-        let (taken, links_max) = (guests + self.links.len(), self.links_max);
-        if taken >= links_max as usize {
+        let links_max = self.links_max;
+        if self.taken() >= links_max as usize {
             return Err(Refusal::TooManyLinks { links_max });
         }
         if role == Role::Client && clients >= clients_max as usize {

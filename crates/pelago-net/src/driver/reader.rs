@@ -96,6 +96,7 @@ impl Reader {
         self.received.reserve(wanted);
         match from.read_buf(&mut self.received).await {
             Ok(bytes) if bytes > 0 => {
+                self.links.count_received(bytes);
                 self.adapt(bytes);
                 true
             }

@@ -6,11 +6,15 @@ use bytes::{Buf, BytesMut};
 use pelago_core::link::{Input, Lane, PerLane};
 use tokio::{io::AsyncWriteExt, net::tcp::WriteHalf, time::timeout};
 
-use crate::outbox::{self, Outbox};
+use crate::{
+    links::Links,
+    outbox::{self, Outbox},
+};
 
 /// The writing end. It keeps what it has not written yet, so that it can be dropped out of a `select!` at any time and
 /// go on where it was.
 pub(super) struct Writer {
+    links: Links,
     outbox: Arc<Outbox>,
     taken: PerLane<BytesMut>,
     /// How far each lane is written.
@@ -20,8 +24,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(outbox: Arc<Outbox>, stuck_after: Duration) -> Self {
-        Self { outbox, taken: PerLane::default(), written: PerLane::all(0), stuck_after }
+    pub(super) fn new(links: Links, outbox: Arc<Outbox>, stuck_after: Duration) -> Self {
+        Self { links, outbox, taken: PerLane::default(), written: PerLane::all(0), stuck_after }
     }
 
     /// Writes whatever comes, until it is dropped.
@@ -64,7 +68,7 @@ impl Writer {
                 self.outbox.handle(Input::Stuck);
                 return Err(io::ErrorKind::TimedOut.into());
             };
-            wrote?;
+            self.links.count_sent(wrote?);
             self.written[lane] += before - left.remaining();
         }
         self.written[lane] = 0;

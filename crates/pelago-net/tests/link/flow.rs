@@ -55,6 +55,19 @@ fn take(seen: Seen, numbers: &mut Vec<u32>, held: &mut Vec<Arc<Credit>>) {
     numbers.extend(payloads.iter().map(number).filter(|&number| number > 0));
 }
 
+#[tokio::test]
+async fn what_one_end_sends_the_other_receives_and_both_count_it() {
+    let (a, b) = (Node::start("a").await, Node::start("b").await);
+    let link = a.link_to(&b).await;
+    let echo = link.request(Lane::Requests, ECHO, &[0; PAYLOAD], Duration::from_secs(10));
+    assert!(within(echo).await.is_ok());
+    within(async { tokio::join!(a.links.close(Goodbye::Stopping), b.links.close(Goodbye::Stopping)) }).await;
+    let ((sent, received), of_b) = (a.links.take_traffic(), b.links.take_traffic());
+    assert_eq!((received, sent), of_b);
+    assert!(sent > PAYLOAD as u64 && received > PAYLOAD as u64 && sent < 3 * PAYLOAD as u64, "{sent}, {received}");
+    assert_eq!(a.links.take_traffic(), (0, 0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn frames_of_one_sender_arrive_in_order_whatever_their_size() {
     let (a, mut b) = (Node::start("a").await, Node::start("b").await);

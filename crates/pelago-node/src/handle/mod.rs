@@ -120,7 +120,11 @@ impl Handle {
     /// What the node counts, as of now.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
-        let Parts { metrics, consensus, .. } = self.parts();
+        let Parts { metrics, consensus, links, .. } = self.parts();
+        let (sent, received) = links.take_traffic();
+        metrics.link_bytes_sent.inc_by(sent);
+        metrics.link_bytes_received.inc_by(received);
+        metrics.connections.set(i64::try_from(links.connections()).unwrap_or(i64::MAX));
         let standing = consensus.standing();
         metrics.leads.set(i64::from(standing.leads));
         metrics.consensus_term.set(standing.term);
