@@ -253,7 +253,7 @@ impl Node {
         let agents = Agents::new(kinds, config.agent, context);
         let router = Router {
             homes: homes.clone(),
-            balance: Balance::new(holder, view.clone(), config.balancing, Arc::clone(&metrics)),
+            balance: Balance::new(holder, (view.clone(), sights.clone()), config.balancing, Arc::clone(&metrics)),
             links: links.clone(),
             reader: Arc::clone(&reader),
             agents: Arc::downgrade(&agents),

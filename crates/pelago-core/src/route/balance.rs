@@ -174,6 +174,7 @@ impl Balance {
     /// without a trace.
     pub fn set_candidates(&mut self, candidates: impl IntoIterator<Item = Candidate>) {
         let before = std::mem::take(&mut self.members);
+        let nodes = |members: &[Member]| members.iter().map(|member| member.candidate.holder.node).collect::<Vec<_>>();
         let is_same = |holder: Holder| move |member: &&Member| member.candidate.holder == holder;
         self.members = candidates
             .into_iter()
@@ -192,7 +193,9 @@ impl Balance {
             }
         }
         self.ring = match self.strategy {
-            Strategy::ConsistentHash => Ring::new(self.members.iter().map(|member| member.candidate.holder.node)),
+            // How busy they are changes by the second, and who they are seldom.
+            Strategy::ConsistentHash if nodes(&before) == nodes(&self.members) => std::mem::take(&mut self.ring),
+            Strategy::ConsistentHash => Ring::new(nodes(&self.members).into_iter()),
             Strategy::RoundRobin
             | Strategy::Weighted
             | Strategy::LeastConnections

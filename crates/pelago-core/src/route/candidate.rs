@@ -19,16 +19,16 @@ pub struct Candidate {
     pub load: Load,
 }
 
-/// How busy a machine is, each in thousandths of all it has. Zero where nobody said anything.
+/// How busy a machine is, each in thousandths of all it has. What nobody said is unknown, and is not compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Load {
     /// Processor time.
-    pub cpu: u16,
+    pub cpu: Option<u16>,
     /// Memory.
-    pub memory: u16,
+    pub memory: Option<u16>,
     /// Bytes sent and received.
-    pub network: u16,
-    /// Places taken in its queues.
+    pub network: Option<u16>,
+    /// What waits in its queues, as a part of what it works on at a time.
     pub queue: u16,
 }
 

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::{balance::Member, bits::Bits, ring::Ring};
+use super::{balance::Member, bits::Bits, candidate::Load, ring::Ring};
 use crate::time::Time;
 
 /// How to choose.
@@ -14,8 +14,8 @@ pub enum Strategy {
     Weighted,
     /// The one with the fewest requests in flight from this node.
     LeastConnections,
-    /// Of two at random the one whose machine is less busy: 0.4 processor, 0.3 memory, 0.2 network, 0.1 queue. As long as
-    /// nobody says how busy machines are, by the queue alone.
+    /// Of two at random the one whose machine is less busy: 0.4 processor, 0.3 memory, 0.2 network, 0.1 queue. What is not
+    /// known of both does not count.
     LeastLoaded,
     /// Of two at random the one that answers sooner.
     Latency,
@@ -125,28 +125,34 @@ impl Field<'_> {
 
     pub(super) fn less_loaded_of_two(&mut self) -> Option<usize> {
         let (now, others) = (self.now, self.others);
-        self.lesser_of_two(|member| {
-            let load = member.candidate.load;
-            let queue = u32::from(load.queue).max(member.queue(now, others));
-            let [cpu, memory, network, of_queue] = LOAD_PARTS;
-            let machine =
-                cpu * u32::from(load.cpu) + memory * u32::from(load.memory) + network * u32::from(load.network);
-            machine.saturating_add(of_queue * queue)
+        let parts = |member: &Member| {
+            let Load { cpu, memory, network, queue } = member.candidate.load;
+            let queue = u32::from(queue).max(member.queue(now, others));
+            [cpu.map(u32::from), memory.map(u32::from), network.map(u32::from), Some(queue)]
+        };
+        self.lesser_of_two(|a, b| {
+            let (mut sums, both) = ([0_u32; 2], parts(a).into_iter().zip(parts(b)));
+            for (weight, both) in LOAD_PARTS.into_iter().zip(both) {
+                if let (Some(a), Some(b)) = both {
+                    sums =
+                        [(sums[0], a), (sums[1], b)].map(|(sum, part)| sum.saturating_add(part.saturating_mul(weight)));
+                }
+            }
+            sums[0] <= sums[1]
         })
     }
 
     pub(super) fn sooner_of_two(&mut self) -> Option<usize> {
         let now = self.now;
-        self.lesser_of_two(|member| member.latency.at(now))
+        self.lesser_of_two(|a, b| a.latency.at(now) <= b.latency.at(now))
     }
 
     /// What is known of others is as old as their last word. Whoever always took the best would be one of many that do,
     /// until the next word; two at random spread them.
-    fn lesser_of_two(&mut self, score: impl Fn(&Member) -> u32) -> Option<usize> {
+    fn lesser_of_two(&mut self, is_lesser: impl Fn(&Member, &Member) -> bool) -> Option<usize> {
         let first = self.any_but(usize::MAX)?;
         let Some(second) = self.any_but(first) else { return Some(first) };
-        let [a, b] = [first, second].map(|index| score(&self.members[index]));
-        Some(if a <= b { first } else { second })
+        Some(if is_lesser(&self.members[first], &self.members[second]) { first } else { second })
     }
 
     /// The hot-cold rule.

@@ -281,12 +281,15 @@ fn what_a_candidate_said_to_have_in_flight_counts_among_those_that_have_as_few_f
 #[test]
 fn the_less_busy_machine_is_chosen() {
     let mut world = World::new(Strategy::LeastLoaded, 2);
-    let busy = [Load { cpu: 900, ..Load::default() }, Load { memory: 900, ..Load::default() }];
+    let busy = [Load { cpu: Some(900), ..known() }, Load { memory: Some(900), ..known() }];
     world.set(&busy.map(|load| Candidate { load, ..far(0) }));
     assert_eq!(world.chosen(100)[..2], [0, 100], "processor time counts for more than memory");
-    let busy = [Load { network: 900, ..Load::default() }, Load { memory: 900, ..Load::default() }];
+    let busy = [Load { network: Some(900), ..known() }, Load { memory: Some(900), ..known() }];
     world.set(&busy.map(|load| Candidate { load, ..far(0) }));
     assert_eq!(world.chosen(100)[..2], [100, 0], "memory counts for more than the network");
+    let silent = Load { queue: 900, ..Load::default() };
+    world.set(&[Load { cpu: Some(900), ..known() }, silent].map(|load| Candidate { load, ..far(0) }));
+    assert_eq!(world.chosen(100)[..2], [100, 0], "what one of them does not say does not count for it");
 }
 
 #[test]
@@ -419,6 +422,11 @@ fn far(node: u64) -> Candidate {
         capacity: NonZeroU32::new(CAPACITY).expect("it is not 0"),
         load: Load::default(),
     }
+}
+
+/// A machine that has nothing to do, and says so.
+fn known() -> Load {
+    Load { cpu: Some(0), memory: Some(0), network: Some(0), queue: 0 }
 }
 
 /// These, each of a node of its own.

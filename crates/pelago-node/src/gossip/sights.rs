@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use pelago_core::{
     id::{Holder, Name, NodeId},
     membership::{self, Load, Record, State},
+    pattern::Pattern,
     record::{self, Placement},
     time::Time,
 };
@@ -100,6 +101,14 @@ impl Sights {
     /// The runs that host agents of this name without the log, and may answer.
     pub(crate) fn hosts(&self, name: &Name) -> impl Iterator<Item = Holder> {
         self.there().filter(|sight| sight.hosts(name).is_some()).map(|sight| sight.holder)
+    }
+
+    /// The runs that host agents whose names meet the pattern, and may answer.
+    pub(crate) fn hosts_of_any(&self, names: &Pattern) -> impl Iterator<Item = Holder> {
+        let hosts = |sight: &&Sight| {
+            sight.record.iter().flat_map(|record| record.offers.keys()).any(|name| names.is_met_by(name))
+        };
+        self.there().filter(hosts).map(|sight| sight.holder)
     }
 
     /// How agents of this name are placed that live without the log.

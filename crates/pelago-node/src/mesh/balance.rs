@@ -1,8 +1,8 @@
 //! Which node a pool is asked on: this node's own [`route::Balance`] for each pool that it asks.
 //!
 //! What it knows comes from its own requests: how many are in flight, how long answers took, who failed, and what the
-//! answers say to be in flight from others. Who the candidates are is the view's. If this node alone hosts an agent
-//! there is nothing to choose, and nothing is kept.
+//! answers say to be in flight from others. Who the candidates are is the view's; how busy their machines are, and which
+//! of them are down, is gossip's. If this node alone hosts an agent there is nothing to choose, and nothing is kept.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,12 +13,15 @@ use std::{
 
 use pelago_core::{
     id::{Holder, Name},
+    membership,
     record::Node,
     route::{self, Candidate, Change, Choice, Distance, Load, NoChoice, Outcome, Prefer, Reason, Strategy},
 };
 
 use crate::{
-    clock, ids,
+    clock,
+    gossip::{self, Sights},
+    ids,
     metrics::{Metrics, RouteCounters},
     view::{self, View},
 };
@@ -53,6 +56,7 @@ pub(crate) struct Balance(Arc<Shared>);
 struct Shared {
     me: Holder,
     view: view::Reader,
+    sights: gossip::Reader,
     config: Balancing,
     metrics: Arc<Metrics>,
     counters: RouteCounters,
@@ -64,6 +68,7 @@ struct Shared {
 struct Groups {
     /// What they were taken from.
     view: Arc<View>,
+    sights: Arc<Sights>,
     by_name: HashMap<Name, route::Balance>,
 }
 
@@ -90,10 +95,15 @@ enum Unsaid {
 }
 
 impl Balance {
-    pub(crate) fn new(me: Holder, view: view::Reader, config: Balancing, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(
+        me: Holder,
+        (view, sights): (view::Reader, gossip::Reader),
+        config: Balancing,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let counters = metrics.route_counters();
-        let groups = Mutex::new(Groups { view: view.get(), by_name: HashMap::new() });
-        Self(Arc::new(Shared { me, view, config, metrics, counters, groups }))
+        let groups = Mutex::new(Groups { view: view.get(), sights: sights.get(), by_name: HashMap::new() });
+        Self(Arc::new(Shared { me, view, sights, config, metrics, counters, groups }))
     }
 
     /// Chooses a node for a question.
@@ -131,20 +141,20 @@ impl Balance {
         payload: &[u8],
         will_do: impl FnOnce(Holder) -> bool,
     ) -> Result<Option<Begun>, NoChoice> {
-        let (me, view) = (self.0.me, self.0.view.get());
+        let (me, view, sights) = (self.0.me, self.0.view.get(), self.0.sights.get());
         let mut groups = self.groups();
-        if !Arc::ptr_eq(&groups.view, &view) {
+        if !Arc::ptr_eq(&groups.view, &view) || !Arc::ptr_eq(&groups.sights, &sights) {
             let changed = |name: &Name, balance: &mut route::Balance| {
-                balance.set_candidates(self.candidates(&view, name));
+                balance.set_candidates(self.candidates(&view, &sights, name));
                 balance.candidates().next().is_some()
             };
             groups.by_name.retain(changed);
-            groups.view = Arc::clone(&view);
+            (groups.view, groups.sights) = (Arc::clone(&view), Arc::clone(&sights));
         }
         if !groups.by_name.contains_key(name) {
             let Rule { strategy, prefer } = self.rule(name);
             let mut balance = route::Balance::new(strategy, prefer);
-            balance.set_candidates(self.candidates(&view, name));
+            balance.set_candidates(self.candidates(&view, &sights, name));
             if balance.candidates().next().is_none() {
                 return Err(NoChoice::Nobody);
             }
@@ -201,18 +211,23 @@ impl Balance {
         self.0.config.agents.get(name).copied().unwrap_or(self.0.config.rule)
     }
 
-    fn candidates(&self, view: &View, name: &Name) -> Vec<Candidate> {
+    /// Those that the log has as live, but not who is down or has left as far as gossip has heard.
+    fn candidates(&self, view: &View, sights: &Sights, name: &Name) -> Vec<Candidate> {
         let here = view.nodes().find(|node| node.id == self.0.me.node);
         let candidate = |node: &Node| {
             let offer = node.offers.get(name)?;
+            // Of an earlier run than the log's it says nothing of this one.
+            let sight = sights.get(node.id).filter(|sight| sight.holder.incarnation >= node.incarnation);
+            if sight.is_some_and(|sight| !sight.state.is_there()) {
+                return None;
+            }
+            let capacity = NonZeroU32::new(offer.tasks_max).unwrap_or(NonZeroU32::MIN);
             Some(Candidate {
                 holder: node.holder(),
                 distance: distance(here, node),
                 weight: self.0.config.weights.get(&node.name).copied().unwrap_or(NonZeroU16::MIN),
-                capacity: NonZeroU32::new(offer.tasks_max).unwrap_or(NonZeroU32::MIN),
-                // What gossip says of a node's processor, memory and network is not looked at: it changes by the
-                // second, and candidates with the view.
-                load: Load::default(),
+                capacity,
+                load: sight.and_then(|sight| sight.load).map_or_else(Load::default, |load| busy(load, capacity)),
             })
         };
         view.live().filter_map(candidate).collect()
@@ -281,6 +296,13 @@ impl Drop for Begun {
     }
 }
 
+/// How busy a machine is, as its node says. What waits there is measured by what the agent works on at a time.
+fn busy(load: membership::Load, capacity: NonZeroU32) -> Load {
+    let membership::Load { cpu, memory, network, network_bytes: _, queued, messages: _ } = load;
+    let queue = u16::try_from(queued.saturating_mul(1_000) / u64::from(capacity.get())).unwrap_or(u16::MAX);
+    Load { cpu, memory, network, queue }
+}
+
 /// By the labels `zone` and `region`. A zone's name counts within its region only.
 fn distance(here: Option<&Node>, there: &Node) -> Distance {
     let Some(here) = here else { return Distance::Far };
@@ -291,5 +313,86 @@ fn distance(here: Option<&Node>, there: &Node) -> Distance {
         () if same_zone.0.is_some() && is_same(same_zone) && is_same(same_region) => Distance::Zone,
         () if same_region.0.is_some() && is_same(same_region) => Distance::Region,
         () => Distance::Far,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pelago_core::{
+        id::{BootId, DirectoryId, Incarnation, NodeId},
+        membership::{Identity, State},
+        record::{NodeState, Offer, Placement},
+        time::{LogTime, Time},
+    };
+
+    use super::*;
+
+    #[test]
+    fn candidates_are_as_busy_as_gossip_says_and_none_is_down() {
+        let (mut view_writer, view) = view::new();
+        view_writer.replace([1, 2, 3, 4].map(row).to_vec(), Vec::new());
+        let (sights_writer, sights) = gossip::sights();
+        let seen = |sights: &[(u64, u64, State, u64)]| {
+            let sights = sights.iter().map(|(node, run, state, queued)| {
+                let identity = Identity {
+                    holder: holder(*node, *run),
+                    renewal: 0,
+                    name: name(*node),
+                    mesh_address: String::new(),
+                };
+                (identity, *state, membership::Load { cpu: Some(7), queued: *queued, ..membership::Load::default() })
+            });
+            let sights: Vec<(Identity, State, membership::Load)> = sights.collect();
+            let nodes = sights.iter().map(|(identity, state, load)| membership::Node {
+                identity,
+                state: *state,
+                since: Time::ZERO,
+                record: None,
+                load: Some(load),
+            });
+            Arc::new(Sights::of(nodes))
+        };
+        let metrics = Arc::new(Metrics::default());
+        let balance = Balance::new(holder(1, 1), (view, sights), Balancing::default(), metrics);
+        let known = || {
+            balance.begin(&name(9), &[]).expect("somebody hosts it").answered(None);
+            let groups = balance.groups();
+            let candidates =
+                groups.by_name[&name(9)].candidates().map(|candidate| (candidate.holder.node.0, candidate.load));
+            candidates.collect::<Vec<_>>()
+        };
+        let unknown = Load::default();
+        assert_eq!(known(), [(1, unknown), (2, unknown), (3, unknown), (4, unknown)]);
+        let gossip =
+            seen(&[(1, 1, State::Up, 2), (2, 2, State::Down, 0), (3, 2, State::Up, 0), (4, 4, State::Suspect, 6)]);
+        sights_writer.send_replace(gossip);
+        let busy = |queue| Load { cpu: Some(7), queue, ..unknown };
+        assert_eq!(known(), [(1, busy(500)), (3, unknown), (4, busy(1_500))], "of 3 an earlier run was seen");
+        sights_writer.send_replace(seen(&[(2, 20, State::Left, 0), (3, 2, State::Down, 0)]));
+        assert_eq!(known(), [(1, unknown), (3, unknown), (4, unknown)], "a later run of 2 has left too");
+    }
+
+    fn row(node: u64) -> Node {
+        Node {
+            id: NodeId(node),
+            name: name(node),
+            directory: DirectoryId(u128::from(node)),
+            incarnation: Incarnation(node),
+            boot: BootId(u128::from(node)),
+            state: NodeState::Up,
+            mesh_address: String::new(),
+            http_address: String::new(),
+            labels: BTreeMap::new(),
+            offers: BTreeMap::from([(name(9), Offer::new(Placement::Pool, 4))]),
+            registered: LogTime::ZERO,
+        }
+    }
+
+    fn holder(node: u64, run: u64) -> Holder {
+        Holder { node: NodeId(node), incarnation: Incarnation(run) }
+    }
+
+    fn name(of: u64) -> Name {
+        Name::new(&format!("n{of}")).expect("valid")
     }
 }

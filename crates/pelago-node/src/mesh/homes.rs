@@ -77,9 +77,12 @@ impl Homes {
         route::rendezvous(agent, reachable).or_else(seen).or_else(|| route::rendezvous(agent, logged()))
     }
 
-    /// The runs that host agents whose names meet the pattern.
+    /// The runs that host agents whose names meet the pattern: those that the log has, and of nodes of which it has no
+    /// live run those that gossip has.
     pub(crate) fn hosts_of_any(&self, names: &Pattern) -> Vec<Holder> {
-        self.view.get().hosts_of_any(names).collect()
+        let (view, sights) = (self.view.get(), self.sights.get());
+        let has_none = |holder: &Holder| !view.live().any(|node| node.id == holder.node);
+        view.hosts_of_any(names).chain(sights.hosts_of_any(names).filter(has_none)).collect()
     }
 
     /// The name of the node that a run belongs to.
@@ -140,6 +143,17 @@ mod tests {
         assert_eq!(sights.address(&Node { incarnation: Incarnation(20), ..gone }), None, "the log has it too");
         assert_eq!(sights.placement(&agent().name), Some(Placement::Resident));
         assert_eq!(sights.placement(&name(1)), None);
+    }
+
+    #[test]
+    fn a_broadcast_goes_to_nodes_that_only_gossip_has_too() {
+        let gone = Node { state: NodeState::Expired, ..row(2, 2, true) };
+        let logged = [row(1, 1, true), gone, row(3, 3, true)];
+        let seen = [(2, 20, State::Up), (3, 30, State::Up), (8, 80, State::Down), (9, 90, State::Suspect)];
+        let homes = homes(&logged, &seen);
+        let at = |names: &str| homes.hosts_of_any(&Pattern::new(names).expect("valid"));
+        assert_eq!(at("here"), [holder(1, 1), holder(3, 3), holder(2, 20), holder(9, 90)]);
+        assert_eq!(at("elsewhere"), []);
     }
 
     fn homes(logged: &[Node], seen: &[(u64, u64, State)]) -> Homes {

@@ -11,7 +11,7 @@ use pelago_core::{
     id::Name,
     route::{Prefer, Strategy},
 };
-use pelago_node::{Agent, Balancing, Config, Fault, Kind, Node, Rule, Turn, handle::Error, pool};
+use pelago_node::{Agent, Balancing, Config, Fault, Kind, Node, Rule, Turn, handle::Error, pool, resident};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -36,6 +36,22 @@ impl<const N: u64> Agent for Who<N> {
 /// Fails until it is mended.
 #[derive(Default, Serialize, Deserialize)]
 struct Broken;
+
+/// Is stuck until it is let go.
+#[derive(Default, Serialize, Deserialize)]
+struct Stuck;
+
+static LET_GO: AtomicBool = AtomicBool::new(false);
+
+impl Agent for Stuck {
+    type Input = serde_json::Value;
+    type Output = ();
+
+    async fn handle(&mut self, _any: serde_json::Value, _turn: &mut Turn) -> Result<(), Fault> {
+        poll(async || LET_GO.load(Ordering::Acquire)).await;
+        Ok(())
+    }
+}
 
 static MENDED: AtomicBool = AtomicBool::new(false);
 
@@ -81,6 +97,26 @@ async fn each_strategy_spreads_a_pool_as_it_says() {
     assert_eq!(places.len(), 3, "all keys are on {places:?}");
     let text = nodes[0].handle().metrics().render();
     assert!(text.contains(r#"pelago_route_choices_total{strategy="round-robin",reason="strategy"} 30"#), "{text}");
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_least_loaded_node_is_found_by_what_gossip_says() {
+    let rule = Rule { strategy: Strategy::LeastLoaded, prefer: Prefer::None };
+    let (_homes, nodes) = three(Balancing { rule, ..Balancing::default() }).await;
+    // More waits on this node than the processor, which all three share, can outweigh.
+    for _ in 0..1_000 {
+        nodes[2].handle().tell("stuck", Bytes::from_static(b"1")).await.expect("there is room");
+    }
+    poll(async || {
+        let status = nodes[0].handle().status().await.expect("it answers");
+        status.sights.values().any(|sight| sight.load.is_some_and(|load| load.queued > 900))
+    })
+    .await;
+    let answers = ask_often(&nodes[0], "who", 100).await;
+    assert!(answers.len() == 2 && !answers.contains_key(&2), "{answers:?}");
+    LET_GO.store(true, Ordering::Release);
+    poll(async || ask_often(&nodes[0], "who", 30).await.contains_key(&2)).await;
     stop_all(nodes).await;
 }
 
@@ -176,6 +212,7 @@ async fn three(balancing: Balancing) -> (Vec<TempDir>, Vec<Node>) {
         let config = Config { balancing: balancing.clone(), ..member(home.path(), n, nodes.first()) };
         let mut hosted = kinds();
         hosted.push(pool::<Broken>("broken"));
+        hosted.push(resident::<Stuck>("stuck"));
         hosted.push(if n == 2 { pool::<Broken>("broken-at-n2") } else { pool::<Who<0>>("broken-at-n2") });
         let names = ["who"].into_iter().chain(Strategy::ALL.map(Strategy::name));
         hosted.extend(names.map(|pool| who(n).named(name(pool))));

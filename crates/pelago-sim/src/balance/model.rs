@@ -183,7 +183,7 @@ impl Model {
             .map(|node| {
                 let cpu = thousandths(std::mem::take(&mut node.worked_us), most);
                 let queue = thousandths(node.in_flight().into(), (2 * CAPACITY).into());
-                Load { cpu, queue, ..Load::default() }
+                Load { cpu: Some(cpu), queue, ..Load::default() }
             })
             .collect();
         for asker in &mut self.askers {

@@ -80,7 +80,7 @@ fn used(strategy: Strategy, candidates: u64) -> Balance {
         distance: Distance::Far,
         weight: NonZeroU16::MIN,
         capacity: NonZeroU32::new(64).expect("it is not 0"),
-        load: Load { cpu: (node * 37 % 1_000) as u16, ..Load::default() },
+        load: Load { cpu: Some((node * 37 % 1_000) as u16), ..Load::default() },
     }));
     for n in 0..20 * candidates {
         let now = Time::from_micros(n * 100);
