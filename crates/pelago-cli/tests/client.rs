@@ -28,7 +28,7 @@ async fn a_program_asks_sends_and_gives_tasks_over_a_link() {
     let mesh = Mesh::connect(&node.mesh).await.expect("the node listens");
 
     assert_eq!(mesh.ask("counter:a", "5", PATIENCE).await.expect("a reply"), "5");
-    let once = || AskOptions { wait: PATIENCE, idempotency_key: Some("once".into()) };
+    let once = || AskOptions { idempotency_key: Some("once".into()), ..AskOptions::from(PATIENCE) };
     for _ in 0..2 {
         assert_eq!(mesh.ask("counter:a", "2", once()).await.expect("a reply"), "7");
     }

@@ -112,6 +112,7 @@ impl Activation {
             Input::TurnEnded(result) => self.turn_ended(now, result, effects),
             Input::NotWanted => self.not_wanted(now, effects),
             Input::TaskGone { task, token } => self.task_gone(now, task, token, effects),
+            Input::Interrupt(turn) => self.interrupt(now, turn, effects),
             Input::Drain => {
                 self.draining = true;
                 self.proceed(now, effects);
@@ -392,14 +393,23 @@ impl Activation {
 
     fn task_gone(&mut self, now: Time, task: TaskId, token: FencingToken, effects: &mut Vec<Effect>) {
         let gone = Failure::Refused(Refusal::StaleToken { task, token });
-        if let Some(at) = self.mailbox.iter().position(|envelope| envelope.has_token(token))
+        self.call_off(now, &|envelope| envelope.has_token(token), gone, effects);
+    }
+
+    fn interrupt(&mut self, now: Time, turn: TurnId, effects: &mut Vec<Effect>) {
+        self.call_off(now, &|envelope| envelope.is_turn_of_session(turn), Failure::Interrupted, effects);
+    }
+
+    /// Answers a delivery that waits or runs with a failure. One whose turn has ended stays as it is.
+    fn call_off(&mut self, now: Time, is_it: &dyn Fn(&Envelope) -> bool, why: Failure, effects: &mut Vec<Effect>) {
+        if let Some(at) = self.mailbox.iter().position(is_it)
             && let Some(envelope) = self.mailbox.remove(at)
         {
-            answer(&envelope, Err(gone.clone()), effects);
+            answer(&envelope, Err(why.clone()), effects);
         }
-        if matches!(&self.phase, Phase::Running { envelope, .. } if envelope.has_token(token)) {
+        if matches!(&self.phase, Phase::Running { envelope, .. } if is_it(envelope)) {
             effects.push(Effect::Abort);
-            self.turn_failed(now, gone, effects);
+            self.turn_failed(now, why, effects);
         }
     }
 

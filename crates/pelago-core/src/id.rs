@@ -306,6 +306,21 @@ impl fmt::Display for AgentId {
     }
 }
 
+/// A conversation with an agent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId {
+    /// The agent.
+    pub agent: AgentId,
+    /// What tells it from other conversations with that agent: whoever begins it chooses.
+    pub name: Name,
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.name, self.agent)
+    }
+}
+
 /// Where a message goes: `name`, `name:key`, or `node/name[:key]` to pin it to a node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Address {

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use pelago_core::record::{Finish, MessageBody, NewTask, Op, Outcome, Verdict};
+use pelago_core::record::{Append, Finish, MessageBody, NewTask, Op, Outcome, Verdict};
 use pelago_store::{Propose, ProposeError};
 use tokio::sync::{mpsc, oneshot};
 
@@ -298,6 +298,10 @@ fn weight(op: &Op) -> usize {
         };
         HEADER + verdict + sends(&finish.sends) + tasks(&finish.enqueues)
     };
+    let append = |append: &Append| {
+        let entry = append.said.len() + append.replied.len();
+        HEADER + entry + sends(&append.sends) + tasks(&append.enqueues)
+    };
     HEADER
         + match op {
             Op::Turn(turn) => {
@@ -308,11 +312,14 @@ fn weight(op: &Op) -> usize {
                 let consumed = turn.consumed.len() * HEADER;
                 let set = turn.timers.iter().map(|timer| timer.set.as_ref().map_or(0, |set| set.payload.len()));
                 let timers: usize = set.map(|payload| HEADER + payload).sum();
-                state + consumed + buried + replies + finishes + sends(&turn.sends) + tasks(&turn.enqueues) + timers
+                let appends: usize = turn.appends.iter().map(append).sum();
+                let done = consumed + buried + replies + finishes + appends;
+                state + done + sends(&turn.sends) + tasks(&turn.enqueues) + timers
             }
             Op::Send(send) => send.body.payload.len(),
             Op::Enqueue(enqueue) => enqueue.task.input.len(),
             Op::Finish(ended) => finish(ended),
+            Op::Append(appended) => append(appended),
             Op::Progress(progress) => progress.notes.iter().map(bytes::Bytes::len).sum(),
             Op::Cancel(cancel) => cancel.reason.len(),
             Op::Register(_)
@@ -325,7 +332,8 @@ fn weight(op: &Op) -> usize {
             | Op::TimeOut(_)
             | Op::Sweep(_)
             | Op::Dismiss(_)
-            | Op::Connect(_) => 0,
+            | Op::Connect(_)
+            | Op::EndSession(_) => 0,
         }
 }
 

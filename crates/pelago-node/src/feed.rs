@@ -109,7 +109,11 @@ impl Feed {
             | Write::TimerGone { .. }
             | Write::Reply(_)
             | Write::ReplyGone(_)
-            | Write::TaskGone(_) => {}
+            | Write::TaskGone(_)
+            | Write::Session(_)
+            | Write::SessionEntry(_)
+            | Write::SessionEntriesGone { .. }
+            | Write::SessionGone(_) => {}
         }
     }
 

@@ -25,6 +25,7 @@ mod node;
 mod raft;
 mod scheduler;
 mod services;
+mod sessions;
 mod signals;
 mod timers;
 mod topics;
@@ -37,4 +38,6 @@ pub use host::{Affinity, Agent, Fault, Input, Kind, PRIORITY_MAX, Raw, TaskReque
 pub use mesh::{Balancing, Rule};
 pub use node::{Config, Error, Node};
 pub use pelago_core::connection::{Connection, Filter, Signal};
+pub use pelago_core::record::{SessionEntry, SessionTurn};
 pub use raft::Timing;
+pub use sessions::{InSession, NoWhenBusy, SessionRule, WhenBusy};

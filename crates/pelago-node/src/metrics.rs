@@ -80,6 +80,8 @@ pub struct Metrics {
     pub signals_handled: Gauge,
     /// Branches of signals that ended on this node, by their outcome.
     pub signal_branches: Family<[(&'static str, &'static str); 1], Counter>,
+    /// Turns of sessions on this node, by what became of them.
+    pub session_turns: Family<[(&'static str, &'static str); 1], Counter>,
     /// Gossip.
     pub gossip: GossipMetrics,
 }
@@ -116,6 +118,7 @@ impl Default for Metrics {
             signals_remote: Counter::default(),
             signals_handled: Gauge::default(),
             signal_branches: Family::default(),
+            session_turns: Family::default(),
             gossip: GossipMetrics::default(),
         }
     }
@@ -137,6 +140,11 @@ impl Metrics {
     /// Counts a branch of a signal.
     pub(crate) fn branch(&self, outcome: &Outcome) {
         self.signal_branches.get_or_create(&[("outcome", outcome.word())]).inc();
+    }
+
+    /// Counts a turn of a session.
+    pub(crate) fn session_turn(&self, outcome: &'static str) {
+        self.session_turns.get_or_create(&[("outcome", outcome)]).inc();
     }
 
     /// Counts connections along which a signal did not go since its tree had no room.
@@ -205,6 +213,8 @@ impl Metrics {
         all.register("signals_handled", help, self.signals_handled.clone());
         let help = "Branches of signals by what came of them here; hop_limit, cycle and left_out were not gone along";
         all.register("signal_branches", help, self.signal_branches.clone());
+        let help = "Turns of sessions on this node: appended, overtaken by another, interrupted, refused since another ran, or failed";
+        all.register("session_turns", help, self.session_turns.clone());
         self.gossip.register(&mut all);
         all
     }

@@ -245,6 +245,7 @@ impl Node {
             homes: homes.clone(),
             lease: lease.clone(),
             committer: committing.clone(),
+            forward: forward.clone(),
             reader: Arc::clone(&reader),
             consensus: Arc::clone(&consensus),
             metrics: Arc::clone(&metrics),

@@ -8,7 +8,10 @@ use pelago_core::{
     id::{Address, Destination, FencingToken, Name, TaskId},
     link::Role,
     message::Content,
-    record::{BodyHash, IdempotencyKey, NewTask, Op, PAYLOAD_BYTES_MAX, Placement, Progress, RetryPolicy},
+    record::{
+        BodyHash, IdempotencyKey, NewTask, Op, PAYLOAD_BYTES_MAX, Placement, Progress, RetryPolicy, SessionEntry,
+        SessionTurn,
+    },
 };
 use prometheus_client::metrics::counter::Counter;
 
@@ -18,7 +21,7 @@ use crate::{
     handle::Error,
     host::{Fault, PRIORITY_MAX, Services, TaskRequest},
     ids,
-    mesh::{Held, Router, TELL_MAX, Whom},
+    mesh::{Among, Held, Router, TELL_MAX, Whom},
     raft::Consensus,
     traces::Traces,
     view,
@@ -130,15 +133,17 @@ impl NodeServices {
         content: Content,
         wait: Duration,
         remember: Option<IdempotencyKey>,
+        among: Among,
     ) -> Result<Bytes, Error> {
         fits("the question", &content.payload)?;
-        let remember = remember.map(|key| (key, BodyHash::of(&to.agent, &content.payload)));
+        let remember = remember.map(|key| (key, among.hash(&to.agent, &content.payload)));
         let deadline = tokio::time::Instant::now() + wait;
-        let turn = self.router.ask(&to, placement, content, remember, deadline);
-        self.within(deadline, wait, placement, turn).await
+        let turn = self.router.ask(&to, placement, content, remember, &among, deadline);
+        let is_durable = placement == Placement::Keyed || matches!(among, Among::Session(_));
+        self.within(deadline, wait, is_durable, turn).await
     }
 
-    /// Waits for the turn of a question to an agent of this placement, as long as it can count.
+    /// Waits for the turn of a question, as long as it can count.
     ///
     /// # Errors
     /// [`Error`] says what became of the question.
@@ -146,7 +151,7 @@ impl NodeServices {
         &self,
         deadline: tokio::time::Instant,
         wait: Duration,
-        placement: Placement,
+        is_durable: bool,
         turn: impl Future<Output = Result<Bytes, impl Into<Error>>>,
     ) -> Result<Bytes, Error> {
         let waited_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
@@ -155,7 +160,7 @@ impl NodeServices {
             reply = turn => reply.map_err(Into::into),
             () = tokio::time::sleep_until(deadline) => Err(Error::Timeout { waited_ms }),
             // Without a majority no turn can be committed, whoever runs it. Those of others need not be.
-            () = self.lease.missing(LAPSED_MAX), if placement == Placement::Keyed => Err(Error::NoQuorum),
+            () = self.lease.missing(LAPSED_MAX), if is_durable => Err(Error::NoQuorum),
         }
     }
 
@@ -247,10 +252,10 @@ impl Services for NodeServices {
             if placement == Placement::Pool
                 && let Some(turn) = self.router.quick_turn(to.clone(), content.clone())
             {
-                return Ok(self.within(tokio::time::Instant::now() + wait, wait, placement, turn).await?);
+                return Ok(self.within(tokio::time::Instant::now() + wait, wait, false, turn).await?);
             }
             // Boxed, as it is large, and moved about before it begins.
-            Ok(Box::pin(self.question(to, placement, content, wait, None)).await?)
+            Ok(Box::pin(self.question(to, placement, content, wait, None, Among::Any)).await?)
         })
     }
 
@@ -279,6 +284,18 @@ impl Services for NodeServices {
                 }
                 tracing::debug!(%to, "what an agent was told is lost");
             }
+        })
+    }
+
+    fn history(&self, turn: SessionTurn, entries_max: usize) -> BoxFuture<'_, Result<Vec<SessionEntry>, Fault>> {
+        let reader = Arc::clone(&self.router.reader);
+        let entries_max = u32::try_from(entries_max).unwrap_or(u32::MAX);
+        Box::pin(async move {
+            let after = turn.seen.saturating_sub(u64::from(entries_max));
+            let read = move || reader.view(|view| view.session_entries(&turn.session, after, entries_max));
+            tokio::task::spawn_blocking(read)
+                .await?
+                .map_err(|error| Fault::new(format!("the history is unread: {error}")))
         })
     }
 

@@ -52,6 +52,7 @@ struct Doing {
 
 /// What a client wants done.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "a client has one at a time")]
 enum Wanted {
     Ask { agent: AgentId, request: Request, key: Option<IdempotencyKey> },
     Op(Op),

@@ -9,10 +9,10 @@ use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
 use bytes::Bytes;
 use pelago_core::{
     connection::Connection,
-    id::{Address, AgentId, Incarnation, Name, NodeId, TaskId, TimerName},
+    id::{Address, AgentId, Incarnation, Name, NodeId, SessionId, TaskId, TimerName},
     record::{
-        Agent, IdempotencyKey, Message, MessageId, Node, Op, Outcome, Reply, Rows, Stamp, Task, TaskEvent, TaskState,
-        Timer, Write, decide,
+        Agent, IdempotencyKey, Message, MessageId, Node, Op, Outcome, Reply, Rows, Session, SessionEntry, Stamp, Task,
+        TaskEvent, TaskState, Timer, Write, decide,
     },
     time::LogTime,
 };
@@ -44,6 +44,10 @@ pub struct MapRows {
     pub events: BTreeMap<(TaskId, u64), TaskEvent>,
     /// Connections by the agent that they lead on from and where they lead.
     pub connections: BTreeMap<(Name, Address), Connection>,
+    /// Sessions.
+    pub sessions: BTreeMap<SessionId, Session>,
+    /// Entries of sessions by number.
+    pub session_entries: BTreeMap<(SessionId, u64), SessionEntry>,
     /// The task of each idempotency key.
     keyed: BTreeMap<IdempotencyKey, TaskId>,
 }
@@ -108,6 +112,19 @@ impl MapRows {
             }
             Write::ConnectionGone { from, to } => {
                 self.connections.remove(&(from, to));
+            }
+            Write::Session(session) => {
+                self.sessions.insert(session.id.clone(), session);
+            }
+            Write::SessionEntry(entry) => {
+                self.session_entries.insert((entry.session.clone(), entry.n), entry);
+            }
+            Write::SessionEntriesGone { session, before } => {
+                self.session_entries.retain(|(of, n), _| *of != session || *n >= before);
+            }
+            Write::SessionGone(session) => {
+                self.session_entries.retain(|(of, _), _| *of != session);
+                self.sessions.remove(&session);
             }
         }
     }
@@ -253,5 +270,23 @@ impl Rows for MapRows {
         let mut ones: Vec<_> = ones.map(|(_, connection)| connection.clone()).collect();
         ones.sort_by_key(|connection| connection.to.to_string());
         Ok(ones)
+    }
+
+    fn session(&self, id: &SessionId) -> Result<Option<Session>, Infallible> {
+        Ok(self.sessions.get(id).cloned())
+    }
+
+    fn sessions_len(&self) -> Result<u64, Infallible> {
+        Ok(self.sessions.len() as u64)
+    }
+
+    fn session_entry(&self, id: &SessionId, n: u64) -> Result<Option<SessionEntry>, Infallible> {
+        Ok(self.session_entries.get(&(id.clone(), n)).cloned())
+    }
+
+    fn sessions_ended(&self, before: LogTime, rows_max: u32) -> Result<Vec<Session>, Infallible> {
+        let mut ended: Vec<_> = self.sessions.values().filter(|session| session.expires() < before).collect();
+        ended.sort_by_key(|session| (session.expires(), &session.id));
+        Ok(ended.into_iter().take(rows_max as usize).cloned().collect())
     }
 }

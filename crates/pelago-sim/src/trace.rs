@@ -62,6 +62,8 @@ impl fmt::Display for Short<'_> {
             Op::TimeOut(op) => write!(f, "time out {} {}", op.task, op.token),
             Op::Sweep(_) => f.write_str("sweep"),
             Op::Dismiss(op) => write!(f, "dismiss dead messages of {}", op.agent),
+            Op::Append(op) => write!(f, "append to session {} after {}", op.turn.session, op.turn.seen),
+            Op::EndSession(op) => write!(f, "end session {}", op.session),
             Op::Connect(op) => write!(f, "connect {} to {}: {:?}", op.from, op.to, op.change),
         }
     }

@@ -213,6 +213,7 @@ fn turn(agent: &AgentId, version: u64) -> Turn {
         sends: Vec::new(),
         enqueues: Vec::new(),
         timers: Vec::new(),
+        appends: Vec::new(),
     }
 }
 

@@ -7,14 +7,16 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use maps::Maps;
 use pelago_core::{
-    id::MeshId,
+    id::{MeshId, Name},
     record::{Node, Outcome, Phase, Task, TaskState},
     time::LogTime,
 };
 use pelago_sim::store::MapRows;
 use pelago_store::{
     conformance::{Subject, Traffic},
-    sqlite::{AgentFilter, Cursor, Entry, Error, Machine, NameFilter, Page, Reader, TaskFilter, Totals, View},
+    sqlite::{
+        AgentFilter, Cursor, Entry, Error, Machine, NameFilter, Page, Reader, SessionFilter, TaskFilter, Totals, View,
+    },
 };
 
 const SEEDS: u64 = 24;
@@ -121,7 +123,7 @@ fn same_rows(view: &View<'_>, maps: &MapRows, traffic: &Traffic) -> Result<(), E
 }
 
 fn same_lists(view: &View<'_>, maps: &MapRows) -> Result<(), Error> {
-    let namespace = pelago_core::id::Name::default_namespace();
+    let namespace = Name::default_namespace();
     let tasks = || maps.tasks.values().map(AsRef::as_ref);
     let of_state = |state| tasks().filter(move |task: &&Task| task.state == state);
 
@@ -162,7 +164,26 @@ fn same_lists(view: &View<'_>, maps: &MapRows) -> Result<(), Error> {
     }
     let waiting = maps.messages.keys().map(|id| (id.clone(), maps.inbox(id).len() as u64)).filter(|(_, n)| *n > 0);
     assert_eq!(pages(|after| view.agents_with_inbox(after, 2))?, waiting.collect::<Vec<_>>());
+    same_sessions(view, maps)?;
     same_timers(view, maps)
+}
+
+fn same_sessions(view: &View<'_>, maps: &MapRows) -> Result<(), Error> {
+    for session in Traffic::sessions() {
+        assert_eq!(view.session(&session)?.as_ref(), maps.sessions.get(&session));
+        let entries = maps.session_entries.range((session.clone(), 0)..=(session.clone(), u64::MAX));
+        let entries: Vec<_> = entries.map(|(_, entry)| entry.clone()).collect();
+        assert_eq!(view.session_entries(&session, 0, u32::MAX)?, entries);
+    }
+    let filter = SessionFilter { namespace: Name::default_namespace(), agent: None };
+    let all: Vec<_> = maps.sessions.values().cloned().collect();
+    assert_eq!(pages(|after| view.sessions(&filter, after, 1))?, all);
+    for agent in Traffic::agents() {
+        let of: Vec<_> = all.iter().filter(|session| session.id.agent == agent).cloned().collect();
+        let filter = SessionFilter { namespace: Name::default_namespace(), agent: Some(agent) };
+        assert_eq!(pages(|after| view.sessions(&filter, after, 1))?, of);
+    }
+    Ok(())
 }
 
 fn same_timers(view: &View<'_>, maps: &MapRows) -> Result<(), Error> {

@@ -61,6 +61,7 @@ fn turn() -> Turn {
         sends: vec![MessageBody { to: agent(), payload: Bytes::from(vec![7; 64]) }],
         enqueues: Vec::new(),
         timers: Vec::new(),
+        appends: Vec::new(),
     }
 }
 

@@ -9,8 +9,8 @@ use pelago_core::id::TaskId;
 
 pub use crate::message::{Malformed, decode, encode};
 pub use proto::{
-    Answer, Ask, Broadcast, Cancel, Cancelled, Ended, Enqueue, Enqueued, Failed, Find, Found, Published, Reached,
-    Result as TaskResult, Send, Sent, Subscribe, Subscribed, Why, answer, ended,
+    Answer, Ask, Broadcast, Cancel, Cancelled, Converse, Ended, Enqueue, Enqueued, Failed, Find, Found, Published,
+    Reached, Result as TaskResult, Send, Sent, Subscribe, Subscribed, Why, answer, ended,
 };
 
 mod proto {
@@ -38,6 +38,8 @@ pub mod kind {
     pub const BROADCAST: u16 = 71;
     /// [`Subscribe`](super::Subscribe).
     pub const SUBSCRIBE: u16 = 72;
+    /// [`Converse`](super::Converse).
+    pub const CONVERSE: u16 = 73;
 }
 
 /// The most subscriptions that a client has over one link.
@@ -75,7 +77,8 @@ mod tests {
     #[test]
     fn what_the_first_release_asked_is_read_and_written_alike() {
         let payload = Bytes::from_static;
-        check(&Ask { to: "a:b".into(), payload: payload(b"?"), idempotency: Some("k".into()), headers: None }, ASK);
+        let (to, idempotency) = ("a:b".into(), Some("k".into()));
+        check(&Ask { to, payload: payload(b"?"), idempotency, headers: None, affinity: None }, ASK);
         check(&Send { to: "a:b".into(), payload: payload(b"!"), idempotency: None }, SEND);
         let enqueue = Enqueue {
             to: "a".into(),

@@ -4,8 +4,8 @@
 
 pub use crate::message::{Malformed, decode, encode};
 pub use proto::{
-    Applied, Ask, Asked, Branch, Broadcast, Granted, Heartbeat, Hop, Nothing, Proposed, Reached, Run, Signal, Verdict,
-    asked, branch, proposed,
+    Applied, Ask, Asked, Branch, Broadcast, Converse, Granted, Heartbeat, Hop, Nothing, Proposed, Reached, Run, Signal,
+    Verdict, Within, asked, branch, proposed,
 };
 
 mod proto {
@@ -31,6 +31,8 @@ pub mod kind {
     pub const BROADCAST: u16 = 7;
     /// [`Signal`](super::Signal), answered with [`Asked`](super::Asked), whose reply is a [`Branch`](super::Branch).
     pub const SIGNAL: u16 = 8;
+    /// [`Converse`](super::Converse), answered with [`Asked`](super::Asked).
+    pub const CONVERSE: u16 = 9;
 }
 
 #[cfg(test)]

@@ -36,7 +36,8 @@ mod telemetry;
 
 pub use mesh::Mesh;
 pub use pelago_node::{
-    Affinity, Agent, Connection, Fault, Filter, Input, Kind, Raw, Signal, TaskRequest, Turn, keyed, pool, resident,
+    Affinity, Agent, Connection, Fault, Filter, InSession, Input, Kind, Raw, SessionEntry, SessionTurn, Signal,
+    TaskRequest, Turn, WhenBusy, keyed, pool, resident,
 };
 pub use serve::{Error, PrintAddr, ServeArgs, run, serve};
 

@@ -18,7 +18,7 @@ use pelago_core::{
     link::{Ended, Hello, LANE_BYTES_MIN, Lane, NoReply, Pauses, PerLane, Refusal, Role, Versions},
 };
 use pelago_net::{Config, Dial, Handle, Links, RequestError, SendError, State};
-use pelago_node::TaskRequest;
+use pelago_node::{InSession, TaskRequest};
 use pelago_wire::{
     client::{self as wire, answer::Answer, ended::How, kind},
     headers,
@@ -108,7 +108,7 @@ impl Mesh {
     }
 
     /// Asks an agent and waits for its reply: `name`, `name:key`, or `node/name[:key]` to pin it to a node. How long
-    /// to wait, or [`AskOptions`] with an idempotency key too.
+    /// to wait, or [`AskOptions`] with an idempotency key, a session or an affinity too.
     ///
     /// # Errors
     /// [`Error`] says what became of the question.
@@ -121,11 +121,18 @@ impl Mesh {
         question: impl Into<Content>,
         options: impl Into<AskOptions>,
     ) -> Result<Bytes, Error> {
-        let AskOptions { wait, idempotency_key } = options.into();
+        let AskOptions { wait, idempotency_key, session, affinity } = options.into();
         let Content { headers, payload } = question.into();
         let headers = headers::field(headers.as_deref());
-        let ask = wire::Ask { to: to.to_owned(), payload, idempotency: idempotency_key, headers };
-        let answer = self.request(kind::ASK, &wire::encode(&ask), wait).await?;
+        let ask = wire::Ask { to: to.to_owned(), payload, idempotency: idempotency_key, headers, affinity };
+        let answer = match session {
+            None => self.request(kind::ASK, &wire::encode(&ask), wait).await?,
+            Some(InSession { name, busy, ttl }) => {
+                let (session, busy) = (name.to_string(), busy.map(|busy| busy.name().to_owned()));
+                let within = wire::Converse { ask: Some(ask), session, busy, ttl_ms: ttl.map(millis) };
+                self.request(kind::CONVERSE, &wire::encode(&within), wait).await?
+            }
+        };
         let Answer::Reply(reply) = answer else { return Err(Error::BadAnswer) };
         Ok(reply)
     }

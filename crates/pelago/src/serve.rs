@@ -472,13 +472,14 @@ fn declare(config: &Config, kinds: Vec<Kind>) -> Result<Vec<Kind>, Error> {
             prefer: _,
             turn_max,
             layer,
+            session,
             forward_connections,
         } = agent;
         let mut kind = find(name, agent)?.clone().named(name.clone()).only_on(node_affinity.clone());
         if kind.is_pool() {
             kind = kind.at_most(*concurrency);
         }
-        let kind = kind.in_layer(layer.clone()).connected(forward_connections.clone());
+        let kind = kind.in_layer(layer.clone()).with_sessions(*session).connected(forward_connections.clone());
         declared.push(kind.turns_within(*turn_max));
     }
     let unnamed = kinds.iter().filter(|kind| !config.agents.contains_key(kind.name()));

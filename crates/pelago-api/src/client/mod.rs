@@ -22,16 +22,17 @@ use pelago_core::{
     message::Content,
     record::TaskState,
 };
+use pelago_node::WhenBusy;
 use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 
-use request::{Request, agent_path, node_path, topic_path};
+use request::{Request, agent_path, node_path, session_path, topic_path};
 
 use crate::{
     model::{
-        Agent, AgentList, Cancel, Connection, ConnectionList, DeadMessageList, Disconnected, Dismissed, Enqueued,
-        Health, NewConnection, NewSignal, NewTask, NodeList, Payload, Reached, RemovedNode, SendReceipt, Signal,
-        Status, Task, TaskEventList, TaskList, Told, words,
+        Agent, AgentList, Cancel, Connection, ConnectionList, DeadMessageList, Disconnected, Dismissed, EndedSession,
+        Enqueued, Health, NewConnection, NewSignal, NewTask, NodeList, Payload, Reached, RemovedNode, SendReceipt,
+        SessionHistory, SessionList, Signal, Status, Task, TaskEventList, TaskList, Told, words,
     },
     problem::{Code, Problem},
 };
@@ -184,6 +185,34 @@ pub struct TaskQuery {
 pub struct AgentQuery {
     /// Only of this name.
     pub name: Option<String>,
+    /// Where to go on: `next` of the part before.
+    pub cursor: Option<String>,
+    /// At most so many; 1 to 1,000, 100 unless set.
+    pub limit: Option<usize>,
+}
+
+/// How an agent is asked.
+#[derive(Debug, Clone, Default)]
+pub struct AskQuery {
+    /// How long to wait for the reply: 30 s unless set, a minute at most.
+    pub wait: Option<Duration>,
+    /// The same key with the same question gets the same reply.
+    pub idempotency_key: Option<String>,
+    /// The session that the question belongs to.
+    pub session: Option<String>,
+    /// What becomes of it while another of the session is being handled.
+    pub session_busy: Option<WhenBusy>,
+    /// How long the session is kept from now on if nobody uses it.
+    pub session_ttl: Option<Duration>,
+    /// Questions with the same text here go to the same node.
+    pub affinity: Option<String>,
+}
+
+/// Which sessions to list.
+#[derive(Debug, Clone, Default)]
+pub struct SessionQuery {
+    /// Only those with the agent at this address.
+    pub agent: Option<String>,
     /// Where to go on: `next` of the part before.
     pub cursor: Option<String>,
     /// At most so many; 1 to 1,000, 100 unless set.
@@ -350,6 +379,51 @@ impl Client {
     ) -> Result<Payload> {
         let request = Request::post(agent_path(address, "/ask")).message(question.into());
         self.document(request.waiting_for_reply(wait).keyed(idempotency_key)).await
+    }
+
+    /// The same, within a session or with an affinity.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn ask_as(&self, address: &str, question: impl Into<Content>, query: &AskQuery) -> Result<Payload> {
+        let AskQuery { wait, idempotency_key, session, session_busy, session_ttl, affinity } = query;
+        let request = Request::post(agent_path(address, "/ask"))
+            .message(question.into())
+            .with("session", session.as_deref())
+            .with("session_busy", session_busy.map(WhenBusy::name))
+            .with("session_ttl", session_ttl.map(|ttl| format!("{}ms", ttl.as_millis())))
+            .with("affinity", affinity.as_deref());
+        self.document(request.waiting_for_reply(*wait).keyed(idempotency_key.as_deref())).await
+    }
+
+    /// Part of the list of sessions.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn sessions(&self, query: &SessionQuery) -> Result<SessionList> {
+        let SessionQuery { agent, cursor, limit } = query;
+        let request = Request::get("/api/v1/sessions")
+            .with("agent", agent.as_deref())
+            .with("cursor", cursor.as_deref())
+            .with("limit", *limit);
+        self.document(request).await
+    }
+
+    /// A session, and its turns after number `after`.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn session(&self, agent: &str, session: &str, after: u64, limit: usize) -> Result<SessionHistory> {
+        let request = Request::get(session_path(agent, session)).with("after", Some(after)).with("limit", Some(limit));
+        self.document(request).await
+    }
+
+    /// Ends a session, and forgets its history.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn end_session(&self, agent: &str, session: &str) -> Result<EndedSession> {
+        self.document(Request::delete(session_path(agent, session))).await
     }
 
     /// Sends an agent a durable message; `message` is JSON.

@@ -135,6 +135,11 @@ pub(super) fn agent_path(address: &str, action: &str) -> String {
     format!("/api/v1/agents/{}{action}", utf8_percent_encode(address, SEGMENT))
 }
 
+/// The path of a session.
+pub(super) fn session_path(agent: &str, session: &str) -> String {
+    format!("/api/v1/sessions/{}/{}", utf8_percent_encode(agent, SEGMENT), utf8_percent_encode(session, SEGMENT))
+}
+
 /// The path of a topic.
 pub(super) fn topic_path(topic: &str) -> String {
     format!("/api/v1/topics/{}", utf8_percent_encode(topic, SEGMENT))

@@ -6,7 +6,10 @@ use axum::{
     extract::{RawQuery, Request, State},
     http::StatusCode,
 };
-use pelago_node::handle::{self, AgentFilter, AskOptions, BuriedFilter};
+use pelago_node::{
+    InSession,
+    handle::{self, AgentFilter, AskOptions, BuriedFilter},
+};
 
 use super::{
     answer::{self, Answer},
@@ -14,7 +17,7 @@ use super::{
     body,
     failure::Failure,
     path::Segment,
-    query::Query,
+    query::{self, Query},
     traces,
 };
 use crate::{
@@ -76,14 +79,42 @@ pub(super) async fn ask(
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Answer {
-    let wait = Query::parse(query.as_deref(), &["wait"])?.duration("wait")?;
+    let query = Query::parse(query.as_deref(), &["wait", "session", "session_busy", "session_ttl", "affinity"])?;
+    let (wait, session) = (query.duration("wait")?, session(&query)?);
+    let affinity = query.text("affinity").map(str::to_owned);
     let (head, body) = request.into_parts();
     let idempotency_key = body::idempotency_key(&head.headers)?;
     let mut question = body::content(&head.headers, body).await?;
     let recorded = app.handle.record(&mut question, || traces::name("ask", &address));
-    let options = AskOptions { wait: wait.unwrap_or(ASK_WAIT).min(WAIT_MAX), idempotency_key };
+    let wait = wait.unwrap_or(ASK_WAIT).min(WAIT_MAX);
+    let options = AskOptions { wait, idempotency_key, session, affinity };
     let reply = traces::ended(recorded, app.handle.ask(&address, question, options).await)?;
     Ok(answer::json(StatusCode::OK, reply))
+}
+
+/// The session that a question belongs to.
+fn session(query: &Query<'_>) -> Result<Option<InSession>, Failure> {
+    let name = query.name("session")?;
+    let busy = query.read(
+        "session_busy",
+        |text| text.parse().ok(),
+        "queue, reject or interrupt",
+        "it says what becomes of the question while another of the session is being handled",
+    )?;
+    let ttl = query.read(
+        "session_ttl",
+        query::duration,
+        "a time like 30s or 1h",
+        "a plain number counts seconds; a session is kept for 1 s to 720h without being used",
+    )?;
+    match name {
+        Some(name) => Ok(Some(InSession { name, busy, ttl })),
+        None if busy.is_some() || ttl.is_some() => {
+            let detail = "parameter `session` is missing";
+            Err(Failure::new(Code::BadParameter, detail, "name the session, or leave out what is said of it"))
+        }
+        None => Ok(None),
+    }
 }
 
 /// POST: tells the agent the body, which nobody answers.

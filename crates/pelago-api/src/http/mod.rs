@@ -19,6 +19,8 @@
 //! | `/api/v1/socket` | GET | a WebSocket: ask, tell, broadcast, publish and subscribe over one connection |
 //! | `/api/v1/messages/dead` | GET | messages that could not be handled; `?agent=ADDRESS` |
 //! | `/api/v1/messages/dead?agent=ADDRESS` | DELETE | forget those of one agent |
+//! | `/api/v1/sessions` | GET | list of conversations; `?agent=ADDRESS` |
+//! | `/api/v1/sessions/{address}/{name}` | GET, DELETE | one with its history, `?after=3`; end it |
 //! | `/api/v1/signals` | POST | start a signal; `?wait=30s` until it has ended |
 //! | `/api/v1/signals/{id}` | GET | what became of it; `?wait=30s` |
 //! | `/api/v1/connections` | GET, POST | where signals go on, `?from=NAME`; add one |
@@ -45,6 +47,7 @@ mod listener;
 mod mesh;
 mod path;
 mod query;
+mod sessions;
 mod signals;
 mod socket;
 mod starting;
@@ -83,6 +86,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/api/v1/socket", get(socket::open))
         .route("/api/v1/topics/{topic}", get(topics::tail).post(topics::publish))
         .route("/api/v1/messages/dead", get(agents::dead_messages).delete(agents::dismiss))
+        .route("/api/v1/sessions", get(sessions::list))
+        .route("/api/v1/sessions/{agent}/{session}", get(sessions::show).delete(sessions::end))
         .route("/api/v1/signals", post(signals::forward))
         .route("/api/v1/signals/{id}", get(signals::show))
         .route("/api/v1/connections", get(signals::connections).post(signals::connect).delete(signals::disconnect))
@@ -106,7 +111,7 @@ async fn no_resource(request: Request) -> Failure {
     } else if path.len() > 1 && path.ends_with('/') {
         "paths do not end with `/`"
     } else {
-        "the API begins with /api/v1: tasks, agents, topics, socket, messages/dead, signals, connections, nodes, status"
+        "the API begins with /api/v1: tasks, agents, topics, socket, messages/dead, sessions, signals, connections, nodes, status"
     };
     Problem::new(Code::UnknownPath, format!("there is no {}", failure::excerpt(path)), hint).into()
 }

@@ -249,7 +249,7 @@ impl Conversation {
         let answer = match (ask, tell.or(publish.map(as_topic)), broadcast, subscribe, unsubscribe) {
             (Some(to), None, None, None, None) => async move {
                 let recorded = app.handle.record(&mut message, || traces::name("ask", &to));
-                let options = AskOptions { wait, idempotency_key: None };
+                let options = AskOptions::from(wait);
                 answer(id, traces::ended(recorded, app.handle.ask(&to, message, options).await), |reply| {
                     Answer::Reply { id, reply: reply.into() }
                 })

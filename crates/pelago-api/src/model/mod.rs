@@ -8,6 +8,7 @@
 mod agent;
 mod node;
 mod payload;
+mod session;
 mod signal;
 mod task;
 mod time;
@@ -21,6 +22,7 @@ pub use node::{
     Health, HealthAgents, HealthMesh, Liveness, Load, Node, NodeList, Offer, Readiness, RemovedNode, Seen, Status,
 };
 pub use payload::Payload;
+pub use session::{EndedSession, Said, Session, SessionHistory, SessionList};
 pub use signal::{Branch, Connection, ConnectionList, Disconnected, NewConnection, NewSignal, Signal};
 pub use task::{Cancel, Enqueued, Happening, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList};
 pub use time::Timestamp;
@@ -48,6 +50,7 @@ documents![
     DeadMessageList,
     Disconnected,
     Dismissed,
+    EndedSession,
     Enqueued,
     Health,
     Liveness,
@@ -59,6 +62,9 @@ documents![
     Readiness,
     RemovedNode,
     SendReceipt,
+    Session,
+    SessionHistory,
+    SessionList,
     Signal,
     Status,
     Task,

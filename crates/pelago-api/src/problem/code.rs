@@ -136,6 +136,12 @@ codes! {
     BadSignalId = 2040, 400, Never, "not a signal id";
     /// The agent failed too often of late wherever it is hosted.
     BreakerOpen = 2041, 503, Soon, "the agent is left alone for a while";
+    /// Another message of the session is being handled, and this one was not to wait.
+    SessionBusy = 2042, 409, Maybe, "another message of the session is being handled";
+    /// Another message of the session interrupted this one.
+    Interrupted = 2043, 409, Never, "another message of the session interrupted this one";
+    /// There is no such session.
+    UnknownSession = 2044, 404, Never, "session not found";
     /// A header of a request says something that it cannot.
     BadHeader = 2050, 400, Never, "a header is not valid";
 }

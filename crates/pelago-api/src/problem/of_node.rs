@@ -56,6 +56,16 @@ impl From<Error> for Problem {
                             if it still fails: look into its log";
                 problem(Code::BreakerOpen, hint).with_next("pelago node ls")
             }
+            Error::SessionBusy => {
+                problem(Code::SessionBusy, "nothing was done; ask again, or let it wait its turn: ?session_busy=queue")
+            }
+            Error::Interrupted => {
+                problem(Code::Interrupted, "nothing of its turn is kept; a later message of the session took its place")
+            }
+            Error::UnknownSession(_) => {
+                problem(Code::UnknownSession, "it never began, was ended, or nobody used it for too long")
+                    .with_next("pelago session ls")
+            }
             Error::AgentFailed { hopeless: false, .. } => {
                 problem(Code::AgentFailed, "its turn had no effect; as a task it would be tried again")
             }
@@ -99,7 +109,7 @@ fn meant(nearest: &[Name]) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
-    use pelago_core::id::{AgentId, TaskId};
+    use pelago_core::id::{AgentId, SessionId, TaskId};
 
     use super::*;
 
@@ -125,6 +135,9 @@ mod tests {
             Error::BadCursor,
             Error::Busy("the mailbox is full".into()),
             Error::BreakerOpen(name("cart")),
+            Error::SessionBusy,
+            Error::Interrupted,
+            Error::UnknownSession(SessionId { agent: AgentId::unkeyed(name("chat")), name: name("s") }),
             Error::AgentFailed { reason: "no".into(), hopeless: false },
             Error::AgentFailed { reason: "never".into(), hopeless: true },
             Error::Timeout { waited_ms: 5 },

@@ -5,6 +5,7 @@
 
 mod append;
 pub(crate) mod caller;
+mod chat;
 mod counter;
 pub(crate) mod crew;
 mod echo;
@@ -21,9 +22,10 @@ use serde::Serialize;
 use crate::output::facts;
 
 /// All of them but the demo's crew, which only its nodes have.
-const ALL: [(About, fn() -> Kind); 9] = [
+const ALL: [(About, fn() -> Kind); 10] = [
     (append::ABOUT, append::kind),
     (caller::ABOUT, caller::kind),
+    (chat::ABOUT, chat::kind),
     (counter::ABOUT, counter::kind),
     (echo::ABOUT, echo::kind),
     (flaky::ABOUT, flaky::kind),

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use pelago::WhenBusy;
 use pelago_api::{
-    client::{AgentQuery, Client, DeadMessageQuery},
+    client::{AgentQuery, AskQuery, Client, DeadMessageQuery},
     model::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, Document, Payload, Reached, Timer, words},
 };
 use serde::Serialize;
@@ -73,6 +74,8 @@ Examples:
   pelago agent ask echo '{\"text\": \"hello\"}'
   pelago agent ask counter:a 5 --key order-17    # again with this key: same reply, counted once
   pelago agent ask reminder:a '{\"note\": \"tea\", \"after_ms\": 5000}'   # `agent state reminder:a` shows the timer
+  pelago agent ask chat hello --session s1      # again: it has heard 2 messages; `session show chat s1` has them
+  pelago agent ask reader @request.json --affinity docs      # the same node for the same text
   echo 5 | pelago agent ask counter:a -
   pelago agent ask echo '[not JSON' --text
   pelago agent ask node-1/reader @request.json --timeout 5s";
@@ -133,6 +136,18 @@ pub(crate) struct AskArgs {
     /// How long to wait for the reply: like 500ms or 30s, a minute at most
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = reply_limit)]
     timeout: Duration,
+    /// The conversation it belongs to: the agent sees what was said before, and is asked where that is
+    #[arg(long, value_name = "SESSION", conflicts_with = "affinity")]
+    session: Option<String>,
+    /// While another message of the session is being handled: queue, reject or interrupt
+    #[arg(long, value_name = "WHAT", requires = "session")]
+    busy: Option<WhenBusy>,
+    /// How long the session is kept if nobody uses it: like 30s or 24h
+    #[arg(long, value_name = "DURATION", requires = "session", value_parser = input::duration)]
+    ttl: Option<Duration>,
+    /// Questions with the same text here go to the same node
+    #[arg(long, value_name = "TEXT")]
+    affinity: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -272,9 +287,17 @@ impl Document for Reply<'_> {
 }
 
 async fn ask(args: &AskArgs, client: &Client, output: Output) -> Result<(), Error> {
-    let AskArgs { message, about, timeout } = args;
+    let AskArgs { message, about, timeout, session, busy, ttl, affinity } = args;
     let question = message.input.message(about, output)?;
-    let reply = client.ask(&message.address, question, Some(*timeout), message.key.as_deref()).await?;
+    let query = AskQuery {
+        wait: Some(*timeout),
+        idempotency_key: message.key.clone(),
+        session: session.clone(),
+        session_busy: *busy,
+        session_ttl: *ttl,
+        affinity: affinity.clone(),
+    };
+    let reply = client.ask_as(&message.address, question, &query).await?;
     let reply = Reply { agent: &message.address, reply };
     output.document(&reply, |reply| reply.reply.json().to_owned())
 }

@@ -11,6 +11,7 @@ mod agent;
 mod connection;
 mod node;
 mod paging;
+mod session;
 mod settle;
 mod signal;
 mod status;

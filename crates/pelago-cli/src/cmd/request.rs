@@ -6,7 +6,7 @@ use pelago_api::{
     problem::{Code, Problem},
 };
 
-use super::{agent, connection, node, signal, status, task, topic};
+use super::{agent, connection, node, session, signal, status, task, topic};
 use crate::{
     exit::Exit,
     output::{Error, Output},
@@ -23,6 +23,9 @@ pub(crate) enum Request {
     /// Talk to agents
     #[command(subcommand)]
     Agent(agent::AgentCommand),
+    /// Look at and end conversations with agents
+    #[command(subcommand)]
+    Session(session::SessionCommand),
     /// Send signals through the mesh and see where they went
     #[command(subcommand)]
     Signal(signal::SignalCommand),
@@ -50,6 +53,7 @@ pub(crate) async fn run(request: Request, urls: &[String], output: Output) -> Re
         Request::Status => status::run(&client, output).await,
         Request::Node(command) => node::run(command, &client, output).await,
         Request::Agent(command) => agent::run(command, &client, output).await,
+        Request::Session(command) => session::run(command, &client, output).await,
         Request::Signal(command) => signal::run(command, &client, output).await,
         Request::Connection(command) => connection::run(command, &client, output).await,
         Request::Task(command) => task::run(command, &client, output).await,

@@ -13,6 +13,7 @@ mod overload;
 mod partition;
 mod proxy;
 mod register;
+mod sessions;
 mod slow;
 mod soak;
 mod storm;

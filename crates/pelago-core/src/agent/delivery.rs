@@ -6,9 +6,9 @@ use bytes::Bytes;
 
 use crate::{
     connection::Signal,
-    id::{Destination, FencingToken, Holder, TaskId, TimerName, Version},
+    id::{Destination, FencingToken, Holder, TaskId, TimerName, TurnId, Version},
     message::Content,
-    record::{BodyHash, IdempotencyKey, MessageBody, MessageId, NewTask, Refusal, TimerChange},
+    record::{BodyHash, IdempotencyKey, MessageBody, MessageId, NewTask, Refusal, SessionTurn, TimerChange},
 };
 
 /// Names a delivery within its node, so that the answer finds who waits for it.
@@ -31,7 +31,7 @@ impl Envelope {
     /// whether it was committed.
     pub(super) fn is_recognised(&self) -> bool {
         match &self.work {
-            Work::Ask { remember } => remember.is_some(),
+            Work::Ask { remember, session: _ } => remember.is_some(),
             Work::Tell | Work::Signal(_) => false,
             Work::Message { .. } | Work::Task { .. } => true,
         }
@@ -40,7 +40,7 @@ impl Envelope {
     /// Whether both are deliveries of the same thing.
     pub(super) fn repeats(&self, other: &Self) -> bool {
         match (&self.work, &other.work) {
-            (Work::Ask { remember: Some((key, _)) }, Work::Ask { remember: Some((other, _)) }) => key == other,
+            (Work::Ask { remember: Some((key, _)), .. }, Work::Ask { remember: Some((other, _)), .. }) => key == other,
             (Work::Message { id, .. }, Work::Message { id: other, .. }) => id == other,
             (Work::Task { task, .. }, Work::Task { task: other, .. }) => task == other,
             (Work::Tell | Work::Signal(_) | Work::Ask { .. } | Work::Message { .. } | Work::Task { .. }, _) => false,
@@ -52,12 +52,16 @@ impl Envelope {
     }
 
     pub(super) fn has_key(&self, of: &IdempotencyKey) -> bool {
-        matches!(&self.work, Work::Ask { remember: Some((key, _)) } if key == of)
+        matches!(&self.work, Work::Ask { remember: Some((key, _)), .. } if key == of)
     }
 
     /// The timer that this is a delivery of, and when that was set.
     pub(super) fn timer(&self) -> Option<(&TimerName, Version)> {
         if let Work::Message { id, .. } = &self.work { Some((id.timer()?, Version(id.seq))) } else { None }
+    }
+
+    pub(super) fn is_turn_of_session(&self, of: TurnId) -> bool {
+        self.work.session().is_some_and(|turn| turn.id == of)
     }
 
     pub(super) fn is_message(&self, of: &MessageId) -> bool {
@@ -76,6 +80,8 @@ pub enum Work {
     Ask {
         /// The key, and the hash of the request.
         remember: Option<(IdempotencyKey, BodyHash)>,
+        /// Which session it belongs to, if any.
+        session: Option<Arc<SessionTurn>>,
     },
     /// A durable message from the inbox, or a timer that is due.
     Message {
@@ -93,6 +99,17 @@ pub enum Work {
         /// How long it may take.
         limit: Duration,
     },
+}
+
+impl Work {
+    /// The turn of a session that it is.
+    #[must_use]
+    pub fn session(&self) -> Option<&Arc<SessionTurn>> {
+        match self {
+            Self::Ask { session, .. } => session.as_ref(),
+            Self::Tell | Self::Signal(_) | Self::Message { .. } | Self::Task { .. } => None,
+        }
+    }
 }
 
 /// What a turn made.
@@ -133,6 +150,18 @@ pub enum Failure {
         /// Its limit.
         limit_ms: u64,
     },
+    /// Another message of the session is being handled, and this one was not to wait for it.
+    #[error("another message of the session is being handled")]
+    SessionBusy,
+    /// As many messages of the session wait as may. Try later.
+    #[error("{waiting} messages of the session wait already")]
+    SessionFull {
+        /// How many.
+        waiting: u64,
+    },
+    /// Another message of the session interrupted the turn. Nothing of it is kept.
+    #[error("another message of the session interrupted it")]
+    Interrupted,
     /// The store refused what the turn made.
     #[error("{0}")]
     Refused(Refusal),

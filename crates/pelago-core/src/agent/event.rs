@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::{Envelope, Failure, Produced, Ticket};
 use crate::{
-    id::{Destination, FencingToken, TaskId},
+    id::{Destination, FencingToken, TaskId, TurnId},
     message::Content,
     record::{self, Op, Outcome},
 };
@@ -73,6 +73,8 @@ pub enum Input {
         /// The attempt.
         token: FencingToken,
     },
+    /// The turn of a session is to have no effect, if it is not over.
+    Interrupt(TurnId),
     /// Put the agent away once the present turn has ended.
     Drain,
     /// The node may not act any more.

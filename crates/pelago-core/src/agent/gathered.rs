@@ -3,7 +3,7 @@
 use super::{Activation, Envelope, Failure, Produced, Work};
 use crate::{
     id::TurnId,
-    record::{self, Finish, Remember, Turn, Verdict},
+    record::{self, Append, Finish, Remember, Turn, Verdict},
     time::Time,
 };
 
@@ -60,7 +60,9 @@ impl Gathered {
         let sends: usize = all().map(|produced| produced.sends.len()).sum();
         let enqueues: usize = all().map(|produced| produced.enqueues.len()).sum();
         let timers: usize = all().map(|produced| produced.timers.len()).sum();
-        let bytes: usize = all().map(Produced::bytes).sum();
+        let said =
+            |(envelope, _): &(Envelope, Ended)| envelope.work.session().map_or(0, |_| envelope.content.payload.len());
+        let bytes = all().map(Produced::bytes).sum::<usize>() + self.turns.iter().map(said).sum::<usize>();
         sends > record::SENDS_MAX / 2
             || enqueues > record::ENQUEUES_MAX / 2
             || timers > record::TIMERS_PER_AGENT_MAX / 2
@@ -83,6 +85,7 @@ impl Gathered {
             sends: Vec::new(),
             enqueues: Vec::new(),
             timers: Vec::new(),
+            appends: Vec::new(),
         };
         for (envelope, ended) in &self.turns {
             match ended {
@@ -114,9 +117,23 @@ impl Turn {
     fn add(&mut self, envelope: &Envelope, produced: &Produced) {
         self.turns += 1;
         match &envelope.work {
-            Work::Tell | Work::Signal(_) | Work::Ask { remember: None } => {}
-            Work::Ask { remember: Some((key, request)) } => {
-                self.replies.push(Remember { key: key.clone(), request: *request, reply: produced.reply.clone() });
+            Work::Tell | Work::Signal(_) => {}
+            Work::Ask { remember, session } => {
+                let reply = &produced.reply;
+                let key = remember.as_ref();
+                self.replies.extend(key.map(|(key, request)| Remember {
+                    key: key.clone(),
+                    request: *request,
+                    reply: reply.clone(),
+                }));
+                self.appends.extend(session.as_ref().map(|turn| Append {
+                    turn: record::SessionTurn::clone(turn),
+                    holder: self.holder,
+                    said: envelope.content.payload.clone(),
+                    replied: reply.clone(),
+                    sends: Vec::new(),
+                    enqueues: Vec::new(),
+                }));
             }
             Work::Message { id, .. } => self.consumed.push(id.clone()),
             Work::Task { task, token, .. } => self.finishes.push(Finish {

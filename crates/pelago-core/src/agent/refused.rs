@@ -28,6 +28,9 @@ impl RefusedCommit {
             let mut all = self.turn.consumed.iter().chain(self.turn.buried.iter().map(|(id, _)| id));
             let id = all.nth(position as usize)?;
             at(&|envelope| envelope.is_message(id))
+        } else if let Outcome::Refused(Refusal::Overtaken { position }) = self.outcome {
+            let id = self.turn.appends.get(position as usize)?.turn.id;
+            at(&|envelope| envelope.is_turn_of_session(id))
         } else if let Outcome::Refused(Refusal::StaleToken { token, .. }) = self.outcome {
             at(&|envelope| envelope.has_token(token))
         } else {

@@ -1,10 +1,13 @@
-use std::slice;
+use std::{slice, sync::Arc};
 
 use super::*;
 use crate::{
-    id::{Incarnation, Key, Name, NodeId, TimerName},
+    id::{Incarnation, Key, Name, NodeId, SessionId, TimerName},
     message::{Content, Headers, Priority},
-    record::{self, BodyHash, Chain, Finish, IdempotencyKey, MessageId, Sender, TimerChange, Turn, Verdict},
+    record::{
+        self, Append, BodyHash, Chain, Finish, IdempotencyKey, MessageId, Sender, SessionTurn, TimerChange, Turn,
+        Verdict,
+    },
 };
 
 const ME: Holder = Holder { node: NodeId(1), incarnation: Incarnation(1) };
@@ -227,6 +230,44 @@ fn an_attempt_that_was_taken_away_ends_at_once() {
 }
 
 #[test]
+fn an_entry_of_a_session_is_part_of_its_turn() {
+    let mut agent = Agent::claimed(1, 0);
+    agent.handle(Input::Deliver(said(1, 5)));
+    let commit = Op::Turn(Turn { state: Some(Bytes::from("s")), appends: vec![append(5)], ..turn(1, 0, 1) });
+    assert_eq!(agent.handle(ended("s", "reply")), [propose(1, &commit)]);
+}
+
+#[test]
+fn a_turn_of_a_session_is_interrupted_until_it_has_ended() {
+    let mut agent = Agent::claimed(1, 0);
+    agent.handle(Input::Deliver(said(1, 5)));
+    agent.handle(Input::Deliver(said(2, 6)));
+    let interrupted = || Err(Failure::Interrupted);
+    assert_eq!(agent.handle(Input::Interrupt(TurnId(6))), [answered(2, interrupted())]);
+    assert_eq!(agent.handle(Input::Interrupt(TurnId(5))), [Effect::Abort, answered(1, interrupted())]);
+    agent.handle(Input::Deliver(said(3, 7)));
+    agent.handle(ended("s", "reply"));
+    assert_eq!(agent.handle(Input::Interrupt(TurnId(7))), [], "it is being committed");
+    assert_eq!(agent.handle(Input::Interrupt(TurnId(5))), []);
+}
+
+#[test]
+fn of_a_commit_only_the_turn_is_refused_that_was_overtaken() {
+    let mut agent = Agent::claimed(1, 0);
+    for (ticket, turn) in [(1, 5), (2, 6)] {
+        agent.handle(Input::Deliver(said(ticket, turn)));
+    }
+    agent.handle(ended("a", "reply"));
+    agent.handle(ended("b", "reply"));
+    let overtaken = Refusal::Overtaken { position: 1 };
+    let outcome = Outcome::Refused(overtaken.clone());
+    assert_eq!(agent.decided(1, outcome), [Effect::Load]);
+    agent.handle(loaded(1, 0, 0));
+    let again = agent.decided(2, claimed(2, 0));
+    assert_eq!(again, [answered(2, Err(Failure::Refused(overtaken))), Effect::Run(said(1, 5))]);
+}
+
+#[test]
 fn an_attempts_result_is_part_of_its_turn() {
     let mut agent = Agent::claimed(1, 0);
     agent.handle(Input::Deliver(task(1, 5)));
@@ -374,13 +415,31 @@ fn id() -> AgentId {
 
 fn ask(ticket: u64, payload: &str) -> Envelope {
     let payload = Bytes::from(payload.to_owned());
-    Envelope { ticket: Ticket(ticket), work: Work::Ask { remember: None }, content: payload.into() }
+    Envelope { ticket: Ticket(ticket), work: Work::Ask { remember: None, session: None }, content: payload.into() }
+}
+
+/// A question of a session; `turn` names it.
+fn said(ticket: u64, turn: u128) -> Envelope {
+    let work = Work::Ask { remember: None, session: Some(Arc::new(append(turn).turn)) };
+    Envelope { ticket: Ticket(ticket), work, content: Bytes::from("said").into() }
+}
+
+fn append(turn: u128) -> Append {
+    let session = SessionId { agent: id(), name: Name::new("s").expect("valid") };
+    Append {
+        turn: SessionTurn { session, id: TurnId(turn), seen: 3, after: TurnId(1), ttl_ms: 1_000 },
+        holder: ME,
+        said: Bytes::from("said"),
+        replied: Bytes::from("reply"),
+        sends: Vec::new(),
+        enqueues: Vec::new(),
+    }
 }
 
 fn keyed_ask(ticket: u64, key: &str) -> Envelope {
     let key = IdempotencyKey { namespace: Name::default_namespace(), key: key.into() };
     let remember = Some((key, BodyHash::of(&id(), b"a")));
-    Envelope { ticket: Ticket(ticket), work: Work::Ask { remember }, content: Content::default() }
+    Envelope { ticket: Ticket(ticket), work: Work::Ask { remember, session: None }, content: Content::default() }
 }
 
 fn message_id(seq: u64) -> MessageId {
@@ -446,6 +505,7 @@ fn turn(epoch: u64, version: u64, proposal: u64) -> Turn {
         sends: Vec::new(),
         enqueues: Vec::new(),
         timers: Vec::new(),
+        appends: Vec::new(),
     }
 }
 

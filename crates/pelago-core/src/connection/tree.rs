@@ -158,9 +158,13 @@ impl From<Failure> for Outcome {
         match failure {
             Failure::Failed(_) | Failure::Unreadable(_) => Self::Failed { reason, hopeless: false },
             Failure::Hopeless(_) | Failure::Refused(_) => Self::Failed { reason, hopeless: true },
-            Failure::Busy | Failure::Elsewhere(_) | Failure::Stopped | Failure::Lapsed => {
-                Self::NotTaken { reason, unknown: false }
-            }
+            Failure::SessionBusy
+            | Failure::SessionFull { .. }
+            | Failure::Interrupted
+            | Failure::Busy
+            | Failure::Elsewhere(_)
+            | Failure::Stopped
+            | Failure::Lapsed => Self::NotTaken { reason, unknown: false },
             Failure::TimedOut { .. } => Self::TimedOut,
             Failure::Unknown => Self::InDoubt,
         }

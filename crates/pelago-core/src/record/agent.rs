@@ -4,7 +4,7 @@ use super::{
     Chain, Claim, DISMISSED_MAX, Dismiss, INBOX_MESSAGES_MAX, MessageBody, Outcome, PAYLOAD_BYTES_MAX, REPLY_KEPT_MS,
     Refusal, Release, Remember, SENDS_MAX, STATE_BYTES_MAX, Send, Sender, Stamp, Turn, node,
     row::{Agent, Message, MessageId, Phase, Reply, Rows, Write},
-    task, timer,
+    session, task, timer,
 };
 use crate::id::{AgentId, Epoch, Holder, NodeId, TurnId, Version};
 
@@ -101,6 +101,9 @@ fn turn_effects<R: Rows>(
         if let Err(refused) = task::end_attempt(now, finish, rows, writes)? {
             return Ok(Err(refused));
         }
+    }
+    if let Err(refused) = session::append_all(now, &op.appends, rows, writes)? {
+        return Ok(Err(refused));
     }
     let from = From { sender: Sender::Agent(op.agent.clone()), generation: agent.generation, version: agent.version };
     if let Err(refused) = send_all(now, &from, &op.sends, rows, writes)? {

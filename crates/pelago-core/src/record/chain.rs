@@ -56,6 +56,9 @@ fn effects(turn: &Turn) -> [u8; 32] {
     for task in &turn.enqueues {
         hasher.update(&task.id.0.to_le_bytes());
     }
+    for append in &turn.appends {
+        hasher.update(&append.turn.id.0.to_le_bytes());
+    }
     for TimerChange { name, set } in &turn.timers {
         part(&mut hasher, name.as_str().as_bytes());
         hasher.update(&[u8::from(set.is_some())]);

@@ -21,6 +21,7 @@ mod node;
 mod op;
 mod outcome;
 mod row;
+mod session;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -28,15 +29,17 @@ mod timer;
 
 pub use chain::Chain;
 pub use op::{
-    Assign, BodyHash, Cancel, Claim, Connect, ConnectionChange, Dismiss, Enqueue, Expire, Finish, MessageBody, NewTask,
-    Op, Progress, Register, Release, Remember, Remove, Retry, RetryPolicy, Send, Sender, SetTimer, Sweep, TimeOut,
-    TimerChange, Turn, Verdict,
+    Append, Assign, BodyHash, Cancel, Claim, Connect, ConnectionChange, Dismiss, EndSession, Enqueue, Expire, Finish,
+    MessageBody, NewTask, Op, Progress, Register, Release, Remember, Remove, Retry, RetryPolicy, Send, Sender,
+    SessionTurn, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
 };
 pub use outcome::{Outcome, Refusal};
 pub use row::{
-    Agent, EventKind, IdempotencyKey, Message, MessageId, Node, NodeState, Offer, Phase, Placement, Reply, Rows, Task,
-    TaskEvent, TaskState, Timer, Write,
+    Agent, EventKind, IdempotencyKey, Message, MessageId, Node, NodeState, Offer, Phase, Placement, Reply, Rows,
+    Session, SessionEntry, Task, TaskEvent, TaskState, Timer, Write,
 };
+
+pub use session::{SESSION_BYTES_MAX, SESSION_ENTRIES_MAX, SESSION_ENTRY_BYTES_MAX, SESSION_TTL_MS_MAX, SESSIONS_MAX};
 
 use crate::time::LogTime;
 
@@ -99,6 +102,8 @@ pub fn decide<R: Rows>(now: Stamp, op: &Op, rows: &R, writes: &mut Vec<Write>) -
         Op::Sweep(op) => task::sweep(now, op, rows, writes),
         Op::Dismiss(op) => agent::dismiss(op, rows, writes),
         Op::Connect(op) => connection::connect(op, rows, writes),
+        Op::Append(op) => session::append(now, op, rows, writes),
+        Op::EndSession(op) => session::end(op, rows, writes),
     }?;
     if !outcome.is_success() {
         writes.truncate(before);

@@ -13,8 +13,8 @@ use super::{
 use crate::{
     connection::Filter,
     id::{
-        Address, AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Name, NodeId, TaskId,
-        TimerName, TurnId, Version,
+        Address, AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Name, NodeId, SessionId,
+        TaskId, TimerName, TurnId, Version,
     },
     time::LogTime,
 };
@@ -56,17 +56,22 @@ pub enum Op {
     Dismiss(Dismiss),
     /// A connection is added, changed or taken away.
     Connect(Connect),
+    /// A turn of a session without another commit adds to the session's history.
+    Append(Append),
+    /// A session ends.
+    EndSession(EndSession),
 }
 
 impl Op {
     /// Whether it has its effect once, however often it is proposed. Not so a message without a key, which nothing
     /// remembers once it was handled; nor a cancel or a retry, which counts as a new wish if the other came in between;
-    /// nor a dismissal, which would take what died in between; nor a connection, which may have been changed in between.
+    /// nor a dismissal, which would take what died in between; nor a connection, which may have been changed in
+    /// between; nor the end of a session, which may have begun anew.
     #[must_use]
     pub fn is_recognised(&self) -> bool {
         match self {
             Self::Send(send) => send.idempotency.is_some(),
-            Self::Cancel(_) | Self::Retry(_) | Self::Dismiss(_) | Self::Connect(_) => false,
+            Self::Cancel(_) | Self::Retry(_) | Self::Dismiss(_) | Self::Connect(_) | Self::EndSession(_) => false,
             Self::Register(_)
             | Self::Expire(_)
             | Self::Remove(_)
@@ -78,7 +83,8 @@ impl Op {
             | Self::Finish(_)
             | Self::Progress(_)
             | Self::TimeOut(_)
-            | Self::Sweep(_) => true,
+            | Self::Sweep(_)
+            | Self::Append(_) => true,
         }
     }
 
@@ -113,8 +119,9 @@ impl Op {
             sends,
             enqueues,
             timers,
+            appends,
         } = turn;
-        let takes_nothing = consumed.is_empty() && buried.is_empty() && timers.is_empty();
+        let takes_nothing = consumed.is_empty() && buried.is_empty() && timers.is_empty() && appends.is_empty();
         let tells_nobody = replies.is_empty() && finishes.is_empty() && sends.is_empty() && enqueues.is_empty();
         takes_nothing && tells_nobody
     }
@@ -202,6 +209,8 @@ pub struct Turn {
     pub enqueues: Vec<NewTask>,
     /// Timers that are set or cancelled, in order: of one name only the last change counts.
     pub timers: Vec<TimerChange>,
+    /// What these turns add to sessions, each to another one.
+    pub appends: Vec<Append>,
 }
 
 /// Sets or cancels a timer.
@@ -482,7 +491,7 @@ pub struct TimeOut {
     pub retry_after_ms: u64,
 }
 
-/// Forgets ended tasks and expired replies, at most `rows_max` of each.
+/// Forgets ended tasks, expired replies and sessions that nobody used for too long, at most `rows_max` of each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sweep {
     /// Tasks without an idempotency key that ended before this.
@@ -509,6 +518,45 @@ pub struct Connect {
     pub to: Address,
     /// What is to be.
     pub change: ConnectionChange,
+}
+
+/// Adds an entry to a session's history. The first begins the session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Append {
+    /// Which session, and what the turn saw of it.
+    pub turn: SessionTurn,
+    /// Where the turn ran. The session is there from now on.
+    pub holder: Holder,
+    /// What the agent was given.
+    pub said: Bytes,
+    /// What it replied.
+    pub replied: Bytes,
+    /// Messages that go out with the reply. Empty within a turn, which carries its own.
+    pub sends: Vec<MessageBody>,
+    /// Tasks that go out with the reply. Empty within a turn, which carries its own.
+    pub enqueues: Vec<NewTask>,
+}
+
+/// A turn of a session, and what it saw of the session when it began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionTurn {
+    /// The session.
+    pub session: SessionId,
+    /// Names the turn, so that its entry is recognised when sent twice.
+    pub id: TurnId,
+    /// How many entries there were so far; 0 if the session was new, or had ended.
+    pub seen: u64,
+    /// The turn that made the last of them; 0 if there was none.
+    pub after: TurnId,
+    /// How long the session is kept after this turn if nobody uses it, in milliseconds.
+    pub ttl_ms: u64,
+}
+
+/// Ends a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndSession {
+    /// The session.
+    pub session: SessionId,
 }
 
 /// What becomes of a connection.

@@ -118,6 +118,12 @@ pub enum Refusal {
         /// Its position among the op's messages.
         position: u32,
     },
+    /// Another turn of the session came between. Read the session again.
+    #[error("another turn of the session came before entry {position} of the commit")]
+    Overtaken {
+        /// The entry's position among the op's.
+        position: u32,
+    },
     /// The inbox is full. Send later.
     #[error("the inbox of {0} is full")]
     Full(AgentId),

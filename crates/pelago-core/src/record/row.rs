@@ -14,8 +14,8 @@ use super::{
 use crate::{
     connection::Connection,
     id::{
-        Address, AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Name, NodeId, TaskId,
-        TimerName, TurnId, Version,
+        Address, AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Name, NodeId, SessionId,
+        TaskId, TimerName, TurnId, Version,
     },
     time::LogTime,
 };
@@ -209,6 +209,69 @@ pub struct Reply {
     pub reply: Bytes,
     /// When it is forgotten.
     pub expires: LogTime,
+}
+
+/// A session, without its entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Which.
+    pub id: SessionId,
+    /// When its first entry was appended.
+    pub created: LogTime,
+    /// When its last entry was appended.
+    pub used: LogTime,
+    /// How long it is kept after that, in milliseconds.
+    pub ttl_ms: u64,
+    /// Entries so far, those included that were dropped.
+    pub entries: u64,
+    /// Number of the first entry that is kept, from 1.
+    pub first: u64,
+    /// Bytes of the entries that are kept.
+    pub bytes: u64,
+    /// The last entry.
+    pub last: TurnId,
+    /// Where the last entry was made.
+    pub holder: Holder,
+}
+
+impl Session {
+    /// When it ends, if nobody uses it.
+    #[must_use]
+    pub fn expires(&self) -> LogTime {
+        self.used.plus_millis(self.ttl_ms)
+    }
+
+    /// Whether nobody used it for too long, though it may not be forgotten yet.
+    #[must_use]
+    pub fn has_ended(&self, now: LogTime) -> bool {
+        self.expires() <= now
+    }
+}
+
+/// One entry of a session's history: a turn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionEntry {
+    /// Whose it is.
+    pub session: SessionId,
+    /// Its number, from 1.
+    pub n: u64,
+    /// Tells it from any other.
+    pub turn: TurnId,
+    /// When it was appended.
+    pub at: LogTime,
+    /// The node that the turn ran on.
+    pub node: NodeId,
+    /// What the agent was given.
+    pub said: Bytes,
+    /// What it replied.
+    pub replied: Bytes,
+}
+
+impl SessionEntry {
+    /// What it counts for in its session.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.said.len() + self.replied.len()) as u64
+    }
 }
 
 /// Where a task stands.
@@ -407,6 +470,19 @@ pub enum Write {
         /// Where it led.
         to: Address,
     },
+    /// Inserts or replaces a session. It is new if this is its first entry.
+    Session(Session),
+    /// Adds an entry to a session.
+    SessionEntry(SessionEntry),
+    /// Deletes the oldest entries of a session.
+    SessionEntriesGone {
+        /// Whose.
+        session: SessionId,
+        /// Number of the first that stays.
+        before: u64,
+    },
+    /// Deletes a session with its entries.
+    SessionGone(SessionId),
 }
 
 impl Write {
@@ -432,7 +508,11 @@ impl Write {
             | Self::Event(_)
             | Self::TaskGone(_)
             | Self::Connection { .. }
-            | Self::ConnectionGone { .. } => false,
+            | Self::ConnectionGone { .. }
+            | Self::Session(_)
+            | Self::SessionEntry(_)
+            | Self::SessionEntriesGone { .. }
+            | Self::SessionGone(_) => false,
         }
     }
 
@@ -491,4 +571,12 @@ pub trait Rows {
     fn tasks_ended(&self, before: LogTime, keyed: bool, rows_max: u32) -> Result<Vec<TaskId>, Self::Error>;
     /// The connections of an agent that were added while the mesh runs, in the order of where they lead, as text.
     fn connections(&self, namespace: &Name, from: &Name) -> Result<Vec<Connection>, Self::Error>;
+    /// A session, one that has ended and is not forgotten yet included.
+    fn session(&self, id: &SessionId) -> Result<Option<Session>, Self::Error>;
+    /// How many sessions there are.
+    fn sessions_len(&self) -> Result<u64, Self::Error>;
+    /// An entry of a session.
+    fn session_entry(&self, id: &SessionId, n: u64) -> Result<Option<SessionEntry>, Self::Error>;
+    /// Up to `rows_max` sessions that end before `before`, in the order of their end and id.
+    fn sessions_ended(&self, before: LogTime, rows_max: u32) -> Result<Vec<Session>, Self::Error>;
 }

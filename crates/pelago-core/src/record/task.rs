@@ -19,6 +19,7 @@ use super::{
     agent::{self, Step},
     node,
     row::{EventKind, Placement, Rows, Task, TaskEvent, TaskState, Write},
+    session,
 };
 use crate::id::{FencingToken, Holder, Incarnation, TaskId, Version};
 
@@ -429,7 +430,8 @@ pub(super) fn sweep<R: Rows>(now: Stamp, op: &Sweep, rows: &R, writes: &mut Vec<
         writes.extend(rows.tasks_ended(ended_before, keyed, op.rows_max)?.into_iter().map(Write::TaskGone));
     }
     writes.extend(rows.replies_expired(now.time, op.rows_max)?.into_iter().map(Write::ReplyGone));
-    Ok(Outcome::Swept { rows: (writes.len() - before) as u64 })
+    let entries = session::sweep(now, op.rows_max, rows, writes)?;
+    Ok(Outcome::Swept { rows: (writes.len() - before) as u64 + entries })
 }
 
 fn event(now: Stamp, task: &mut Task, kind: EventKind, events: &mut Vec<Write>) {

@@ -9,8 +9,8 @@ use super::*;
 use crate::{
     connection::Connection,
     id::{
-        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId, TimerName,
-        TurnId, Version,
+        AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, SessionId, TaskId,
+        TimerName, TurnId, Version,
     },
 };
 
@@ -223,6 +223,9 @@ impl Table {
             Write::NewTask { task, .. } | Write::Task { task, .. } => drop(self.tasks.insert(task.id, task)),
             Write::Event(_) => {}
             Write::Connection { .. } | Write::ConnectionGone { .. } => unreachable!("nobody connects anything here"),
+            Write::Session(_) | Write::SessionEntry(_) | Write::SessionEntriesGone { .. } | Write::SessionGone(_) => {
+                unreachable!("nobody converses here")
+            }
             Write::NodeGone(_) | Write::ReplyGone(_) | Write::TaskGone(_) => unreachable!("nothing is forgotten here"),
         }
     }
@@ -273,6 +276,7 @@ impl Table {
             sends: Vec::new(),
             enqueues: Vec::new(),
             timers: Vec::new(),
+            appends: Vec::new(),
         }
     }
 
@@ -346,6 +350,22 @@ impl Rows for Table {
     }
 
     fn connections(&self, _namespace: &Name, _from: &Name) -> Result<Vec<Connection>, Infallible> {
+        Ok(Vec::new())
+    }
+
+    fn session(&self, _id: &SessionId) -> Result<Option<Session>, Infallible> {
+        Ok(None)
+    }
+
+    fn sessions_len(&self) -> Result<u64, Infallible> {
+        Ok(0)
+    }
+
+    fn session_entry(&self, _id: &SessionId, _n: u64) -> Result<Option<SessionEntry>, Infallible> {
+        Ok(None)
+    }
+
+    fn sessions_ended(&self, _before: LogTime, _rows_max: u32) -> Result<Vec<Session>, Infallible> {
         Ok(Vec::new())
     }
 }

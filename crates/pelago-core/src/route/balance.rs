@@ -6,6 +6,7 @@ use super::{
     bits::Bits,
     candidate::{Candidate, Prefer},
     health::Health,
+    home::sticking,
     latency::Latency,
     ring::Ring,
     strategy::{Admitted, Field, Strategy},
@@ -245,6 +246,34 @@ impl Balance {
         };
         match found.or_else(last_resort) {
             Some((_, index, reason)) => Ok(self.choice(index, reason)),
+            None if self.probe_at == NEVER => Err(NoChoice::AllOpen { again: Duration::ZERO }),
+            None => Err(NoChoice::AllOpen { again: self.probe_at - now }),
+        }
+    }
+
+    /// Whom a request goes to that sticks: to `held`, or, if that takes nothing for the moment, to the same one as all with
+    /// its key, however near, busy or full that is. A candidate that is open is tried if there is no other.
+    ///
+    /// # Errors
+    /// [`NoChoice`] says why there is none.
+    pub fn choose_sticking(&self, now: Time, key: u64, held: Option<Holder>) -> Result<Choice, NoChoice> {
+        if self.members.is_empty() {
+            return Err(NoChoice::Nobody);
+        }
+        let choice = |holder: Holder, reason| {
+            let index = self.members.iter().position(|member| member.candidate.holder == holder);
+            self.choice(index.expect("it was taken from them"), reason)
+        };
+        for (admitted, reason) in [(Admitted::Full, Reason::Strategy), (Admitted::Away, Reason::LastResort)] {
+            let admits = |member: &&Member| member.is_admitted(admitted, now);
+            let holders = || self.members.iter().filter(admits).map(|member| member.candidate.holder);
+            let found = holders().find(|holder| Some(*holder) == held).or_else(|| sticking(key, holders()));
+            if let Some(holder) = found {
+                return Ok(choice(holder, reason));
+            }
+        }
+        match self.members.iter().find(|member| member.is_probe_due(now)) {
+            Some(member) => Ok(choice(member.candidate.holder, Reason::Probe)),
             None if self.probe_at == NEVER => Err(NoChoice::AllOpen { again: Duration::ZERO }),
             None => Err(NoChoice::AllOpen { again: self.probe_at - now }),
         }

@@ -7,8 +7,13 @@ use crate::id::{AgentId, Holder};
 /// every node chooses alike, and a node that leaves takes only its own agents with it.
 #[must_use]
 pub fn rendezvous(agent: &AgentId, candidates: impl IntoIterator<Item = Holder>) -> Option<Holder> {
-    let seed = hash(agent);
-    candidates.into_iter().max_by_key(|holder| (mix(seed ^ mix(holder.node.0)), *holder))
+    sticking(hash(agent), candidates)
+}
+
+/// The candidate that whatever has this key goes to, by the same hashing.
+#[must_use]
+pub fn sticking(key: u64, candidates: impl IntoIterator<Item = Holder>) -> Option<Holder> {
+    candidates.into_iter().max_by_key(|holder| (mix(key ^ mix(holder.node.0)), *holder))
 }
 
 /// What a request is told apart by that goes to the same candidate as others like it.

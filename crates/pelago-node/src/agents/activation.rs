@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use pelago_core::{
     agent::{Activation, Config, Effect, Envelope, Failure, Input, Loaded, Produced, Proposal, Ticket, Work},
-    id::{AgentId, Destination, FencingToken, TaskId},
+    id::{AgentId, Destination, FencingToken, TaskId, TurnId},
     message::{Content, Priority},
     record::{self, MessageId, Op, Outcome, Refusal},
     time::Time,
@@ -55,6 +55,8 @@ pub(super) enum Command {
     Look,
     /// An attempt was taken away.
     TaskGone { task: TaskId, token: FencingToken },
+    /// Another message of its session interrupts this turn.
+    Interrupt(TurnId),
     /// Put the agent away.
     Drain,
 }
@@ -70,7 +72,9 @@ impl Deliverable for Command {
         match self {
             Self::Deliver { content, .. } => content.priority(),
             Self::Told(told) => told.priority(),
-            Self::Arrived { .. } | Self::Look | Self::TaskGone { .. } | Self::Drain => Priority::DEFAULT,
+            Self::Arrived { .. } | Self::Look | Self::TaskGone { .. } | Self::Interrupt(_) | Self::Drain => {
+                Priority::DEFAULT
+            }
         }
     }
 }
@@ -275,6 +279,7 @@ impl Loop {
             }
             Command::Told(told) => return self.be_told(told),
             Command::TaskGone { task, token } => Input::TaskGone { task, token },
+            Command::Interrupt(turn) => Input::Interrupt(turn),
             Command::Drain => Input::Drain,
         };
         self.core.handle(now, input, &mut self.effects);
@@ -435,7 +440,7 @@ impl Loop {
             Some(Waiting::Someone(answer)) => answer.is_closed(),
             Some(Waiting::Inbox(_) | Waiting::Nobody(_)) | None => false,
         };
-        has_gone && matches!(envelope.work, Work::Ask { remember: None } | Work::Signal(_))
+        has_gone && matches!(envelope.work, Work::Ask { remember: None, .. } | Work::Signal(_))
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Result<Bytes, Failure>) {
@@ -553,6 +558,7 @@ impl Loop {
                 | Command::Arrived { .. }
                 | Command::Look
                 | Command::TaskGone { .. }
+                | Command::Interrupt(_)
                 | Command::Drain => {}
             }
         }

@@ -171,6 +171,9 @@ impl Attempt {
                 failure @ (Failure::Failed(_)
                 | Failure::Unreadable(_)
                 | Failure::Busy
+                | Failure::SessionBusy
+                | Failure::SessionFull { .. }
+                | Failure::Interrupted
                 | Failure::TimedOut { .. }
                 | Failure::Refused(_)),
             ) => Verdict::Failed { reason: failure.to_string(), retry_after_ms: self.retry_after_ms() },

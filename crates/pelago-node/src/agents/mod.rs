@@ -10,6 +10,7 @@ mod broadcast;
 mod mailbox;
 mod pool;
 mod resident;
+mod sessions;
 mod told;
 mod turns;
 mod waiting;
@@ -35,10 +36,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     committer,
     host::{Effects, Kind, Services},
-    mesh::{Held, Homes},
+    mesh::{Forward, Held, Homes},
     metrics::Metrics,
     raft::Consensus,
     services::LAPSED_MAX,
+    sessions::Gates,
 };
 use activation::Command;
 use attempts::Attempts;
@@ -61,6 +63,7 @@ pub(crate) struct Agents {
     /// Mailboxes of activations. A short-lived lock: nothing is awaited under it.
     active: Mutex<HashMap<AgentId, Mailbox<Command>>>,
     attempts: Attempts,
+    gates: Gates,
     context: Context,
     config: agent::Config,
     loops: TaskTracker,
@@ -73,6 +76,7 @@ pub(crate) struct Context {
     pub(crate) homes: Homes,
     pub(crate) lease: Held,
     pub(crate) committer: committer::Handle,
+    pub(crate) forward: Forward,
     pub(crate) reader: Arc<Reader>,
     pub(crate) consensus: Arc<Consensus>,
     pub(crate) metrics: Arc<Metrics>,
@@ -115,6 +119,7 @@ impl Agents {
             hosted,
             active: Mutex::default(),
             attempts: Attempts::default(),
+            gates: Gates::default(),
             context,
             config,
             loops,
@@ -155,7 +160,8 @@ impl Agents {
         if !pool.is_quick() {
             return None;
         }
-        Some(Box::pin(async move { self.run(&agent, Work::Ask { remember: None }, content).await }))
+        let work = Work::Ask { remember: None, session: None };
+        Some(Box::pin(async move { self.run(&agent, work, content).await }))
     }
 
     /// How many turns of a pool run or wait here.
@@ -219,6 +225,7 @@ impl Agents {
                     | Command::Arrived { .. }
                     | Command::Look
                     | Command::TaskGone { .. }
+                    | Command::Interrupt(_)
                     | Command::Drain => unreachable!("what was put is given back"),
                 })
             }

@@ -12,7 +12,10 @@ use pelago_core::{
 use tokio::sync::Semaphore;
 
 use super::{Context, Told, turns::Turns};
-use crate::host::{Counts, Effects, Fault, Kind, Living, Turn};
+use crate::{
+    host::{Counts, Effects, Fault, Kind, Living, Turn},
+    sessions::SessionRule,
+};
 
 /// How many turns of a pool may wait for each one that runs.
 const WAITING_PER_TURN_MAX: usize = 128;
@@ -35,6 +38,10 @@ impl Pool {
     /// Whether its turns may run wherever they are asked for.
     pub(super) fn is_quick(&self) -> bool {
         self.kind.behaviour.is_quick()
+    }
+
+    pub(super) fn session_rule(&self) -> SessionRule {
+        self.kind.session
     }
 
     /// How many turns wait for one of those that run.

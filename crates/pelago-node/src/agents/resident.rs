@@ -17,13 +17,17 @@ use super::{
 use crate::{
     host::{Effects, Fault, Kind, Living},
     metrics::Metrics,
+    sessions::SessionRule,
 };
 
 /// Deliveries that wait; more are refused as busy.
 const MAILBOX_MAX: usize = 1_024;
 
 /// Reaches the agent.
-pub(super) struct Resident(Mailbox<Delivery>);
+pub(super) struct Resident {
+    mailbox: Mailbox<Delivery>,
+    session_rule: SessionRule,
+}
 
 pub(super) enum Delivery {
     /// Something to do that is answered.
@@ -42,13 +46,14 @@ pub(super) struct Loop {
 impl Resident {
     pub(super) fn new(kind: Kind, context: Context) -> (Loop, Self) {
         let mailbox = Mailbox::new(MAILBOX_MAX);
-        (Loop { kind, context, mailbox: mailbox.clone() }, Self(mailbox))
+        let this = Self { mailbox: mailbox.clone(), session_rule: kind.session };
+        (Loop { kind, context, mailbox }, this)
     }
 
     pub(super) async fn run(&self, agent: &AgentId, work: Work, content: Content) -> Result<(Bytes, Effects), Failure> {
         let (answer, reply) = oneshot::channel();
         let delivery = Delivery::One { agent: agent.clone(), work, content, answer };
-        self.0.try_put(delivery).map_err(|not_put| match not_put {
+        self.mailbox.try_put(delivery).map_err(|not_put| match not_put {
             NotPut::Full(_) => Failure::Busy,
             NotPut::Closed(_) => Failure::Stopped,
         })?;
@@ -57,7 +62,11 @@ impl Resident {
 
     /// Where deliveries go.
     pub(super) fn mailbox(&self) -> &Mailbox<Delivery> {
-        &self.0
+        &self.mailbox
+    }
+
+    pub(super) fn session_rule(&self) -> SessionRule {
+        self.session_rule
     }
 }
 
@@ -87,8 +96,14 @@ impl Loop {
         match (delivery, memory) {
             // Whoever asked may have gone: then nobody wants it any more.
             (Delivery::One { answer, .. }, _) if answer.is_closed() => None,
-            (Delivery::One { agent, work, content, answer }, Ok(living)) => {
-                let ended = run_turn(living.as_mut(), &self.context, &agent, work, content).await;
+            (Delivery::One { agent, work, content, mut answer }, Ok(living)) => {
+                let is_of_session = work.session().is_some();
+                let turn = run_turn(living.as_mut(), &self.context, &agent, work, content);
+                let ended = tokio::select! {
+                    ended = turn => ended,
+                    // Nobody waits: another message of the session interrupted it. Its memory is as the turn left it.
+                    () = answer.closed(), if is_of_session => Err(Failure::Interrupted),
+                };
                 let Metrics { turns, turns_failed, .. } = &*self.context.metrics;
                 if ended.is_ok() {
                     turns.inc()

@@ -14,7 +14,7 @@ use pelago_core::{
     time::LogTime,
 };
 
-use crate::gossip::Sight;
+use crate::{gossip::Sight, sessions::InSession};
 
 /// How an agent is asked.
 #[derive(Debug, Clone)]
@@ -23,11 +23,15 @@ pub struct AskOptions {
     pub wait: Duration,
     /// The same key with the same question gets the same reply, without a second turn.
     pub idempotency_key: Option<String>,
+    /// The session that the question belongs to.
+    pub session: Option<InSession>,
+    /// Questions to an agent with the same text here go to the same host of it, as long as that is there: 1 to 256 bytes.
+    pub affinity: Option<String>,
 }
 
 impl From<Duration> for AskOptions {
     fn from(wait: Duration) -> Self {
-        Self { wait, idempotency_key: None }
+        Self { wait, idempotency_key: None, session: None, affinity: None }
     }
 }
 
@@ -106,6 +110,26 @@ pub struct TaskFilter {
 pub struct AgentFilter {
     /// Only of this name.
     pub name: Option<Name>,
+    /// Where to go on.
+    pub cursor: Option<String>,
+    /// At most so many; 1 to 1,000.
+    pub limit: usize,
+}
+
+/// A session as it stands, without its entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionDetail {
+    /// The session.
+    pub session: record::Session,
+    /// Name of the node that its last turn ran on.
+    pub node: Option<Name>,
+}
+
+/// Which sessions to list, in the order of their agents and names.
+#[derive(Debug, Clone, Default)]
+pub struct SessionFilter {
+    /// Only those with the agent at this address.
+    pub agent: Option<String>,
     /// Where to go on.
     pub cursor: Option<String>,
     /// At most so many; 1 to 1,000.

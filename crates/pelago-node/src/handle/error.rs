@@ -2,7 +2,7 @@
 
 use pelago_core::{
     agent::Failure,
-    id::{Address, AgentId, Invalid, Name, SignalId, TaskId},
+    id::{Address, AgentId, Invalid, Name, SessionId, SignalId, TaskId},
     record::Refusal,
 };
 use pelago_store::ProposeError;
@@ -74,6 +74,15 @@ pub enum Error {
     /// A queue or mailbox is full. Nothing was done; try again later.
     #[error("{0}")]
     Busy(String),
+    /// Another message of the session is being handled, and this one was not to wait. Nothing was done.
+    #[error("another message of the session is being handled")]
+    SessionBusy,
+    /// Another message of the session interrupted this one. Nothing of its turn is kept.
+    #[error("another message of the session interrupted this one")]
+    Interrupted,
+    /// There is no such session: it never began, or has ended.
+    #[error("there is no session {0}")]
+    UnknownSession(SessionId),
     /// The agent failed too often of late on every node that hosts it. Nothing was done; one of them is tried again soon.
     #[error("agent {0} failed too often of late on every node that hosts it")]
     BreakerOpen(Name),
@@ -127,6 +136,9 @@ impl Error {
             Self::TooLarge(_) => Why::TooLarge,
             Self::BadCursor => Why::BadCursor,
             Self::Busy(_) => Why::Busy,
+            Self::SessionBusy => Why::SessionBusy,
+            Self::Interrupted => Why::Interrupted,
+            Self::UnknownSession(_) => Why::UnknownSession,
             Self::BreakerOpen(_) => Why::BreakerOpen,
             Self::AgentFailed { hopeless: false, .. } => Why::AgentFailed,
             Self::AgentFailed { hopeless: true, .. } => Why::AgentRefused,
@@ -157,7 +169,9 @@ impl From<Failure> for Error {
             Failure::Failed(reason) => Self::AgentFailed { reason, hopeless: false },
             Failure::Unreadable(_) => Self::AgentFailed { reason: failure.to_string(), hopeless: false },
             Failure::Hopeless(reason) => Self::AgentFailed { reason, hopeless: true },
-            Failure::Busy => Self::Busy(failure.to_string()),
+            Failure::Busy | Failure::SessionFull { .. } => Self::Busy(failure.to_string()),
+            Failure::SessionBusy => Self::SessionBusy,
+            Failure::Interrupted => Self::Interrupted,
             Failure::TimedOut { limit_ms } => {
                 Self::AgentFailed { reason: format!("its turn took longer than {limit_ms} ms"), hopeless: false }
             }
@@ -177,6 +191,7 @@ impl From<Refusal> for Error {
             Refusal::NoTask(task) => Self::UnknownTask(task),
             Refusal::Full(_) => Self::Busy(refusal.to_string()),
             Refusal::TooLarge { .. } => Self::TooLarge(refusal.to_string()),
+            Refusal::Overtaken { .. } => Self::SessionBusy,
             Refusal::Fenced { .. }
             | Refusal::HolderGone(_)
             | Refusal::StaleToken { .. }

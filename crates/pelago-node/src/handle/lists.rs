@@ -68,7 +68,7 @@ impl Handle {
     }
 
     /// Reads a page of a list, whose cursor may be of another one.
-    async fn page<T: Send + 'static>(
+    pub(super) async fn page<T: Send + 'static>(
         &self,
         query: impl FnOnce(&View<'_>) -> Result<sqlite::Page<T>, sqlite::Error> + Send + 'static,
     ) -> Result<sqlite::Page<T>, Error> {
@@ -80,7 +80,7 @@ impl Handle {
     }
 }
 
-fn parse_cursor(cursor: Option<String>) -> Result<Option<sqlite::Cursor>, Error> {
+pub(super) fn parse_cursor(cursor: Option<String>) -> Result<Option<sqlite::Cursor>, Error> {
     cursor.map(|text| text.parse().map_err(|_| Error::BadCursor)).transpose()
 }
 

@@ -3,6 +3,7 @@
 mod documents;
 mod error;
 mod lists;
+mod sessions;
 mod signals;
 mod work;
 
@@ -33,8 +34,8 @@ pub use crate::signals::{SignalOptions, Trace};
 pub use crate::topics::{Published, Subscription};
 pub use crate::traces::Recorded;
 pub use documents::{
-    AgentDetail, AgentFilter, AskOptions, BuriedFilter, Connected, Declared, Enqueued, Page, Status, TaskDetail,
-    TaskFilter,
+    AgentDetail, AgentFilter, AskOptions, BuriedFilter, Connected, Declared, Enqueued, Page, SessionDetail,
+    SessionFilter, Status, TaskDetail, TaskFilter,
 };
 pub use error::Error;
 pub use pelago_wire::client::Why;

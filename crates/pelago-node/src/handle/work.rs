@@ -14,7 +14,18 @@ use pelago_store::sqlite;
 use tokio::time::Instant;
 
 use super::{AskOptions, Enqueued, Error, Handle, Reached, Subscription, TaskDetail, lists::page_rows};
-use crate::{agents::AskedTurn, host::TaskRequest, ids, mesh::TELL_MAX, services, waiters::End};
+use crate::{
+    agents::AskedTurn,
+    host::TaskRequest,
+    ids,
+    mesh::{Among, TELL_MAX},
+    services,
+    sessions::{InSession, TTL_MAX, TTL_MIN},
+    waiters::End,
+};
+
+/// The longest affinity, in bytes.
+const AFFINITY_BYTES_MAX: usize = 256;
 
 impl Handle {
     /// Asks an agent and waits for its reply.
@@ -34,8 +45,9 @@ impl Handle {
         let content = question.into();
         let services = &self.parts().services;
         let (address, placement) = services.find(&Name::default_namespace(), to)?;
+        let among = among(options.session, options.affinity)?;
         let Some(key) = options.idempotency_key else {
-            return services.question(address, placement, content, options.wait, None).await;
+            return services.question(address, placement, content, options.wait, None, among).await;
         };
         if placement != Placement::Keyed {
             let name = &address.agent.name;
@@ -44,13 +56,13 @@ impl Handle {
             )));
         }
         let key = IdempotencyKey { namespace: address.agent.namespace.clone(), key };
-        let request = BodyHash::of(&address.agent, &content.payload);
+        let request = among.hash(&address.agent, &content.payload);
         let lookup = key.clone();
         let (now, known) = (self.log_time(), self.read(move |view| view.reply(&lookup)).await?);
         match known.filter(|reply| reply.expires > now) {
             Some(reply) if reply.request == request => Ok(reply.reply),
             Some(_) => Err(Error::Conflict { key: key.key }),
-            None => services.question(address, placement, content, options.wait, Some(key)).await,
+            None => services.question(address, placement, content, options.wait, Some(key), among).await,
         }
     }
 
@@ -64,7 +76,7 @@ impl Handle {
 
     /// Waits for a turn that can run wherever it is asked for, and may take so long.
     pub(crate) async fn within(&self, wait: Duration, turn: AskedTurn) -> Result<Bytes, Error> {
-        self.parts().services.within(Instant::now() + wait, wait, Placement::Pool, turn).await
+        self.parts().services.within(Instant::now() + wait, wait, false, turn).await
     }
 
     /// Tells an agent something, or, as `#topic`, all who subscribe to a topic: a message that nobody answers, with at
@@ -323,5 +335,23 @@ impl Handle {
                 return Ok(events);
             }
         }
+    }
+}
+
+/// What a question belongs to.
+fn among(session: Option<InSession>, affinity: Option<String>) -> Result<Among, Error> {
+    match (session, affinity) {
+        (Some(_), Some(_)) => {
+            Err(Error::BadOption("a session has a place of its own: ask with a session or with an affinity".into()))
+        }
+        (Some(InSession { ttl: Some(ttl), .. }), None) if !(TTL_MIN..=TTL_MAX).contains(&ttl) => {
+            Err(Error::BadOption("a session is kept for 1 s to 30 days (720h) without being used".into()))
+        }
+        (Some(session), None) => Ok(Among::Session(session)),
+        (None, Some(text)) if text.is_empty() || text.len() > AFFINITY_BYTES_MAX => {
+            Err(Error::BadOption(format!("an affinity has 1 to {AFFINITY_BYTES_MAX} bytes, and not {}", text.len())))
+        }
+        (None, Some(text)) => Ok(Among::Alike(text)),
+        (None, None) => Ok(Among::Any),
     }
 }

@@ -17,7 +17,7 @@ use pelago_core::{
     record::{Offer, Placement},
 };
 
-use crate::agents::Told;
+use crate::{agents::Told, sessions::SessionRule};
 pub use native::{Agent, Fault, Input, PRIORITY_MAX, Raw, TaskRequest, Turn, keyed, pool, resident};
 pub(crate) use native::{Counts, Effects, Services};
 pub(crate) use signal::{seal, unseal};
@@ -37,6 +37,7 @@ pub struct Kind {
     pub(crate) only_on: Vec<Affinity>,
     pub(crate) layer: Option<Name>,
     pub(crate) connections: Vec<Connection>,
+    pub(crate) session: SessionRule,
     pub(crate) behaviour: Arc<dyn Behaviour>,
 }
 
@@ -71,6 +72,7 @@ impl Kind {
             only_on: Vec::new(),
             layer: None,
             connections: Vec::new(),
+            session: SessionRule::default(),
             behaviour,
         }
     }
@@ -103,6 +105,12 @@ impl Kind {
     #[must_use]
     pub fn turns_within(self, turn_max: Duration) -> Self {
         Self { turn_max: Some(turn_max), ..self }
+    }
+
+    /// Keeps sessions with it by this rule.
+    #[must_use]
+    pub fn with_sessions(self, session: SessionRule) -> Self {
+        Self { session, ..self }
     }
 
     /// Hosts it only on nodes that match any of `only_on`; on every node if there is none.

@@ -36,7 +36,7 @@ use pelago_core::{
     connection::Signal,
     id::{Address, AgentId, Destination, FencingToken, Name, TaskId, TimerName},
     message::{Content, Headers, TraceContext},
-    record::{MessageBody, NewTask, PAYLOAD_BYTES_MAX, Placement, SetTimer, TimerChange},
+    record::{MessageBody, NewTask, PAYLOAD_BYTES_MAX, Placement, SessionEntry, SessionTurn, SetTimer, TimerChange},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -214,6 +214,8 @@ pub(crate) trait Services: Send + Sync {
     fn new_task(&self, to: Address, input: Bytes, request: TaskRequest) -> Result<NewTask, Fault>;
     fn ask(&self, to: Address, content: Content, wait: Duration) -> BoxFuture<'_, Result<Bytes, Fault>>;
     fn progress(&self, task: TaskId, token: FencingToken, n: u64, note: Bytes) -> BoxFuture<'_, Result<(), Fault>>;
+    /// The last entries of a session before this turn.
+    fn history(&self, turn: SessionTurn, entries_max: usize) -> BoxFuture<'_, Result<Vec<SessionEntry>, Fault>>;
     /// Tells agents things, in order; what there is no room for in time is lost.
     fn tell(&self, tells: Vec<(Destination, Content)>) -> BoxFuture<'_, ()>;
 }
@@ -317,6 +319,25 @@ impl Turn {
     #[must_use]
     pub fn headers(&self) -> &Headers {
         self.headers.as_deref().unwrap_or(&Headers::NONE)
+    }
+
+    /// The turn of a session that it is: the session's name, and how many turns of it there were so far.
+    #[must_use]
+    pub fn session(&self) -> Option<&SessionTurn> {
+        self.work.session().map(|turn| &**turn)
+    }
+
+    /// What was said in the session before this turn, and what this agent replied: the last `entries_max` turns, oldest
+    /// first, as far as they are kept ([`record::SESSION_ENTRIES_MAX`](pelago_core::record::SESSION_ENTRIES_MAX)). Empty
+    /// in a turn that is of no session.
+    ///
+    /// # Errors
+    /// When the store of this node cannot be read.
+    pub async fn history(&self, entries_max: usize) -> Result<Vec<SessionEntry>, Fault> {
+        match self.session() {
+            Some(turn) if turn.seen > 0 => self.services.history(turn.clone(), entries_max).await,
+            Some(_) | None => Ok(Vec::new()),
+        }
     }
 
     /// Whether it was told something, and nobody waits for a reply.

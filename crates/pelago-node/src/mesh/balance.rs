@@ -18,6 +18,7 @@ use pelago_core::{
     route::{self, Candidate, Change, Choice, Distance, Load, NoChoice, Outcome, Prefer, Reason, Strategy},
 };
 
+use super::sessions::Stick;
 use crate::{
     clock,
     gossip::{self, Sights},
@@ -88,6 +89,14 @@ struct Chosen {
     unsaid: Unsaid,
 }
 
+/// Which candidate a request wants.
+enum Wanted<'a> {
+    /// The one that the strategy chooses for this payload.
+    Any(&'a [u8]),
+    /// The one that it sticks to.
+    Same(Stick),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unsaid {
     GivenUp,
@@ -111,7 +120,15 @@ impl Balance {
     /// # Errors
     /// [`NoChoice`] says why there is none.
     pub(super) fn begin(&self, name: &Name, payload: &[u8]) -> Result<Begun, NoChoice> {
-        self.begin_if(name, payload, |_any| true).map(|begun| begun.expect("any will do"))
+        self.begin_if(name, &Wanted::Any(payload), |_any| true).map(|begun| begun.expect("any will do"))
+    }
+
+    /// Chooses a node for a question that sticks.
+    ///
+    /// # Errors
+    /// [`NoChoice`] says why there is none.
+    pub(super) fn begin_sticking(&self, name: &Name, stick: Stick) -> Result<Begun, NoChoice> {
+        self.begin_if(name, &Wanted::Same(stick), |_any| true).map(|begun| begun.expect("any will do"))
     }
 
     /// Chooses a node for what nobody answers.
@@ -131,14 +148,14 @@ impl Balance {
         if self.rule(name).prefer != Prefer::Node {
             return None;
         }
-        self.begin_if(name, &[], |holder| holder == self.0.me).ok()?
+        self.begin_if(name, &Wanted::Any(&[]), |holder| holder == self.0.me).ok()?
     }
 
     /// Chooses, and leaves it at that if the candidate will not do.
     fn begin_if(
         &self,
         name: &Name,
-        payload: &[u8],
+        wanted: &Wanted<'_>,
         will_do: impl FnOnce(Holder) -> bool,
     ) -> Result<Option<Begun>, NoChoice> {
         let (me, view, sights) = (self.0.me, self.0.view.get(), self.0.sights.get());
@@ -166,17 +183,11 @@ impl Balance {
             return Ok(will_do(me).then_some(Begun { holder: me, chosen: None }));
         }
         drop(candidates);
-        let key = match balance.strategy() {
-            Strategy::ConsistentHash => route::key_of(payload),
-            Strategy::RoundRobin
-            | Strategy::Weighted
-            | Strategy::LeastConnections
-            | Strategy::LeastLoaded
-            | Strategy::Latency
-            | Strategy::Adaptive => 0,
-        };
         let now = clock::now();
-        let choice = balance.choose(now, key, ids::bits())?;
+        let choice = match wanted {
+            Wanted::Same(Stick { key, held }) => balance.choose_sticking(now, *key, *held)?,
+            Wanted::Any(payload) => balance.choose(now, key(balance.strategy(), payload), ids::bits())?,
+        };
         if !will_do(choice.holder) {
             return Ok(None);
         }
@@ -293,6 +304,19 @@ impl Drop for Begun {
             };
             balance.end(&name, &choice, outcome);
         }
+    }
+}
+
+/// What tells a request apart for this strategy.
+fn key(strategy: Strategy, payload: &[u8]) -> u64 {
+    match strategy {
+        Strategy::ConsistentHash => route::key_of(payload),
+        Strategy::RoundRobin
+        | Strategy::Weighted
+        | Strategy::LeastConnections
+        | Strategy::LeastLoaded
+        | Strategy::Latency
+        | Strategy::Adaptive => 0,
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     handle::{AskOptions, Error, Reached},
     host::TaskRequest,
     services,
+    sessions::{InSession, WhenBusy},
     waiters::End,
 };
 
@@ -41,6 +42,7 @@ pub(super) enum NoValue {
 pub(super) fn answer(handle: Handle, kind: u16, payload: Bytes, wait: Duration) -> Option<BoxFuture<'static, Bytes>> {
     Some(match kind {
         kind::ASK => Box::pin(async move { encoded(ask(&handle, payload, wait).await) }),
+        kind::CONVERSE => Box::pin(async move { encoded(converse(&handle, payload, wait).await) }),
         kind::SEND => Box::pin(async move { encoded(within(wait, pin!(send(&handle, payload))).await) }),
         kind::ENQUEUE => Box::pin(async move { encoded(within(wait, pin!(enqueue(&handle, payload))).await) }),
         kind::RUN => Box::pin(async move { encoded(run(&handle, payload, wait).await) }),
@@ -55,7 +57,7 @@ pub(super) fn answer(handle: Handle, kind: u16, payload: Bytes, wait: Duration) 
 /// Puts a question to its agent where it is read, if that is here and known to be quick.
 pub(super) fn ask_at_once(handle: &Handle, payload: &Bytes, wait: Duration) -> Option<AtOnce> {
     let ask = wire::decode("question", payload.clone()).ok()?;
-    let wire::Ask { to, payload, idempotency: None, headers } = ask else { return None };
+    let wire::Ask { to, payload, idempotency: None, headers, affinity: None } = ask else { return None };
     let content = content(headers, payload).ok()?;
     let replied = |reply: Result<Bytes, Error>| encoded(reply.map(answer::Answer::Reply).map_err(NoValue::from));
     Some(match at_once::begin(handle.quick_turn(&to, content)?) {
@@ -68,8 +70,26 @@ pub(super) fn ask_at_once(handle: &Handle, payload: &Bytes, wait: Duration) -> O
 }
 
 async fn ask(handle: &Handle, payload: Bytes, wait: Duration) -> Result<answer::Answer, NoValue> {
-    let wire::Ask { to, payload, idempotency, headers } = wire::decode("question", payload)?;
-    let options = AskOptions { wait, idempotency_key: idempotency };
+    asked(handle, wire::decode("question", payload)?, None, wait).await
+}
+
+async fn converse(handle: &Handle, payload: Bytes, wait: Duration) -> Result<answer::Answer, NoValue> {
+    let wire::Converse { ask, session, busy, ttl_ms } = wire::decode("question within a session", payload)?;
+    let name = Name::new(&session).map_err(Error::from)?;
+    let busy = busy.map(|busy| busy.parse::<WhenBusy>()).transpose();
+    let busy = busy.map_err(|no_choice| Error::BadOption(format!("what becomes of the question: {no_choice}")))?;
+    let within = InSession { name, busy, ttl: ttl_ms.map(Duration::from_millis) };
+    asked(handle, ask.unwrap_or_default(), Some(within), wait).await
+}
+
+async fn asked(
+    handle: &Handle,
+    ask: wire::Ask,
+    session: Option<InSession>,
+    wait: Duration,
+) -> Result<answer::Answer, NoValue> {
+    let wire::Ask { to, payload, idempotency, headers, affinity } = ask;
+    let options = AskOptions { wait, idempotency_key: idempotency, session, affinity };
     Ok(answer::Answer::Reply(handle.ask(&to, content(headers, payload)?, options).await?))
 }
 

@@ -7,6 +7,7 @@ use pelago_core::{
     route,
 };
 
+use super::sessions::Stick;
 use crate::{gossip, view};
 
 /// Knows who hosts what. Cheap to clone.
@@ -75,6 +76,20 @@ impl Homes {
         let reachable = logged().filter(|holder| self.sights.is_reachable(holder.node));
         let seen = || route::rendezvous(agent, sights.hosts(name).filter(is_left));
         route::rendezvous(agent, reachable).or_else(seen).or_else(|| route::rendezvous(agent, logged()))
+    }
+
+    /// The host of this agent, which no node holds, that a request sticks to: not one that is gone, nor one that gossip
+    /// has as down while another is there.
+    pub(super) fn sticking_host(&self, agent: &AgentId, stick: Stick, gone: &[Holder]) -> Option<Holder> {
+        let (view, sights, name) = (self.view.get(), self.sights.get(), &agent.name);
+        let is_left = |holder: &Holder| !gone.contains(holder);
+        let logged = || view.hosts(name).filter(is_left);
+        let reachable = || logged().filter(|holder| self.sights.is_reachable(holder.node));
+        let held = reachable().find(|holder| Some(*holder) == stick.held);
+        let seen = || route::sticking(stick.key, sights.hosts(name).filter(is_left));
+        held.or_else(|| route::sticking(stick.key, reachable()))
+            .or_else(seen)
+            .or_else(|| route::sticking(stick.key, logged()))
     }
 
     /// The runs that host agents whose names meet the pattern: those that the log has, and of nodes of which it has no

@@ -28,6 +28,7 @@ mod publish;
 mod receive;
 mod removal;
 mod router;
+mod sessions;
 mod subscriptions;
 mod tells;
 
@@ -44,4 +45,4 @@ pub(crate) use passing::Passing;
 pub(crate) use places::Places;
 pub(crate) use receive::{Answers, Receiver};
 pub(crate) use removal::{Removal, candidates};
-pub(crate) use router::{Router, TELL_MAX, Undone, Whom, Wish};
+pub(crate) use router::{Among, Router, TELL_MAX, Undone, Whom, Wish};

@@ -32,6 +32,7 @@ use super::{
     grants::{self, Heartbeat, Verdict},
     passing,
     removal::Removal,
+    sessions::{Conversing, decode_conversing},
     subscriptions::Subscriptions,
     tells::{Source, Tells},
 };
@@ -170,7 +171,9 @@ impl Deliver for FromNode {
                 ask.refuse(NoReply::UnknownKind);
                 continue;
             };
-            let (id, is_question) = (ask.id(), kind == if self.is_node { kind::ASK } else { client::kind::ASK });
+            let questions =
+                if self.is_node { [kind::ASK, kind::CONVERSE] } else { [client::kind::ASK, client::kind::CONVERSE] };
+            let (id, is_question) = (ask.id(), questions.contains(&kind));
             let answering = self.receiver.loops.spawn(reply(ask, answer, Some(Arc::clone(&credit))));
             if is_question && lane == Lane::Requests {
                 self.under_way.insert(id, answering);
@@ -218,6 +221,7 @@ impl Answers {
     fn answer(self, kind: u16, payload: Bytes) -> Option<BoxFuture<'static, Bytes>> {
         Some(match kind {
             kind::ASK => Box::pin(self.ask(payload)),
+            kind::CONVERSE => Box::pin(self.converse(payload)),
             kind::PROPOSE => Box::pin(self.propose(payload)),
             kind::JOIN => Box::pin(self.join(payload)),
             kind::READ_INDEX => Box::pin(self.read_index()),
@@ -287,7 +291,18 @@ impl Answers {
     async fn ask(self, payload: Bytes) -> Bytes {
         let asked = match answer::decode_question(payload) {
             Some(answer::Question { agent, content, remember }) => {
-                let asked = self.agents.run(&agent, Work::Ask { remember }, content).await;
+                let asked = self.agents.run(&agent, Work::Ask { remember, session: None }, content).await;
+                (asked, self.agents.in_flight(&agent.name))
+            }
+            None => (Err(Failure::Hopeless("the question cannot be read".into())), None),
+        };
+        answer::encode_asked(asked.0, asked.1)
+    }
+
+    async fn converse(self, payload: Bytes) -> Bytes {
+        let asked = match decode_conversing(payload) {
+            Some(Conversing { question: answer::Question { agent, content, remember }, within }) => {
+                let asked = self.agents.converse(&agent, &within, remember, content).await;
                 (asked, self.agents.in_flight(&agent.name))
             }
             None => (Err(Failure::Hopeless("the question cannot be read".into())), None),

@@ -12,7 +12,7 @@ use pelago_core::{
     link::{Lane, NoReply, Role},
     message::Content,
     record::{BodyHash, IdempotencyKey, Placement},
-    route::NoChoice,
+    route::{self, NoChoice},
 };
 use pelago_net::{Links, Recipient, RequestError, SendError};
 use pelago_store::sqlite::Reader;
@@ -25,10 +25,12 @@ use super::{
     encoded::Encoded,
     homes::Homes,
     places::Places,
+    sessions::{Conversing, Stick},
 };
 use crate::{
     agents::{Agents, AskedTurn, Told},
     handle::Error,
+    sessions::InSession,
     topics::Topics,
 };
 
@@ -64,6 +66,28 @@ impl From<Whom> for Destination {
             Whom::Agent(address, _) => Self::Agent(address),
             Whom::Topic(topic) => Self::Topic(topic),
         }
+    }
+}
+
+/// What a question belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Among {
+    /// Nothing: any host of the agent will do.
+    Any,
+    /// Questions with the same text, which go to the same host.
+    Alike(String),
+    /// A session.
+    Session(InSession),
+}
+
+impl Among {
+    /// Hash of a request, to tell it from another under the same key.
+    pub(crate) fn hash(&self, agent: &AgentId, payload: &[u8]) -> BodyHash {
+        let session = match self {
+            Self::Any | Self::Alike(_) => None,
+            Self::Session(within) => Some(route::key_of(within.name.as_str().as_bytes())),
+        };
+        BodyHash::of(agent, payload).with_options(&[session])
     }
 }
 
@@ -114,7 +138,7 @@ impl Wish for Question {
 
     async fn here(&self, agents: Arc<Agents>, _deadline: Instant) -> Result<Bytes, Failure> {
         let Self { agent, content, remember } = self;
-        agents.run(agent, Work::Ask { remember: remember.clone() }, content.clone()).await
+        agents.run(agent, Work::Ask { remember: remember.clone(), session: None }, content.clone()).await
     }
 
     fn may_be_repeated(&self) -> bool {
@@ -173,10 +197,27 @@ impl Router {
         placement: Placement,
         content: Content,
         remember: Option<(IdempotencyKey, BodyHash)>,
+        among: &Among,
         deadline: Instant,
     ) -> Result<Bytes, Error> {
         let question = Question { agent: to.agent.clone(), content, remember };
-        Ok(self.fulfil(to, placement, &question, deadline).await?)
+        Ok(match among {
+            Among::Any => self.fulfil(to, placement, &question, deadline).await?,
+            Among::Alike(text) => {
+                let stick = Stick::to(&to.agent, text);
+                Box::pin(self.fulfil_sticking(to, placement, &question, Some(stick), deadline)).await?
+            }
+            Among::Session(within) => {
+                let stick = match placement {
+                    Placement::Pool | Placement::Resident => Some(self.session_stick(&to.agent, within).await),
+                    // It is where the agent is.
+                    Placement::Keyed => None,
+                };
+                let conversing = Conversing { question, within: within.clone() };
+                // Boxed: most questions are of no session, and their futures should not be as large.
+                Box::pin(self.fulfil_sticking(to, placement, &conversing, stick, deadline)).await?
+            }
+        })
     }
 
     /// Has an agent do something, here or on the node that holds it. Looks again as long as nothing has happened yet,
@@ -192,8 +233,20 @@ impl Router {
         wish: &W,
         deadline: Instant,
     ) -> Result<W::Answer, Undone> {
+        self.fulfil_sticking(to, placement, wish, None, deadline).await
+    }
+
+    /// The same; what sticks goes to the host that it sticks to, if there is a choice.
+    async fn fulfil_sticking<W: Wish>(
+        &self,
+        to: &Address,
+        placement: Placement,
+        wish: &W,
+        stick: Option<Stick>,
+        deadline: Instant,
+    ) -> Result<W::Answer, Undone> {
         if to.node.is_none() && placement == Placement::Pool {
-            return self.fulfil_by_pool(wish, deadline).await;
+            return self.fulfil_by_pool(wish, stick, deadline).await;
         }
         let may_be_repeated = wish.may_be_repeated() && placement != Placement::Keyed && to.node.is_none();
         let (mut hint, mut hinted) = (None, false);
@@ -202,7 +255,10 @@ impl Router {
             let place = match (hint.take(), &to.node) {
                 (Some(holder), _) => Some(holder),
                 (None, Some(node)) => self.homes.run_of(node),
-                (None, None) => self.place(&to.agent, placement, &lost).await,
+                (None, None) => match stick.filter(|_| placement == Placement::Resident) {
+                    Some(stick) => self.homes.sticking_host(&to.agent, stick, &lost),
+                    None => self.place(&to.agent, placement, &lost).await,
+                },
             };
             match self.ask_at(place, wish, deadline).await.0 {
                 Ok(answer) => return Ok(answer),
@@ -234,11 +290,20 @@ impl Router {
 
     /// Has a pool do something, on the node that the balance chooses. A node that took nothing is followed by another, as
     /// long as there is one that may; so is one that was lost, if it may be repeated.
-    async fn fulfil_by_pool<W: Wish>(&self, wish: &W, deadline: Instant) -> Result<W::Answer, Undone> {
+    async fn fulfil_by_pool<W: Wish>(
+        &self,
+        wish: &W,
+        stick: Option<Stick>,
+        deadline: Instant,
+    ) -> Result<W::Answer, Undone> {
         let name = &wish.agent().name;
         loop {
             let mut is_last = true;
-            match self.balance.begin(name, wish.payload()) {
+            let begun = match stick {
+                Some(stick) => self.balance.begin_sticking(name, stick),
+                None => self.balance.begin(name, wish.payload()),
+            };
+            match begun {
                 Ok(begun) => {
                     is_last = begun.is_last_resort();
                     let (asked, in_flight) = self.ask_at(Some(begun.holder()), wish, deadline).await;
@@ -261,7 +326,10 @@ impl Router {
                 Err(NoChoice::AllOpen { .. }) => return Err(Undone::BreakerOpen(name.clone())),
                 // The log knows nobody; gossip may.
                 Err(NoChoice::Nobody) => {
-                    let place = self.homes.any_host(wish.agent());
+                    let place = match stick {
+                        Some(stick) => self.homes.sticking_host(wish.agent(), stick, &[]),
+                        None => self.homes.any_host(wish.agent()),
+                    };
                     match self.ask_at(place, wish, deadline).await.0 {
                         Ok(answer) => return Ok(answer),
                         Err(Missed::Failed(failure)) => return Err(failure.into()),
@@ -474,6 +542,9 @@ impl Router {
                         | Failure::Hopeless(_)
                         | Failure::Unreadable(_)
                         | Failure::Busy
+                        | Failure::SessionBusy
+                        | Failure::SessionFull { .. }
+                        | Failure::Interrupted
                         | Failure::TimedOut { .. },
                     ),
                     _,
@@ -492,6 +563,9 @@ impl Router {
             | Failure::Hopeless(_)
             | Failure::Unreadable(_)
             | Failure::Busy
+            | Failure::SessionBusy
+            | Failure::SessionFull { .. }
+            | Failure::Interrupted
             | Failure::TimedOut { .. }
             | Failure::Refused(_)
             | Failure::Stopped
@@ -527,7 +601,12 @@ impl Router {
 /// Tells the balance what came of a question that was not answered.
 fn ended(begun: Begun, failure: &Failure) {
     match failure {
-        Failure::Hopeless(_) | Failure::Unreadable(_) | Failure::Refused(_) => begun.refused(),
+        Failure::Hopeless(_)
+        | Failure::Unreadable(_)
+        | Failure::Refused(_)
+        | Failure::SessionBusy
+        | Failure::SessionFull { .. }
+        | Failure::Interrupted => begun.refused(),
         Failure::Failed(_) | Failure::TimedOut { .. } | Failure::Unknown => begun.failed(),
         Failure::Busy | Failure::Elsewhere(_) | Failure::Stopped | Failure::Lapsed => begun.away(),
     }

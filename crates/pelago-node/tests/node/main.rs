@@ -5,6 +5,7 @@ mod clients;
 mod gossip;
 mod headers;
 mod one;
+mod sessions;
 mod several;
 mod signals;
 mod stopping;

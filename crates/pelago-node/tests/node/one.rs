@@ -54,7 +54,7 @@ async fn the_same_question_under_one_key_is_answered_once() {
     let home = tempfile::tempdir().expect("a temporary directory can be made");
     let node = start(home.path()).await;
     let ask = |body: &'static str| {
-        let options = AskOptions { wait: Duration::from_secs(10), idempotency_key: Some("k".into()) };
+        let options = AskOptions { idempotency_key: Some("k".into()), ..AskOptions::from(Duration::from_secs(10)) };
         node.handle().ask("counter:a", Bytes::from_static(body.as_bytes()), options)
     };
     assert_eq!(ask("2").await.as_deref(), Ok(&b"2"[..]));

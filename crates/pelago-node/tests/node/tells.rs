@@ -152,7 +152,7 @@ async fn a_question_that_is_asked_twice_under_its_key_tells_once() {
     for round in 0..20_u64 {
         let (to, key) = (format!("diary:to{round}"), Some(format!("k{round}")));
         let whisper = Bytes::from(format!(r#"{{"whisper": ["{to}", {{"start": 0, "end": 3}}]}}"#));
-        let options = || AskOptions { wait: Duration::from_secs(10), idempotency_key: key.clone() };
+        let options = || AskOptions { idempotency_key: key.clone(), ..AskOptions::from(Duration::from_secs(10)) };
         let twice = (0..2).map(|_| node.handle().ask("diary:from", whisper.clone(), options()));
         for reply in futures_util::future::join_all(twice).await {
             reply.expect("the same reply");

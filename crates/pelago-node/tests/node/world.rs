@@ -276,7 +276,7 @@ pub(crate) fn config(home: &Path) -> Config {
 }
 
 pub(crate) async fn ask(handle: &Handle, to: &str, body: &str) -> Result<String, Error> {
-    let options = AskOptions { wait: Duration::from_secs(10), idempotency_key: None };
+    let options = AskOptions::from(Duration::from_secs(10));
     let reply = handle.ask(to, Bytes::copy_from_slice(body.as_bytes()), options).await?;
     Ok(String::from_utf8(reply.to_vec()).expect("replies are JSON"))
 }

@@ -33,6 +33,9 @@ pub(crate) fn check(change: &Applied, before: &MapRows) -> Result<(), Violation>
             Write::TaskGone(id) if !may_forget(change, before, *id) => {
                 return violated(format!("task {id} was forgotten before its time"));
             }
+            Write::SessionEntry(new) if before.session_entries.contains_key(&(new.session.clone(), new.n)) => {
+                return violated(format!("entry {} of session {} replaced another one", new.n, new.session));
+            }
             Write::ReplyGone(key) if !may_forget_reply(change, before, key) => {
                 return violated(format!("the reply to key {:?} was forgotten before its time", key.key));
             }
@@ -46,6 +49,10 @@ pub(crate) fn check(change: &Applied, before: &MapRows) -> Result<(), Violation>
             | Write::TimerGone { .. }
             | Write::Reply(_)
             | Write::ReplyGone(_)
+            | Write::Session(_)
+            | Write::SessionEntry(_)
+            | Write::SessionEntriesGone { .. }
+            | Write::SessionGone(_)
             | Write::NewTask { .. }
             | Write::Task { .. }
             | Write::Event(_)

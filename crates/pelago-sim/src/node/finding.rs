@@ -107,7 +107,13 @@ impl Process {
                 return;
             }
             Failure::Hopeless(reason) => Verdict::Hopeless { reason },
-            Failure::Busy | Failure::Elsewhere(_) | Failure::Stopped | Failure::Lapsed => Verdict::Returned,
+            Failure::Busy
+            | Failure::SessionBusy
+            | Failure::SessionFull { .. }
+            | Failure::Interrupted
+            | Failure::Elsewhere(_)
+            | Failure::Stopped
+            | Failure::Lapsed => Verdict::Returned,
             failure @ (Failure::Failed(_)
             | Failure::Unreadable(_)
             | Failure::TimedOut { .. }

@@ -104,7 +104,8 @@ impl Process {
     fn ask_here(&mut self, ask: Ask, cx: &mut Context<'_>) {
         let (agent, payload, remember) = (ask.agent.clone(), ask.payload.clone(), ask.remember.clone());
         let ticket = self.ticket(Origin::Ask(ask));
-        self.deliver(&agent, Envelope { ticket, work: Work::Ask { remember }, content: payload.into() }, cx);
+        let work = Work::Ask { remember, session: None };
+        self.deliver(&agent, Envelope { ticket, work, content: payload.into() }, cx);
     }
 
     fn forward(&mut self, ask: Ask, holder: Holder, cx: &mut Context<'_>) {

@@ -12,6 +12,7 @@ mod effects;
 mod messages;
 mod nodes;
 mod over_sqlite;
+mod sessions;
 mod tasks;
 mod timers;
 mod traffic;
@@ -22,8 +23,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use pelago_core::{
     connection::Connection,
-    id::{AgentId, Name, NodeId, TaskId},
-    record::{Agent, IdempotencyKey, Message, Node, Op, Outcome, Reply, Task, TaskEvent, Timer},
+    id::{AgentId, Name, NodeId, SessionId, TaskId},
+    record::{Agent, IdempotencyKey, Message, Node, Op, Outcome, Reply, Session, SessionEntry, Task, TaskEvent, Timer},
     time::LogTime,
 };
 
@@ -60,6 +61,10 @@ pub trait Subject {
     fn events(&self, id: TaskId) -> Vec<TaskEvent>;
     /// The connections that were added, each with the agent that it leads on from, in the order of the text of both.
     fn connections(&self) -> Vec<(Name, Connection)>;
+    /// A session.
+    fn session(&self, id: &SessionId) -> Option<Session>;
+    /// All entries of a session that are kept, by number.
+    fn session_entries(&self, id: &SessionId) -> Vec<SessionEntry>;
 }
 
 /// A case: what it says, and what shows it.
@@ -87,6 +92,7 @@ pub fn run<S: Subject>(mut make: impl FnMut() -> S) {
         messages::cases(),
         timers::cases(),
         connections::cases(),
+        sessions::cases(),
         tasks::cases(),
         batches::cases(),
     ];

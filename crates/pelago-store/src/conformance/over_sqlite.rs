@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use pelago_core::{
     connection::Connection,
-    id::{AgentId, Name, NodeId, TaskId},
-    record::{Agent, IdempotencyKey, Message, Node, Op, Outcome, Reply, Task, TaskEvent, Timer},
+    id::{AgentId, Name, NodeId, SessionId, TaskId},
+    record::{Agent, IdempotencyKey, Message, Node, Op, Outcome, Reply, Session, SessionEntry, Task, TaskEvent, Timer},
     time::LogTime,
 };
 
@@ -82,5 +82,13 @@ impl<A: FnMut(u64, LogTime, Vec<Op>) -> Vec<Outcome>> Subject for OverSqlite<A> 
 
     fn connections(&self) -> Vec<(Name, Connection)> {
         self.view(|view| view.connections())
+    }
+
+    fn session(&self, id: &SessionId) -> Option<Session> {
+        self.view(|view| view.session(id))
+    }
+
+    fn session_entries(&self, id: &SessionId) -> Vec<SessionEntry> {
+        self.view(|view| view.session_entries(id, 0, u32::MAX))
     }
 }

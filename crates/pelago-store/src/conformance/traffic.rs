@@ -2,18 +2,18 @@
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{AgentId, Epoch, FencingToken, Holder, NodeId, TaskId, TimerName, TurnId, Version},
+    id::{AgentId, Epoch, FencingToken, Holder, NodeId, SessionId, TaskId, TimerName, TurnId, Version},
     record::{
-        Assign, BodyHash, Cancel, Claim, Dismiss, Expire, Finish, MessageBody, MessageId, NewTask, Op, Outcome,
-        Placement, Progress, Release, Remember, Remove, Retry, RetryPolicy, Send, SetTimer, Sweep, TimeOut,
-        TimerChange, Turn, Verdict,
+        Append, Assign, BodyHash, Cancel, Claim, Dismiss, EndSession, Expire, Finish, MessageBody, MessageId, NewTask,
+        Op, Outcome, Placement, Progress, Release, Remember, Remove, Retry, RetryPolicy, SESSION_ENTRY_BYTES_MAX, Send,
+        SessionTurn, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
 
 use super::{
     Subject,
-    world::{BEGINNING_MS, agent, enqueue, finish, key, keyed_agent, message, register},
+    world::{BEGINNING_MS, agent, enqueue, finish, key, keyed_agent, message, name, register},
 };
 
 const NODES: [&str; 4] = ["n1", "n2", "n3", "n4"];
@@ -166,6 +166,12 @@ impl Traffic {
                 keyed_ended_before: LogTime::from_millis(self.now_ms - self.below(40_000)),
                 rows_max: 1 + self.below(20) as u32,
             }),
+            26..=28 => {
+                let sends = (0..self.below(2)).map(|_| self.message()).collect();
+                let enqueues = (0..self.below(2)).map(|_| self.new_task()).collect();
+                Op::Append(Append { sends, enqueues, ..self.append(subject) })
+            }
+            29 if self.one_in(4) => Op::EndSession(EndSession { session: self.pick(&Self::sessions()) }),
             _ => self.task_op(subject),
         }
     }
@@ -233,7 +239,29 @@ impl Traffic {
             sends: (0..self.below(4)).map(|_| self.message()).collect(),
             enqueues: (0..self.below(3)).map(|_| self.new_task()).collect(),
             timers: (0..self.below(3)).map(|_| self.timer()).collect(),
+            appends: (0..self.below(2)).map(|_| self.append(subject)).collect(),
         }
+    }
+
+    /// Every session that this traffic is about.
+    #[must_use]
+    pub fn sessions() -> Vec<SessionId> {
+        let agents = [agent("reader"), keyed_agent("cart", "a")];
+        let of = |agent: AgentId| ["a", "b"].map(|text| SessionId { agent: agent.clone(), name: name(text) });
+        agents.into_iter().flat_map(of).collect()
+    }
+
+    fn append(&mut self, subject: &impl Subject) -> Append {
+        let session = self.pick(&Self::sessions());
+        let row = subject.session(&session);
+        // Some saw less than there is.
+        let seen = row.map_or((0, TurnId(0)), |row| (row.entries, row.last));
+        let (seen, after) = if self.one_in(6) { (0, TurnId(0)) } else { seen };
+        let turn = SessionTurn { session, id: TurnId(self.id()), seen, after, ttl_ms: 500 + self.below(5_000) };
+        let long = if self.one_in(3) { SESSION_ENTRY_BYTES_MAX } else { 10 };
+        let said = Bytes::from(vec![b's'; self.below(long as u64 + 2) as usize]);
+        let (holder, replied) = (self.holder(), Bytes::from_static(b"r"));
+        Append { turn, holder, said, replied, sends: Vec::new(), enqueues: Vec::new() }
     }
 
     fn timer(&mut self) -> TimerChange {

@@ -145,6 +145,7 @@ impl<S: Subject> World<S> {
             sends: Vec::new(),
             enqueues: Vec::new(),
             timers: Vec::new(),
+            appends: Vec::new(),
         }
     }
 

@@ -14,7 +14,7 @@ use pelago_core::{
 };
 use rusqlite::Connection;
 
-use super::{error::Error, row, statements::Statements, totals::Changes, unwritten::Unwritten};
+use super::{error::Error, row, session, statements::Statements, totals::Changes, unwritten::Unwritten};
 
 /// How many rows a half of [`Recent`] holds.
 const RECENT_MAX: usize = 8_192;
@@ -48,6 +48,8 @@ pub(super) struct Kept {
     pub(super) queued: RefCell<Recent<TaskId, Arc<Task>>>,
     /// The agents that were read or written last.
     pub(super) agents: RefCell<Recent<AgentId, Agent>>,
+    /// How many sessions there are.
+    pub(super) sessions: u64,
     /// The rows that the database does not have yet.
     pub(super) unwritten: RefCell<Unwritten>,
 }
@@ -67,6 +69,7 @@ impl Kept {
             running: row::running(connection)?.into_iter().map(|task| (task.id, Arc::new(task))).collect(),
             queued: RefCell::default(),
             agents: RefCell::default(),
+            sessions: session::len(connection)?,
             unwritten: RefCell::new(Unwritten::new(row::greatest_task(connection)?)),
         })
     }

@@ -402,7 +402,7 @@ impl View<'_> {
         self.first(SQL, params![key.namespace.as_str(), key.key], row::reply)
     }
 
-    fn first<T>(
+    pub(super) fn first<T>(
         &self,
         sql: &'static str,
         params: impl Params,
@@ -413,7 +413,7 @@ impl View<'_> {
         Ok(rows.next()?.map(map).transpose()?)
     }
 
-    fn all<T>(
+    pub(super) fn all<T>(
         &self,
         sql: &'static str,
         params: impl Params,
@@ -438,12 +438,12 @@ impl NameFilter {
 }
 
 /// One row more than the page holds says whether there is a next page.
-fn ask(rows_max: u32) -> i64 {
+pub(super) fn ask(rows_max: u32) -> i64 {
     i64::from(rows_max) + 1
 }
 
 impl<T> Page<T> {
-    fn of(mut rows: Vec<T>, rows_max: u32, cursor: impl Fn(&T) -> Cursor) -> Self {
+    pub(super) fn of(mut rows: Vec<T>, rows_max: u32, cursor: impl Fn(&T) -> Cursor) -> Self {
         let more = rows.len() > rows_max as usize;
         rows.truncate(rows_max as usize);
         let next = if more { rows.last().map(cursor) } else { None };

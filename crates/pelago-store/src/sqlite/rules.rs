@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use pelago_core::{
     connection::Connection,
-    id::{AgentId, Incarnation, Name, NodeId, TaskId, TimerName},
-    record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Rows, Task, Timer},
+    id::{AgentId, Incarnation, Name, NodeId, SessionId, TaskId, TimerName},
+    record::{Agent, IdempotencyKey, Message, MessageId, Node, Reply, Rows, Session, SessionEntry, Task, Timer},
     time::LogTime,
 };
 use rusqlite::params;
@@ -14,7 +14,8 @@ use super::{
     batch::Batch,
     column::{self, Columns, number, time, wide},
     error::Error,
-    row,
+    row, session,
+    write::key,
 };
 
 impl Batch<'_> {
@@ -142,5 +143,23 @@ impl Rows for Batch<'_> {
 
     fn connections(&self, namespace: &Name, from: &Name) -> Result<Vec<Connection>, Error> {
         self.statements.connections.all(params![namespace.as_str(), from.as_str()], |row| Columns::of(row).connection())
+    }
+
+    fn session(&self, id: &SessionId) -> Result<Option<Session>, Error> {
+        let (namespace, name, key) = key(&id.agent);
+        self.statements.session.first(params![namespace, name, key, id.name.as_str()], session::session)
+    }
+
+    fn sessions_len(&self) -> Result<u64, Error> {
+        Ok(self.kept.sessions)
+    }
+
+    fn session_entry(&self, id: &SessionId, n: u64) -> Result<Option<SessionEntry>, Error> {
+        let (namespace, name, key) = key(&id.agent);
+        self.statements.session_entry.first(params![namespace, name, key, id.name.as_str(), number(n)], session::entry)
+    }
+
+    fn sessions_ended(&self, before: LogTime, rows_max: u32) -> Result<Vec<Session>, Error> {
+        self.statements.sessions_ended.all(params![time(before), rows_max], session::session)
     }
 }

@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, config::
 use super::{error::Error, totals};
 
 /// The format this release writes. Raise it with every change of the tables.
-pub(super) const FORMAT: i64 = 3;
+pub(super) const FORMAT: i64 = 4;
 
 /// What format 2 adds to format 1.
 const TIMERS_SQL: &str = "
@@ -34,11 +34,25 @@ CREATE TABLE offer_connections (
   filter TEXT, PRIMARY KEY (node, agent, n)) WITHOUT ROWID;
 ";
 
+/// What format 4 adds to format 3. `expires` is for the index: when the session ends if nobody uses it.
+const SESSIONS_SQL: &str = "
+CREATE TABLE sessions (
+  namespace TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL, session TEXT NOT NULL, created INTEGER NOT NULL,
+  used INTEGER NOT NULL, ttl_ms INTEGER NOT NULL, entries INTEGER NOT NULL, first INTEGER NOT NULL,
+  bytes INTEGER NOT NULL, last BLOB NOT NULL, holder_node INTEGER NOT NULL, holder_incarnation INTEGER NOT NULL,
+  expires INTEGER NOT NULL, PRIMARY KEY (namespace, name, key, session)) WITHOUT ROWID;
+CREATE INDEX sessions_by_expiry ON sessions (expires, namespace, name, key, session);
+CREATE TABLE session_entries (
+  namespace TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL, session TEXT NOT NULL, n INTEGER NOT NULL,
+  turn BLOB NOT NULL, at INTEGER NOT NULL, node INTEGER NOT NULL, said BLOB NOT NULL, replied BLOB NOT NULL,
+  PRIMARY KEY (namespace, name, key, session, n)) WITHOUT ROWID;
+";
+
 /// Marks the file as Pelago's: "Pela" in ASCII.
 const APPLICATION_ID: i64 = 0x5065_6c61;
 
 /// More than all statements of the rules, so that none is ever compiled twice.
-const STATEMENTS_MAX: usize = 96;
+const STATEMENTS_MAX: usize = 112;
 
 /// How long a writer waits for a checkpoint to let it write. A checkpoint gives up long before.
 const WRITE_WAIT: Duration = Duration::from_secs(60);
@@ -113,7 +127,7 @@ pub(super) struct Table {
 }
 
 /// Every table, in the order of a dump.
-pub(super) const TABLES: [Table; 18] = [
+pub(super) const TABLES: [Table; 20] = [
     Table { name: "meta", key: "name" },
     Table { name: "totals", key: "name" },
     Table { name: "nodes", key: "id" },
@@ -132,6 +146,8 @@ pub(super) const TABLES: [Table; 18] = [
     Table { name: "task_inputs", key: "task" },
     Table { name: "task_results", key: "task" },
     Table { name: "task_events", key: "task, n" },
+    Table { name: "sessions", key: "namespace, name, key, session" },
+    Table { name: "session_entries", key: "namespace, name, key, session, n" },
 ];
 
 /// Opens the one connection that writes, and makes the tables in a new file.
@@ -173,6 +189,7 @@ pub(super) fn create(connection: &mut Connection, mesh: MeshId) -> Result<(), Er
     transaction.execute_batch(TABLES_SQL)?;
     transaction.execute_batch(TIMERS_SQL)?;
     transaction.execute_batch(CONNECTIONS_SQL)?;
+    transaction.execute_batch(SESSIONS_SQL)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.execute("INSERT INTO meta VALUES ('mesh', ?1)", params![mesh.0.to_be_bytes()])?;
@@ -190,7 +207,10 @@ fn upgrade(connection: &mut Connection) -> Result<(), Error> {
     if format < 2 {
         transaction.execute_batch(TIMERS_SQL)?;
     }
-    transaction.execute_batch(CONNECTIONS_SQL)?;
+    if format < 3 {
+        transaction.execute_batch(CONNECTIONS_SQL)?;
+    }
+    transaction.execute_batch(SESSIONS_SQL)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     Ok(transaction.commit()?)
 }
@@ -232,10 +252,12 @@ mod tests {
 
     #[test]
     fn a_database_of_an_earlier_format_is_given_what_it_lacks() {
-        const WITHOUT_CONNECTIONS: &str =
-            "DROP TABLE connections; DROP TABLE offer_layers; DROP TABLE offer_connections; PRAGMA user_version = 2";
-        is_upgraded(WITHOUT_CONNECTIONS);
-        is_upgraded(&format!("{WITHOUT_CONNECTIONS}; DROP TABLE timers; PRAGMA user_version = 1"));
+        let mut older = "DROP TABLE sessions; DROP TABLE session_entries; PRAGMA user_version = 3".to_owned();
+        is_upgraded(&older);
+        older +=
+            "; DROP TABLE connections; DROP TABLE offer_layers; DROP TABLE offer_connections; PRAGMA user_version = 2";
+        is_upgraded(&older);
+        is_upgraded(&format!("{older}; DROP TABLE timers; PRAGMA user_version = 1"));
     }
 
     fn is_upgraded(made_older: &str) {

@@ -11,6 +11,7 @@ use rusqlite::{CachedStatement, Connection, Params, Row, ToSql};
 use super::{
     error::Error,
     row::{agent_columns, event_columns, message_columns, reply_columns, task_columns, timer_columns},
+    session::{entry_columns, session_columns},
 };
 
 /// A statement. `decide` reads through `&self`, and running a statement changes it.
@@ -170,6 +171,19 @@ statements! {
     tasks_ended = "SELECT id FROM tasks WHERE ended = ?1 AND changed < ?2 ORDER BY changed, id LIMIT ?3";
     connections = "SELECT namespace, target, filter FROM connections WHERE namespace = ?1 AND source = ?2
                    ORDER BY target";
+    session = "SELECT ", session_columns!(), " FROM sessions
+        WHERE namespace = ?1 AND name = ?2 AND key = ?3 AND session = ?4";
+    session_entry = "SELECT ", entry_columns!(), " FROM session_entries
+        WHERE namespace = ?1 AND name = ?2 AND key = ?3 AND session = ?4 AND n = ?5";
+    sessions_ended = "SELECT ", session_columns!(), " FROM sessions
+        WHERE expires < ?1 ORDER BY expires, namespace, name, key, session LIMIT ?2";
+    put_session = "INSERT OR REPLACE INTO sessions (", session_columns!(), ", expires)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+    session_gone = "DELETE FROM sessions WHERE namespace = ?1 AND name = ?2 AND key = ?3 AND session = ?4";
+    new_session_entry = "INSERT INTO session_entries (", entry_columns!(), ")
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    session_entries_gone = "DELETE FROM session_entries
+        WHERE namespace = ?1 AND name = ?2 AND key = ?3 AND session = ?4 AND n < ?5";
     new_task = "INSERT INTO tasks (", task_columns!(), ", ended) VALUES ", task_values!();
     // OR FAIL: an error rolls everything back, so SQLite need not be able to take back one statement's rows.
     new_tasks = "INSERT OR FAIL INTO tasks (", task_columns!(), ", ended) VALUES ", sixteen!(task_values!());

@@ -56,6 +56,10 @@ impl Batch<'_> {
             }
             Write::Connection { from, connection } => self.put_connection(from, connection),
             Write::ConnectionGone { from, to } => self.connection_gone(from, to),
+            Write::Session(session) => self.put_session(session),
+            Write::SessionEntry(entry) => self.new_session_entry(entry),
+            Write::SessionEntriesGone { session, before } => self.session_entries_gone(session, *before),
+            Write::SessionGone(session) => self.session_gone(session),
         }
     }
 

@@ -87,6 +87,7 @@ fn turn(agent: AgentId, index: u64) -> Turn {
         sends: vec![message(index)],
         enqueues: vec![],
         timers: Vec::new(),
+        appends: Vec::new(),
     }
 }
 

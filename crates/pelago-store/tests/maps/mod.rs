@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use pelago_core::{
     connection::Connection,
-    id::{AgentId, Name, NodeId, TaskId},
-    record::{Agent, IdempotencyKey, Message, Node, Op, Outcome, Reply, Task, TaskEvent, Timer},
+    id::{AgentId, Name, NodeId, SessionId, TaskId},
+    record::{Agent, IdempotencyKey, Message, Node, Op, Outcome, Reply, Session, SessionEntry, Task, TaskEvent, Timer},
     time::LogTime,
 };
 use pelago_sim::store::MapRows;
@@ -66,5 +66,14 @@ impl Subject for Maps {
         let mut all: Vec<_> = self.0.connections.iter().map(|((from, _), one)| (from.clone(), one.clone())).collect();
         all.sort_by_key(|(from, one)| (from.clone(), one.to.to_string()));
         all
+    }
+
+    fn session(&self, id: &SessionId) -> Option<Session> {
+        self.0.sessions.get(id).cloned()
+    }
+
+    fn session_entries(&self, id: &SessionId) -> Vec<SessionEntry> {
+        let all = self.0.session_entries.range((id.clone(), 0)..=(id.clone(), u64::MAX));
+        all.map(|(_, entry)| entry.clone()).collect()
     }
 }

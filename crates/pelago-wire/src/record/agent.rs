@@ -44,6 +44,7 @@ impl Convert for Turn {
             sends,
             enqueues,
             timers,
+            appends,
         } = self;
         proto::Turn {
             agent: Some(agent.form()),
@@ -60,12 +61,18 @@ impl Convert for Turn {
             sends: forms(sends),
             enqueues: forms(enqueues),
             timers: forms(timers),
+            appends: forms(appends),
         }
     }
 
     fn format(&self) -> u8 {
         let mut messages = self.consumed.iter().chain(self.buried.iter().map(|(id, _)| id));
-        if self.timers.is_empty() && messages.all(|id| id.timer().is_none()) { 1 } else { 2 }
+        let has_no_timers = self.timers.is_empty() && messages.all(|id| id.timer().is_none());
+        match (self.appends.is_empty(), has_no_timers) {
+            (false, _) => 5,
+            (true, false) => 2,
+            (true, true) => 1,
+        }
     }
 
     fn value(form: proto::Turn) -> Result<Self, DecodeError> {
@@ -84,6 +91,7 @@ impl Convert for Turn {
             sends,
             enqueues,
             timers,
+            appends,
         } = form;
         Ok(Self {
             agent: present("agent", agent)?,
@@ -100,6 +108,7 @@ impl Convert for Turn {
             sends: each("sends", sends)?,
             enqueues: each("enqueues", enqueues)?,
             timers: each("timers", timers)?,
+            appends: each("appends", appends)?,
         })
     }
 }

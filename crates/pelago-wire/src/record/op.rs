@@ -30,6 +30,8 @@ impl Convert for Op {
             Self::Sweep(op) => item::Op::Sweep(op.form()),
             Self::Dismiss(op) => item::Op::Dismiss(op.form()),
             Self::Connect(op) => item::Op::Connect(op.form()),
+            Self::Append(op) => item::Op::Append(op.form()),
+            Self::EndSession(op) => item::Op::EndSession(op.form()),
         };
         proto::Item { op: Some(op) }
     }
@@ -39,6 +41,7 @@ impl Convert for Op {
             Self::Turn(op) => op.format(),
             Self::Cancel(op) => op.format(),
             Self::Connect(_) => 4,
+            Self::Append(_) | Self::EndSession(_) => 5,
             Self::Register(Register { offers, .. }) if offers.format() > 3 => offers.format(),
             Self::Register(Register { node, left, .. }) if node.is_some() || left.is_some() => 3,
             Self::Expire(Expire { left: true, .. }) => 3,
@@ -79,6 +82,8 @@ impl Convert for Op {
             item::Op::Sweep(op) => Self::Sweep(field("sweep", op)?),
             item::Op::Dismiss(op) => Self::Dismiss(field("dismiss", op)?),
             item::Op::Connect(op) => Self::Connect(field("connect", op)?),
+            item::Op::Append(op) => Self::Append(field("append", op)?),
+            item::Op::EndSession(op) => Self::EndSession(field("end_session", op)?),
         })
     }
 }

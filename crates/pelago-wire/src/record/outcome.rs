@@ -38,7 +38,9 @@ impl Convert for Outcome {
     }
 
     fn format(&self) -> u8 {
-        if matches!(self, Self::Refused(Refusal::NodeRemoved(_))) {
+        if matches!(self, Self::Refused(Refusal::Overtaken { .. })) {
+            5
+        } else if matches!(self, Self::Refused(Refusal::NodeRemoved(_))) {
             3
         } else if matches!(self, Self::Refused(Refusal::NodeUp(_))) {
             2
@@ -91,6 +93,7 @@ impl Convert for Refusal {
                 refusal::Why::StaleToken(proto::StaleToken { task: task.form(), token: Some(token.form()) })
             }
             Self::MessageGone { position } => refusal::Why::MessageGone(*position),
+            Self::Overtaken { position } => refusal::Why::Overtaken(*position),
             Self::Full(agent) => refusal::Why::Full(agent.form()),
             Self::TooLarge { what, bytes, bytes_max } => refusal::Why::TooLarge(proto::TooLarge {
                 what: (*what).to_owned(),
@@ -125,6 +128,7 @@ impl Convert for Refusal {
                 Self::StaleToken { task: field("stale_token.task", task)?, token: present("stale_token.token", token)? }
             }
             refusal::Why::MessageGone(position) => Self::MessageGone { position },
+            refusal::Why::Overtaken(position) => Self::Overtaken { position },
             refusal::Why::Full(agent) => Self::Full(field("full", agent)?),
             refusal::Why::TooLarge(proto::TooLarge { what, bytes, bytes_max }) => Self::TooLarge {
                 what: part(&what),
@@ -146,13 +150,15 @@ impl Convert for Refusal {
 }
 
 /// The parts that the rules of this release measure.
-const PARTS: [&str; 13] = [
+const PARTS: [&str; 15] = [
     "the agent's state",
     "the connections of one agent",
     "the durable sends of one commit",
     "the message",
     "the progress",
     "the reply",
+    "the session's entry",
+    "the sessions of the mesh",
     "the task's input",
     "the task's list of events",
     "the task's result",
@@ -178,9 +184,10 @@ mod tests {
 
     use super::*;
 
-    const RULES: [&str; 4] = [
+    const RULES: [&str; 5] = [
         include_str!("../../../pelago-core/src/record/agent.rs"),
         include_str!("../../../pelago-core/src/record/connection.rs"),
+        include_str!("../../../pelago-core/src/record/session.rs"),
         include_str!("../../../pelago-core/src/record/task.rs"),
         include_str!("../../../pelago-core/src/record/timer.rs"),
     ];

@@ -4,13 +4,14 @@ use bytes::Bytes;
 use pelago_core::{
     connection::{Connection, Filter},
     id::{
-        Address, AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId,
-        TimerName, TurnId, Version,
+        Address, AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, SessionId,
+        TaskId, TimerName, TurnId, Version,
     },
     record::{
-        Assign, BodyHash, Cancel, Claim, Connect, ConnectionChange, Dismiss, Enqueue, Expire, Finish, IdempotencyKey,
-        MessageBody, MessageId, NewTask, Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember,
-        Remove, Retry, RetryPolicy, Send, Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
+        Append, Assign, BodyHash, Cancel, Claim, Connect, ConnectionChange, Dismiss, EndSession, Enqueue, Expire,
+        Finish, IdempotencyKey, MessageBody, MessageId, NewTask, Offer, Op, Outcome, Placement, Progress, Refusal,
+        Register, Release, Remember, Remove, Retry, RetryPolicy, Send, Sender, SessionTurn, SetTimer, Sweep, TimeOut,
+        TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -51,7 +52,9 @@ impl Dice {
             13 => Op::Sweep(self.sweep()),
             14 => Op::Remove(Remove { node: NodeId(self.number()) }),
             15 => Op::Dismiss(Dismiss { agent: self.agent() }),
-            _ => Op::Connect(self.connect()),
+            16 => Op::Connect(self.connect()),
+            17 => Op::Append(self.append()),
+            _ => Op::EndSession(EndSession { session: self.session() }),
         }
     }
 
@@ -92,7 +95,8 @@ impl Dice {
             19 => Refusal::NameTaken(NodeId(self.number())),
             20 => Refusal::NotAlone,
             21 => Refusal::NodeUp(NodeId(self.number())),
-            _ => Refusal::NodeRemoved(NodeId(self.number())),
+            22 => Refusal::NodeRemoved(NodeId(self.number())),
+            _ => Refusal::Overtaken { position: self.small() },
         };
         Outcome::Refused(refusal)
     }
@@ -157,7 +161,30 @@ impl Dice {
             sends: self.some(Self::message),
             enqueues: self.some(Self::task),
             timers: self.some(Self::timer_change),
+            appends: self.some(Self::append),
         }
+    }
+
+    fn append(&mut self) -> Append {
+        let turn = SessionTurn {
+            session: self.session(),
+            id: TurnId(self.wide()),
+            seen: self.number(),
+            after: TurnId(self.wide()),
+            ttl_ms: self.number(),
+        };
+        Append {
+            turn,
+            holder: self.holder(),
+            said: self.payload(),
+            replied: self.payload(),
+            sends: self.some(Self::message),
+            enqueues: self.some(Self::task),
+        }
+    }
+
+    fn session(&mut self) -> SessionId {
+        SessionId { agent: self.agent(), name: self.name() }
     }
 
     fn timer_change(&mut self) -> TimerChange {

@@ -4,13 +4,14 @@ use bytes::Bytes;
 use pelago_core::{
     connection::{Connection, Filter},
     id::{
-        Address, AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, TaskId,
-        TimerName, TurnId, Version,
+        Address, AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, SessionId,
+        TaskId, TimerName, TurnId, Version,
     },
     record::{
-        Assign, BodyHash, Cancel, Claim, Connect, ConnectionChange, Dismiss, Enqueue, Expire, Finish, IdempotencyKey,
-        MessageBody, MessageId, NewTask, Offer, Op, Outcome, Placement, Progress, Refusal, Register, Release, Remember,
-        Remove, Retry, RetryPolicy, Send, Sender, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
+        Append, Assign, BodyHash, Cancel, Claim, Connect, ConnectionChange, Dismiss, EndSession, Enqueue, Expire,
+        Finish, IdempotencyKey, MessageBody, MessageId, NewTask, Offer, Op, Outcome, Placement, Progress, Refusal,
+        Register, Release, Remember, Remove, Retry, RetryPolicy, Send, Sender, SessionTurn, SetTimer, Sweep, TimeOut,
+        TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -18,7 +19,7 @@ use pelago_core::{
 const ID: u128 = 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff;
 
 /// How many sorts of ops there are.
-pub(crate) const OP_KINDS: usize = 17;
+pub(crate) const OP_KINDS: usize = 19;
 
 /// Numbers the sorts of ops.
 pub(crate) fn kind_of_op(op: &Op) -> usize {
@@ -40,11 +41,13 @@ pub(crate) fn kind_of_op(op: &Op) -> usize {
         Op::Remove(_) => 14,
         Op::Dismiss(_) => 15,
         Op::Connect(_) => 16,
+        Op::Append(_) => 17,
+        Op::EndSession(_) => 18,
     }
 }
 
 /// How many sorts of outcomes there are, refusals counted one by one.
-pub(crate) const OUTCOME_KINDS: usize = 23;
+pub(crate) const OUTCOME_KINDS: usize = 24;
 
 /// Numbers the sorts of outcomes.
 pub(crate) fn kind_of_outcome(outcome: &Outcome) -> usize {
@@ -72,12 +75,13 @@ pub(crate) fn kind_of_outcome(outcome: &Outcome) -> usize {
         Outcome::Refused(Refusal::NotAlone) => 20,
         Outcome::Refused(Refusal::NodeUp(_)) => 21,
         Outcome::Refused(Refusal::NodeRemoved(_)) => 22,
+        Outcome::Refused(Refusal::Overtaken { .. }) => 23,
     }
 }
 
 /// Every sort of op.
 pub(crate) fn ops() -> Vec<(&'static str, Op)> {
-    [ops_of_1(), ops_of_2(), ops_of_3(), ops_of_4()].concat()
+    [ops_of_1(), ops_of_2(), ops_of_3(), ops_of_4(), ops_of_5()].concat()
 }
 
 fn ops_of_1() -> Vec<(&'static str, Op)> {
@@ -161,6 +165,23 @@ fn ops_of_4() -> Vec<(&'static str, Op)> {
     ]
 }
 
+/// What only format 5 can say.
+fn ops_of_5() -> Vec<(&'static str, Op)> {
+    let session = SessionId { agent: agent(), name: name("talk-1") };
+    let turn =
+        SessionTurn { session: session.clone(), id: TurnId(ID), seen: 7, after: TurnId(ID + 1), ttl_ms: 3_600_000 };
+    let first = SessionTurn { seen: 0, after: TurnId(0), ..turn.clone() };
+    let (said, replied) = (Bytes::from_static(b"?"), Bytes::from_static(b"!"));
+    let bare = Append { turn: first, holder: holder(), said, replied, sends: Vec::new(), enqueues: Vec::new() };
+    let full = Append { turn, sends: vec![message(b"ping")], enqueues: vec![plain_task()], ..bare.clone() };
+    vec![
+        ("append_first", Op::Append(bare.clone())),
+        ("append", Op::Append(full)),
+        ("turn_appends", Op::Turn(Turn { appends: vec![bare], ..bare_turn(TurnId(ID)) })),
+        ("end_session", Op::EndSession(EndSession { session })),
+    ]
+}
+
 /// Every sort of outcome.
 pub(crate) fn outcomes() -> Vec<(&'static str, Outcome)> {
     let tasks = vec![TaskId(ID), TaskId(1)];
@@ -194,6 +215,7 @@ pub(crate) fn outcomes() -> Vec<(&'static str, Outcome)> {
         ("not_alone", Refusal::NotAlone),
         ("node_up", Refusal::NodeUp(NodeId(7))),
         ("node_removed", Refusal::NodeRemoved(NodeId(7))),
+        ("overtaken", Refusal::Overtaken { position: 3 }),
     ];
     succeeded.into_iter().chain(refused.map(|(name, refusal)| (name, Outcome::Refused(refusal)))).collect()
 }
@@ -261,6 +283,7 @@ fn bare_turn(turn: TurnId) -> Turn {
         sends: Vec::new(),
         enqueues: Vec::new(),
         timers: Vec::new(),
+        appends: Vec::new(),
     }
 }
 

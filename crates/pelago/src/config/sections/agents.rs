@@ -4,9 +4,10 @@ use std::{collections::BTreeMap, num::NonZeroU32, time::Duration};
 
 use pelago_core::{
     id::{Address, Name},
+    record::SESSION_TTL_MS_MAX,
     route::{Prefer, Strategy},
 };
-use pelago_node::{Affinity, Connection, Filter};
+use pelago_node::{Affinity, Connection, Filter, SessionRule, WhenBusy};
 
 use super::{
     super::{
@@ -35,6 +36,10 @@ pub struct AgentConfig {
     pub turn_max: Duration,
     /// The layer it belongs to, like `L4`: a note for you, which `pelago node ls` shows.
     pub layer: Option<Name>,
+    /// How conversations with it are kept. `busy` says what becomes of a message while another of its session is being
+    /// handled (`queue`, `reject`, `interrupt`), unless it says so itself; `ttl_ms` how long a new session is kept if
+    /// nobody uses it.
+    pub session: SessionRule,
     /// Where signals go on that it handles on this node: to all of them at once. Give every node that hosts the agent
     /// the same.
     pub forward_connections: Vec<Connection>,
@@ -52,6 +57,7 @@ impl AgentConfig {
             prefer: None,
             turn_max: Duration::from_secs(60),
             layer: None,
+            session: SessionRule::default(),
             forward_connections: Vec::new(),
         }
     }
@@ -66,6 +72,10 @@ impl AgentConfig {
             prefer: section.optional("prefer", balancing::prefer),
             turn_max: section.get("turn_ms_max", value::millis(1..=86_400_000), default.turn_max),
             layer: section.optional("layer", value::name),
+            session: section.table("session", |section| SessionRule {
+                busy: section.get("busy", busy, default.session.busy),
+                ttl: section.get("ttl_ms", value::millis(1_000..=SESSION_TTL_MS_MAX), default.session.ttl),
+            }),
             forward_connections: section.list("forward_connections", connection),
         }
     }
@@ -74,6 +84,10 @@ impl AgentConfig {
 /// Reads all declared agents, by name.
 pub(in super::super) fn read_agents(root: &mut Section<'_>) -> BTreeMap<Name, AgentConfig> {
     root.entries("agents", |report, name, node| Some(report.section(node, |section| AgentConfig::read(section, name))))
+}
+
+fn busy(value: &Value) -> Result<WhenBusy, Refusal> {
+    value::word(&[("queue", WhenBusy::Queue), ("reject", WhenBusy::Reject), ("interrupt", WhenBusy::Interrupt)])(value)
 }
 
 /// A connection: an address, or a table with an address and a filter.
