@@ -42,8 +42,11 @@ use crate::{
     problem::{Code, Problem},
 };
 
-/// The longest message from a client. Above what the node takes, so that its own, clearer words come first.
+/// The longest message from a client. Above what the node takes, so that its own, clearer words come first …
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// … and the longest that is read as a whole before the socket is closed for it: what is not read would reset the
+/// connection, and take the reason with it.
+const READ_BYTES_MAX: usize = 4 << 20;
 /// The longest reason for closing a socket, in bytes: what the protocol has room for.
 const REASON_BYTES_MAX: usize = 123;
 /// How many commands of one socket may wait for their answers.
@@ -136,7 +139,7 @@ pub(super) async fn open(
             return Failure::new(Code::BadHeader, rejection.body_text(), hint).into_response();
         }
     };
-    let upgrade = upgrade.max_message_size(MESSAGE_BYTES_MAX).max_frame_size(MESSAGE_BYTES_MAX);
+    let upgrade = upgrade.max_message_size(READ_BYTES_MAX).max_frame_size(READ_BYTES_MAX);
     upgrade.on_upgrade(async move |socket| {
         Conversation::new(app).run(socket).await;
         // A socket counts among the connections, and the API waits for it when it stops.
@@ -180,6 +183,7 @@ impl Conversation {
                 Event::Said(Some(Ok(said))) => {
                     ping_at = Instant::now() + PING_AFTER;
                     match said {
+                        ws::Message::Text(text) if text.len() > MESSAGE_BYTES_MAX => Some(too_large()),
                         ws::Message::Text(text) => self.obey(text.as_str()).map(text_of),
                         ws::Message::Binary(_) => Some(text_of(problem(None, not_text()))),
                         // The library answers a ping, and a close.
@@ -341,6 +345,11 @@ fn bad_time(field: &str, text: &str) -> Failure {
 
 fn no_object() -> serde_json::Error {
     serde::de::Error::custom("it is no object")
+}
+
+fn too_large() -> ws::Message {
+    let reason = "a message has 1 MiB at most".into();
+    ws::Message::Close(Some(ws::CloseFrame { code: ws::close_code::SIZE, reason }))
 }
 
 fn not_text() -> Failure {

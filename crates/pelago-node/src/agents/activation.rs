@@ -55,8 +55,8 @@ pub(super) enum Command {
     Look,
     /// An attempt was taken away.
     TaskGone { task: TaskId, token: FencingToken },
-    /// Another message of its session interrupts this turn.
-    Interrupt(TurnId),
+    /// Another message of its session interrupts this turn. It is as urgent as the turn, and so comes after it.
+    Interrupt { turn: TurnId, priority: Priority },
     /// Put the agent away.
     Drain,
 }
@@ -72,9 +72,8 @@ impl Deliverable for Command {
         match self {
             Self::Deliver { content, .. } => content.priority(),
             Self::Told(told) => told.priority(),
-            Self::Arrived { .. } | Self::Look | Self::TaskGone { .. } | Self::Interrupt(_) | Self::Drain => {
-                Priority::DEFAULT
-            }
+            Self::Interrupt { priority, .. } => *priority,
+            Self::Arrived { .. } | Self::Look | Self::TaskGone { .. } | Self::Drain => Priority::DEFAULT,
         }
     }
 }
@@ -279,7 +278,7 @@ impl Loop {
             }
             Command::Told(told) => return self.be_told(told),
             Command::TaskGone { task, token } => Input::TaskGone { task, token },
-            Command::Interrupt(turn) => Input::Interrupt(turn),
+            Command::Interrupt { turn, priority: _ } => Input::Interrupt(turn),
             Command::Drain => Input::Drain,
         };
         self.core.handle(now, input, &mut self.effects);
@@ -558,7 +557,7 @@ impl Loop {
                 | Command::Arrived { .. }
                 | Command::Look
                 | Command::TaskGone { .. }
-                | Command::Interrupt(_)
+                | Command::Interrupt { .. }
                 | Command::Drain => {}
             }
         }

@@ -225,7 +225,7 @@ impl Agents {
                     | Command::Arrived { .. }
                     | Command::Look
                     | Command::TaskGone { .. }
-                    | Command::Interrupt(_)
+                    | Command::Interrupt { .. }
                     | Command::Drain => unreachable!("what was put is given back"),
                 })
             }

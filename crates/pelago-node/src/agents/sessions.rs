@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pelago_core::{
     agent::{Failure, Work},
     id::{AgentId, SessionId, TurnId},
-    message::Content,
+    message::{Content, Priority},
     record::{self, Append, BodyHash, IdempotencyKey, Refusal, SESSION_ENTRY_BYTES_MAX, Session, SessionTurn},
 };
 use pelago_store::sqlite;
@@ -78,11 +78,14 @@ impl Agents {
         let work = Work::Ask { remember, session: Some(Arc::clone(&turn)) };
         let (reply, effects) = match self.hosted.get(&agent.name) {
             Some(Hosted::Keyed(kind)) => {
+                let priority = content.priority();
                 let running = self.run_keyed(kind, agent, work, content);
                 tokio::pin!(running);
                 tokio::select! {
+                    // First, so that the turn is in the mailbox before the word that it is not wanted.
+                    biased;
                     reply = &mut running => return reply,
-                    () = pass.interrupted() => self.interrupt(agent, id).await,
+                    () = pass.interrupted() => self.interrupt(agent, id, priority).await,
                 }
                 // It says whether that came in time.
                 return running.await;
@@ -106,11 +109,11 @@ impl Agents {
     }
 
     /// Tells an activation that a turn is not to have any effect.
-    async fn interrupt(&self, agent: &AgentId, turn: TurnId) {
+    async fn interrupt(&self, agent: &AgentId, turn: TurnId, priority: Priority) {
         let mailbox = self.active().get(agent).cloned();
         if let Some(mailbox) = mailbox {
             // One that is gone answers that turn with that.
-            let _gone = mailbox.put(Command::Interrupt(turn)).await;
+            let _gone = mailbox.put(Command::Interrupt { turn, priority }).await;
         }
     }
 
