@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader},
+    num::NonZeroUsize,
     process::{Child, Command, Stdio},
     sync::mpsc,
     thread,
@@ -82,6 +83,42 @@ async fn a_program_tells_agents_of_any_node_things() {
     assert_eq!(first.tell("counter", "1").await.expect_err("no key").code(), Code::WrongKey);
     let large = first.tell("tally", vec![0; 2 << 20]).await.expect_err("it fits no frame");
     assert_eq!(large.code(), Code::TooLarge);
+}
+
+#[tokio::test]
+async fn without_room_whoever_tells_is_refused_at_once_or_loses_the_oldest_as_it_chose() {
+    let home = TempDir::new().expect("a temporary folder");
+    let node = Node::start(&home, "127.0.0.1:0");
+    let mesh = Mesh::connect(&node.mesh).await.expect("the node listens");
+    let mut recipient = mesh.recipient("tally").await.expect("somebody hosts it");
+    let latest = mesh.latest("tally", const { NonZeroUsize::new(16).expect("not zero") }).await;
+    let latest = latest.expect("somebody hosts it");
+
+    let message = vec![b'1'; 10_000];
+    kill_process(Pid::from_child(&node.process), Signal::STOP).expect("it is ours");
+    let mut told: u64 = 0;
+    let refused = loop {
+        match recipient.try_tell(&message) {
+            Ok(()) => told += 1,
+            Err(error) => break error,
+        }
+        assert!(told < 10_000, "a node that takes nothing has room for all");
+    };
+    assert_eq!(refused, Error::Busy);
+    for _ in 0..1_000 {
+        latest.tell(message.clone());
+    }
+    kill_process(Pid::from_child(&node.process), Signal::CONT).expect("it is ours");
+    tokio::time::timeout(PATIENCE, latest.flushed()).await.expect("there is room again");
+    let lost = latest.lost();
+    assert!((900..1_000).contains(&lost), "{lost} gave way");
+    until_replied(
+        &mesh,
+        "tally",
+        "0",
+        &format!(r#"{{"messages":{},"bytes":{}}}"#, told + 1_000 - lost, (told + 1_000 - lost) * 10_000),
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -7,10 +7,11 @@
 
 mod arrivals;
 mod error;
+mod latest;
 mod recipient;
 mod subscription;
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pelago_core::{
@@ -28,6 +29,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use arrivals::Arrivals;
 pub use error::Error;
+pub use latest::Latest;
 pub use pelago_core::{
     link::Account,
     message::{Content, ContentType, Headers, Priority, TraceContext},
@@ -166,6 +168,18 @@ impl Mesh {
         let answer = self.request(kind::FIND, &wire::encode(&wire::Find { to: to.to_owned() }), TELL_MAX).await?;
         let Answer::Found(wire::Found {}) = answer else { return Err(Error::BadAnswer) };
         Ok(Recipient::new(self.clone(), to))
+    }
+
+    /// An agent, or as `#topic` a topic, that is told what is new by whoever never waits: of what there is no room for,
+    /// `waiting_max` messages wait, and the oldest give way.
+    ///
+    /// # Errors
+    /// Like [`Self::recipient`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    pub async fn latest(&self, to: &str, waiting_max: NonZeroUsize) -> Result<Latest, Error> {
+        Latest::begin(self, to, waiting_max).await
     }
 
     /// Tells every agent in memory, on any node, whose name meets the pattern (`cart`, `prod.*`, `prod.**`): residents,
@@ -321,6 +335,11 @@ impl Mesh {
                 Err(RequestError::NoReply(NoReply::UnknownKind)) => Err(Error::BadAnswer),
             };
         }
+    }
+
+    /// The link, if there is one.
+    fn link_now(&self) -> Option<Handle> {
+        self.shared.dialled.borrow().up().filter(|link| link.has_ended().is_none()).cloned()
     }
 
     /// The link, once there is one.

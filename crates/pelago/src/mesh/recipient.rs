@@ -47,6 +47,27 @@ impl Recipient {
         self.put(Message { headers: &headers::encode(headers), payload: payload.as_ref() }).await
     }
 
+    /// Tells the agent something at once, or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if there is no room for the moment; [`Error::Unreachable`] if there is no link; and
+    /// [`Error::TooLarge`]. It has no effect then.
+    pub fn try_tell(&mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
+        let there = match &mut self.there {
+            Some(there) if there.link().has_ended().is_none() => there,
+            gone => {
+                let link = self.mesh.link_now().ok_or_else(|| self.mesh.unreachable())?;
+                gone.insert(link.recipient(Lane::Bulk, self.name.clone()))
+            }
+        };
+        match there.try_tell(&payload) {
+            Ok(()) => Ok(()),
+            Err(SendError::TooLarge { bytes }) => Err(Error::TooLarge { bytes }),
+            Err(SendError::Busy) => Err(Error::Busy),
+            Err(SendError::Down) => Err(self.mesh.unreachable()),
+        }
+    }
+
     async fn put(&mut self, message: Message<'_>) -> Result<(), Error> {
         if let Some(there) = &mut self.there {
             match there.try_tell(message) {
