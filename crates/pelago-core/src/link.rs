@@ -25,7 +25,7 @@ use std::time::Duration;
 
 pub use dialer::{Dialer, Pauses};
 pub use event::{Control, Effect, Ended, Flaw, Goodbye, Input, NoReply, Unanswered};
-pub use hello::{Hello, Refusal, Role, Terms, VERSION, Versions};
+pub use hello::{Hello, Refusal, Role, Terms, VERSION, Versions, feature};
 use lane::Credit;
 pub use lane::{LANE_BYTES_MIN, Lane, PerLane};
 pub use names::{Account, Bound, NAMES_MAX, Names, Number, Settled, WINDOW_BYTES};

@@ -86,7 +86,7 @@ impl Connection {
             None => Link::accepted(config, me, now),
         });
         let reader = Reader::new(links.clone(), outbox.clone());
-        let writer = Writer::new(links.clone(), outbox, config.stuck_after);
+        let writer = Writer::new(links.clone(), outbox, config.stuck_after, links.config().packing.is_for(&stream));
         let _token = links.loops().token();
         Self { links: links.clone(), _token, stream, reader, writer }
     }

@@ -27,6 +27,6 @@ mod window;
 pub use deliver::{Ask, Credit, Deliver, Incoming};
 pub use dial::{Dial, State};
 pub use handle::{Handle, Recipient, RequestError, SendError};
-pub use links::{Config, Guest, Links};
+pub use links::{Config, Guest, Links, Packing};
 pub use listen::{ListenError, Listener};
 pub use window::{Held, Window};

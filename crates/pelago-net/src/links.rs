@@ -13,7 +13,7 @@ use pelago_core::{
     id::Name,
     link::{self, Goodbye, Hello, LinkId, Pauses, Refusal, Role, Table, Terms},
 };
-use tokio::runtime;
+use tokio::{net::TcpStream, runtime};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{deliver::Deliver, handle::Handle};
@@ -32,6 +32,30 @@ pub struct Config {
     pub handshakes_max: usize,
     /// Where links of consensus are driven when they are accepted; where the listener runs if it is not given.
     pub consensus: Option<runtime::Handle>,
+    /// On which links frames are made smaller.
+    pub packing: Packing,
+}
+
+/// On which links large frames are packed by LZ4. It takes this end about a millisecond for each MiB.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Packing {
+    /// On none.
+    Never,
+    /// On those that leave this machine: within it, memory is faster than LZ4.
+    #[default]
+    Remote,
+    /// On all.
+    Always,
+}
+
+impl Packing {
+    pub(crate) fn is_for(self, stream: &TcpStream) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Remote => stream.peer_addr().is_ok_and(|there| !there.ip().is_loopback()),
+            Self::Always => true,
+        }
+    }
 }
 
 impl Default for Config {
@@ -42,6 +66,7 @@ impl Default for Config {
             links_max: 256,
             handshakes_max: 64,
             consensus: None,
+            packing: Packing::default(),
         }
     }
 }

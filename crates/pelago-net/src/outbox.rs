@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use pelago_core::{
     link::{
         Account, Control, Effect, Ended, Flaw, Input, Lane, Link, Names, NoReply, Number, PerLane, RequestId, Settled,
-        Terms, Unanswered,
+        Terms, Unanswered, feature,
     },
     time::Time,
 };
@@ -93,6 +93,8 @@ pub(crate) struct State {
     tickets: Tickets,
     effects: Vec<Effect>,
     armed: Option<Time>,
+    /// Whether the other end takes large payloads in chunks.
+    has_chunks: bool,
 }
 
 /// What is left to do when the lock is released.
@@ -117,7 +119,7 @@ impl Outbox {
         let mut lanes = PerLane::<BytesMut>::default();
         lanes[Lane::Control].extend_from_slice(&frame::PREFACE);
         let (names, closed, tickets) = Default::default();
-        let mut state = State { link, lanes, names, closed, tickets, effects, armed: None };
+        let mut state = State { link, lanes, names, closed, tickets, effects, armed: None, has_chunks: false };
         state.carry_out(&mut After::default());
         Arc::new(Self {
             state: Mutex::new(state),
@@ -144,7 +146,13 @@ impl Outbox {
         self.terms.get().expect("a handle is given out when the terms are known")
     }
 
+    /// Whether both ends know a feature.
+    pub(crate) fn has_terms_with(&self, feature: u64) -> bool {
+        self.terms.get().is_some_and(|terms| terms.features & feature != 0)
+    }
+
     pub(crate) fn agreed(&self, terms: Terms) {
+        self.lock().has_chunks = terms.features & feature::CHUNKS != 0;
         self.terms.set(terms).expect("a link comes up once");
     }
 
@@ -278,6 +286,20 @@ impl Outbox {
         drop(state);
         self.free(|lane| !empty[lane].is_empty());
         true
+    }
+
+    /// Swaps what waits in lanes more urgent than `lane` with `empty` buffers.
+    pub(crate) fn swap_before(&self, lane: Lane, empty: &mut PerLane<BytesMut>) {
+        let mut state = self.lock();
+        let mut is_freed = PerLane::all(false);
+        for urgent in Lane::ALL.into_iter().filter(|urgent| *urgent < lane) {
+            if empty[urgent].is_empty() && !state.lanes[urgent].is_empty() {
+                std::mem::swap(&mut state.lanes[urgent], &mut empty[urgent]);
+                is_freed[urgent] = true;
+            }
+        }
+        drop(state);
+        self.free(|lane| is_freed[lane]);
     }
 
     /// Gives up on what took too long.
@@ -456,7 +478,7 @@ impl Attempt<'_> {
     pub(crate) fn put_one_way(&mut self, lane: Lane, kind: u16, number: u64, payload: &[u8]) -> Option<()> {
         let form = Form::OneWay { number };
         self.charge(lane, frame::charge_of(form, len(payload)))?;
-        frame::put_data(&mut self.state.lanes[lane], lane, form, kind, payload);
+        self.put_data(lane, form, kind, payload);
         Some(())
     }
 
@@ -482,7 +504,7 @@ impl Attempt<'_> {
         }
         self.charge(lane, bytes)?;
         self.state.names[lane].told(known, bytes);
-        frame::put_told(&mut self.state.lanes[lane], lane, sent, message);
+        self.put_told_message(lane, form, message);
         Some(Told::Sent)
     }
 
@@ -530,7 +552,7 @@ impl Attempt<'_> {
         self.charge(lane, frame::charge_of(form, len(payload)))?;
         let ticket = self.state.tickets.add(waiter.take()?);
         self.state.link.ask(lane, ticket, deadline);
-        frame::put_data(&mut self.state.lanes[lane], lane, form, kind, payload);
+        self.put_data(lane, form, kind, payload);
         Some(id)
     }
 
@@ -542,8 +564,29 @@ impl Attempt<'_> {
         let form = Form::Reply(id);
         self.charge(lane, frame::charge_of(form, len(payload)))?;
         self.state.link.answer(lane, id);
-        frame::put_data(&mut self.state.lanes[lane], lane, form, 0, payload);
+        self.put_data(lane, form, 0, payload);
         Some(())
+    }
+
+    fn put_data(&mut self, lane: Lane, form: Form, kind: u16, payload: &[u8]) {
+        let buffer = &mut self.state.lanes[lane];
+        match self.state.has_chunks {
+            true => frame::put_chunked(buffer, lane, form, kind, payload),
+            false => frame::put_data(buffer, lane, form, kind, payload),
+        }
+    }
+
+    fn put_told_message(&mut self, lane: Lane, form: Form, message: Message<'_>) {
+        match form {
+            Form::OneWay { number } if message.bytes() <= frame::CHUNK_BYTES || !self.state.has_chunks => {
+                frame::put_told(&mut self.state.lanes[lane], lane, number, message);
+            }
+            Form::OneWay { .. } | Form::Request { .. } | Form::Reply(_) => {
+                let mut whole = BytesMut::with_capacity(message.bytes());
+                message.put(&mut whole);
+                self.put_data(lane, form, message.kind(), &whole);
+            }
+        }
     }
 
     fn charge(&mut self, lane: Lane, bytes: u32) -> Option<()> {

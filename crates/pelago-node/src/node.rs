@@ -20,7 +20,7 @@ use pelago_core::{
     record::{Expire, Op, Refusal, RetryPolicy},
     task,
 };
-use pelago_net::Links;
+use pelago_net::{Links, Packing};
 use pelago_store::{ProposeError, directory::Directory};
 use tokio::sync::{mpsc, watch};
 
@@ -101,6 +101,8 @@ pub struct Config {
     pub drain_max: Duration,
     /// How many hops a signal has whose starter does not say.
     pub hops_max: u32,
+    /// On which links large frames are made smaller.
+    pub packing: Packing,
     /// Where spans of traces go, if anybody collects them.
     pub tracer: Option<SdkTracer>,
     /// The most connections with other nodes, two each, and with clients.

@@ -6,7 +6,12 @@
 //! frame    checksum 4 | length 3 | lane 1 | form 2 | kind 2 | number 8      = 20 bytes, payload
 //! request  its payload begins with 4 bytes: how many milliseconds its sender waits for the reply
 //! settled  its payload is before 4 | bytes 4 | handled 4 | lost 4
+//! chunk    its payload comes before that of the next frame of its lane that has one of the layer above
 //! ```
+//!
+//! A form with its highest bit set is compressed: its payload is the length of the real one, 4 bytes, and an LZ4 block.
+//! Chunks and compressed frames are sent only to ends that know them (`core::link::feature`). What a frame is charged
+//! does not change with either.
 //!
 //! Numbers are little-endian. The length is the payload's. The checksum is CRC-32 (IEEE, as in the log's segments) over
 //! the rest of the header and the payload: TCP's own 16 bits miss one flaw in 65,536, and a flipped length would take
@@ -17,12 +22,14 @@
 //! ends of any two releases can tell each other that they have no version in common.
 
 mod greeting;
+pub mod packed;
 
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use pelago_core::link::{
-    Control, Flaw, GREETING_BYTES_MAX, Goodbye, Hello, Lane, NoReply, PAYLOAD_BYTES_MAX, Refusal, RequestId, Settled,
+    Control, Flaw, GREETING_BYTES_MAX, Goodbye, Hello, Lane, NoReply, PAYLOAD_BYTES_MAX, PerLane, Refusal, RequestId,
+    Settled,
 };
 
 use crate::tell::Message;
@@ -32,6 +39,9 @@ pub const PREFACE: [u8; 8] = *b"pelagolk";
 
 /// Bytes of a frame before its payload.
 pub const HEADER_BYTES: u32 = 20;
+
+/// The most bytes of a chunk: half a millisecond on a link of a gigabit a second.
+pub const CHUNK_BYTES: usize = 64 << 10;
 
 /// Bytes of a request's payload before the sender's.
 pub const WAIT_BYTES: u32 = 4;
@@ -111,6 +121,9 @@ mod form {
     pub(super) const REPLY: u16 = 10;
     pub(super) const NO_REPLY: u16 = 11;
     pub(super) const SETTLED: u16 = 12;
+    pub(super) const CHUNK: u16 = 13;
+    /// Set with any of them.
+    pub(super) const COMPRESSED: u16 = 1 << 15;
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -147,6 +160,23 @@ pub fn put_data(buffer: &mut BytesMut, lane: Lane, form: Form, kind: u16, payloa
         }
         buffer.put_slice(payload);
     });
+}
+
+/// Writes a frame that carries a payload, a large one in chunks, between which other lanes have their turn.
+///
+/// # Panics
+/// Like [`put_data`].
+pub fn put_chunked(buffer: &mut BytesMut, lane: Lane, form: Form, kind: u16, payload: &[u8]) {
+    let whole = payload.len();
+    assert!(whole <= PAYLOAD_BYTES_MAX as usize, "a payload of {whole} bytes is larger than a link takes");
+    let mut rest = payload;
+    while rest.len() > CHUNK_BYTES {
+        let (chunk, after) = rest.split_at(CHUNK_BYTES);
+        let header = Header { length: 0, lane, form: form::CHUNK, kind: 0, number: 0 };
+        put(buffer, header, |buffer| buffer.put_slice(chunk));
+        rest = after;
+    }
+    put_data(buffer, lane, form, kind, rest);
 }
 
 /// Writes a message to the name that has this number.
@@ -217,6 +247,8 @@ fn put(buffer: &mut BytesMut, header: Header, payload: impl FnOnce(&mut BytesMut
 pub struct Cutter {
     has_preface: bool,
     is_greeted: bool,
+    /// What came in chunks, and is not whole yet.
+    chunks: PerLane<BytesMut>,
 }
 
 impl Cutter {
@@ -239,18 +271,59 @@ impl Cutter {
         if !self.has_preface && !self.cut_preface(received)? {
             return Ok(None);
         }
-        let Some(header) = self.header(received)? else { return Ok(None) };
-        let bytes = HEADER + header.length as usize;
-        if received.len() < bytes {
-            return Ok(None);
+        loop {
+            let Some(mut header) = self.header(received)? else { return Ok(None) };
+            let bytes = HEADER + header.length as usize;
+            if received.len() < bytes {
+                return Ok(None);
+            }
+            let checksum = u32::from_le_bytes(field(&received[..CHECKSUM]));
+            if crc32fast::hash(&received[CHECKSUM..bytes]) != checksum {
+                return Err(Flaw::Malformed);
+            }
+            let mut payload = received.split_to(bytes).freeze();
+            payload.advance(HEADER);
+            if self.is_greeted && header.form & form::COMPRESSED != 0 {
+                payload = packed::unpack(&payload)?;
+                header.form &= !form::COMPRESSED;
+                header.length = u32::try_from(payload.len()).map_err(|_| Flaw::TooLarge)?;
+            }
+            if self.is_greeted && header.form == form::CHUNK {
+                self.keep(header, &payload)?;
+            } else {
+                return self.whole(interpret(header, payload)?).map(Some);
+            }
         }
-        let checksum = u32::from_le_bytes(field(&received[..CHECKSUM]));
-        if crc32fast::hash(&received[CHECKSUM..bytes]) != checksum {
+    }
+
+    /// Keeps a chunk until the rest of its payload comes.
+    fn keep(&mut self, header: Header, chunk: &[u8]) -> Result<(), Flaw> {
+        let chunks = &mut self.chunks[header.lane];
+        if (header.kind, header.number) != (0, 0) {
             return Err(Flaw::Malformed);
         }
-        let mut frame = received.split_to(bytes).freeze();
-        frame.advance(HEADER);
-        interpret(header, frame).map(Some)
+        if chunks.len() + chunk.len() > PAYLOAD_BYTES_MAX as usize {
+            return Err(Flaw::TooLarge);
+        }
+        chunks.extend_from_slice(chunk);
+        Ok(())
+    }
+
+    /// A frame with what came before it in chunks.
+    fn whole(&mut self, frame: Frame) -> Result<Frame, Flaw> {
+        let Frame::Data { lane, form, kind, payload, bytes } = frame else { return Ok(frame) };
+        let chunks = &mut self.chunks[lane];
+        if chunks.is_empty() {
+            return Ok(Frame::Data { lane, form, kind, payload, bytes });
+        }
+        let before = u32::try_from(chunks.len()).map_err(|_| Flaw::TooLarge)?;
+        let bytes = bytes + before;
+        if bytes > HEADER_BYTES + PAYLOAD_BYTES_MAX {
+            return Err(Flaw::TooLarge);
+        }
+        let mut whole = std::mem::take(chunks);
+        whole.extend_from_slice(&payload);
+        Ok(Frame::Data { lane, form, kind, payload: whole.freeze(), bytes })
     }
 
     /// How many bytes the frame at the front of `received` still needs; 0 if that is not known. What a caller reserves

@@ -16,7 +16,7 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use bytes::Bytes;
 use pelago_core::{
     id::{BootId, Destination, Incarnation, Name, NodeId, TaskId},
-    link::{Ended, Hello, LANE_BYTES_MIN, Lane, NoReply, Pauses, PerLane, Refusal, Role, Versions},
+    link::{Ended, Hello, LANE_BYTES_MIN, Lane, NoReply, Pauses, PerLane, Refusal, Role, Versions, feature},
 };
 use pelago_net::{Config, Dial, Handle, Links, RequestError, SendError, State};
 use pelago_node::{InSession, TaskRequest};
@@ -378,7 +378,7 @@ fn hello() -> Hello {
         boot,
         incarnation: Incarnation(0),
         role: Role::Client,
-        features: 0,
+        features: feature::HERE,
         credit: PerLane::all(LANE_BYTES),
         // Nodes ask clients nothing; a link needs to grant one all the same.
         requests_max: 1,

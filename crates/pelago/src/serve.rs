@@ -442,6 +442,7 @@ fn node_config(config: &Config, http: Option<&str>, tracer: Option<SdkTracer>) -
         hops_max: signals.hops_max,
         tracer,
         connections_max: mesh.connections_max,
+        packing: mesh.compression,
     }
 }
 

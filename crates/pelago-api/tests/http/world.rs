@@ -13,7 +13,7 @@ use pelago_api::{
     http::{self, Limits},
 };
 use pelago_core::{agent, id::Name, record::RetryPolicy, task};
-use pelago_node::{Agent, Config, Fault, Node, Timing, Turn, metrics::Metrics};
+use pelago_node::{Agent, Config, Fault, Node, Packing, Timing, Turn, metrics::Metrics};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::{
@@ -231,6 +231,7 @@ fn config(directory: &tempfile::TempDir) -> Config {
         disk_free_bytes_min: 0,
         drain_max: Duration::from_secs(5),
         hops_max: 16,
+        packing: Packing::default(),
         tracer: None,
         connections_max: 1_000,
     }

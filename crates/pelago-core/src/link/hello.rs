@@ -57,7 +57,7 @@ pub struct Hello {
     pub incarnation: Incarnation,
     /// What the connection is for: the end that dials chooses.
     pub role: Role,
-    /// Bits of optional features it knows; what both know may be used.
+    /// Bits of optional features it knows; what both know may be used. See [`feature`].
     pub features: u64,
     /// How many bytes it takes a lane before it has consumed any: at least [`LANE_BYTES_MIN`].
     pub credit: PerLane<u32>,
@@ -139,6 +139,16 @@ pub struct Terms {
     pub dialled: bool,
     /// The other end.
     pub other: Hello,
+}
+
+/// Optional features of links, a bit each. A bit is never given another meaning.
+pub mod feature {
+    /// Large payloads go in chunks, between which other lanes have their turn.
+    pub const CHUNKS: u64 = 1;
+    /// Frames may be compressed by LZ4.
+    pub const LZ4: u64 = 2;
+    /// What this version knows.
+    pub const HERE: u64 = CHUNKS | LZ4;
 }
 
 impl Hello {

@@ -3,10 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use pelago_core::link::{Account, Goodbye, LANE_BYTES_MIN, Lane, PAYLOAD_BYTES_MAX, WINDOW_BYTES};
-use pelago_net::{Credit, Handle, Held, SendError};
+use pelago_net::{Config, Credit, Handle, Held, Packing, SendError};
 use tokio::task::JoinHandle;
 
-use crate::world::{COLLECT, ECHO, Node, Seen, until, within};
+use crate::world::{COLLECT, ECHO, Node, Seen, config, hello, until, within};
 
 const PAYLOAD: usize = 10_000;
 
@@ -210,4 +210,19 @@ fn settle_all_but(kept: u64, node: &mut Node, held: &mut Vec<Held>) {
 
 fn handle(mut held: Held) {
     held.handle(1);
+}
+
+#[tokio::test]
+async fn a_large_text_takes_little_of_a_link_that_packs_and_arrives_as_it_was() {
+    let text: Vec<u8> = (0_u32..).flat_map(|n| format!("{n} green bottles, ").into_bytes()).take(900_000).collect();
+    for (packing, least, most) in [(Packing::Never, 900_000, 1_000_000), (Packing::Always, 1_000, 450_000)] {
+        let packs = || Config { packing, ..config() };
+        let (a, b) = (Node::with(packs(), hello("a")).await, Node::with(packs(), hello("b")).await);
+        let link = a.link_to(&b).await;
+        let _greeting = (a.links.take_traffic(), b.links.take_traffic());
+        let reply = within(link.request(Lane::Requests, ECHO, &text, Duration::from_secs(15))).await;
+        assert!(reply.as_deref() == Ok(&text[..]), "{packing:?}");
+        let (sent, received) = a.links.take_traffic();
+        assert!((least..most).contains(&sent) && (least..most).contains(&received), "{packing:?}: {sent}, {received}");
+    }
 }

@@ -5,7 +5,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use pelago_core::{
     id::{BootId, Incarnation, MeshId, Name, NodeId},
-    link::{self, Bound, Control, Hello, LANE_BYTES_MIN, Lane, Pauses, PerLane, RequestId, Role, Versions},
+    link::{self, Bound, Control, Hello, LANE_BYTES_MIN, Lane, Pauses, PerLane, RequestId, Role, Versions, feature},
 };
 use pelago_net::{Ask, Config, Credit, Deliver, Dial, Handle, Held, Incoming, Links, Listener, State, Window};
 use pelago_wire::{
@@ -118,7 +118,7 @@ pub(crate) fn hello(node: &str) -> Hello {
         boot: BootId(boot),
         incarnation: Incarnation(0),
         role: Role::Main,
-        features: 0,
+        features: feature::HERE,
         credit: PerLane::all(LANE_BYTES_MIN),
         requests_max: 20_000,
     }

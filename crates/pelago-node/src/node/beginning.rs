@@ -8,7 +8,7 @@ use std::{
 
 use pelago_core::{
     id::{BootId, DirectoryId, Holder, Incarnation, MeshId, Name, NodeId},
-    link::{Ended, Goodbye, Hello, LANE_BYTES_MIN, PerLane, Role, Versions},
+    link::{Ended, Goodbye, Hello, LANE_BYTES_MIN, PerLane, Role, Versions, feature},
     record::{Offer, Op, Outcome, Register},
 };
 use pelago_net::{Links, ListenError, Listener};
@@ -64,13 +64,14 @@ pub(super) fn links(
         boot,
         incarnation: Incarnation(0),
         role: Role::Main,
-        features: 0,
+        features: feature::HERE,
         credit: PerLane::all(LANE_BYTES),
         requests_max: REQUESTS_MAX,
     };
     let links = pelago_net::Config {
         consensus: Some(runtime.handle().clone()),
         links_max: config.connections_max,
+        packing: config.packing,
         ..pelago_net::Config::default()
     };
     Links::new(links, me, move |link| match link.terms().other.role {

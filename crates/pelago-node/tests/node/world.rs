@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use pelago_core::{agent, id::Name, message::Headers, record::RetryPolicy, task};
 use pelago_node::{
-    Agent, Config, Fault, Handle, Kind, Node, Raw, TaskRequest, Turn,
+    Agent, Config, Fault, Handle, Kind, Node, Packing, Raw, TaskRequest, Turn,
     handle::{AskOptions, Error, TaskDetail},
     keyed,
     metrics::Metrics,
@@ -270,6 +270,7 @@ pub(crate) fn config(home: &Path) -> Config {
         disk_free_bytes_min: 0,
         drain_max: Duration::from_secs(5),
         hops_max: 16,
+        packing: Packing::default(),
         tracer: None,
         connections_max: 1_000,
     }

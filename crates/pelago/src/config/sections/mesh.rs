@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use pelago_core::{id::Name, membership::Profile};
+use pelago_node::Packing;
 
 use super::{
     super::{
@@ -14,6 +15,8 @@ use super::{
     balancing::BalancingConfig,
 };
 
+const COMPRESSIONS: &[(&str, Packing)] =
+    &[("never", Packing::Never), ("remote", Packing::Remote), ("always", Packing::Always)];
 const PROFILES: &[(&str, Profile)] = &[("local", Profile::Local), ("lan", Profile::Lan), ("wan", Profile::Wan)];
 
 /// This node, the mesh it belongs to, and where to meet it.
@@ -30,6 +33,9 @@ pub struct MeshConfig {
     /// The most connections at that address: two with each other node, one with each client. 256 are for nodes only, or
     /// half if that is less. More are refused with an error that the other side reports.
     pub connections_max: u32,
+    /// On which links frames of 4 KiB and more are packed by LZ4: none, those that leave this machine, or all. It takes
+    /// about a millisecond of the processor for each MiB, so it pays where the network is slower than that.
+    pub compression: Packing,
     /// Nodes to ask for the mesh at the start; one that answers is enough, for it knows the others.
     pub peers: Vec<KnownNode>,
     /// Whether to found a mesh when the data directory holds none and none is met. Set it on one node at most: two
@@ -69,6 +75,7 @@ impl Default for MeshConfig {
             node_id: None,
             listen_addr: LoopbackHost::V4.with_port(50051),
             connections_max: 1_000,
+            compression: Packing::default(),
             peers: Vec::new(),
             found: false,
             json: JsonConfig::default(),
@@ -91,6 +98,7 @@ impl MeshConfig {
             name: section.get("name", value::name, default.name),
             node_id: section.optional("node_id", value::name),
             listen_addr: section.get("listen_addr", value::loopback_addr, default.listen_addr),
+            compression: section.get("compression", value::word(COMPRESSIONS), default.compression),
             connections_max: section.get("connections_max", value::number(4..=65_536), default.connections_max),
             peers: section.list("peers", KnownNode::read),
             found: section.get("found", value::boolean, default.found),
