@@ -7,6 +7,7 @@ use pelago_api::{
     client::{AgentQuery, AskQuery, Client, DeadMessageQuery},
     model::{Agent, AgentList, DeadMessage, DeadMessageList, Dismissed, Document, Payload, Reached, Timer, words},
 };
+use pelago_core::id::Name;
 use serde::Serialize;
 
 use super::paging::Paging;
@@ -138,7 +139,7 @@ pub(crate) struct AskArgs {
     timeout: Duration,
     /// The conversation it belongs to: the agent sees what was said before, and is asked where that is
     #[arg(long, value_name = "SESSION", conflicts_with = "affinity")]
-    session: Option<String>,
+    session: Option<Name>,
     /// While another message of the session is being handled: queue, reject or interrupt
     #[arg(long, value_name = "WHAT", requires = "session")]
     busy: Option<WhenBusy>,
@@ -292,7 +293,7 @@ async fn ask(args: &AskArgs, client: &Client, output: Output) -> Result<(), Erro
     let query = AskQuery {
         wait: Some(*timeout),
         idempotency_key: message.key.clone(),
-        session: session.clone(),
+        session: session.as_ref().map(Name::to_string),
         session_busy: *busy,
         session_ttl: *ttl,
         affinity: affinity.clone(),

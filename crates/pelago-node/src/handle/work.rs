@@ -43,6 +43,9 @@ impl Handle {
     ) -> Result<Bytes, Error> {
         self.takes_work()?;
         let content = question.into();
+        // Nobody wants a reply for longer than the question.
+        let within = content.headers().within.unwrap_or(Duration::MAX);
+        let options = AskOptions { wait: options.wait.min(within), ..options };
         let services = &self.parts().services;
         let (address, placement) = services.find(&Name::default_namespace(), to)?;
         let among = among(options.session, options.affinity)?;

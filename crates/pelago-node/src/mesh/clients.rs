@@ -58,7 +58,7 @@ pub(super) fn answer(handle: Handle, kind: u16, payload: Bytes, wait: Duration) 
 pub(super) fn ask_at_once(handle: &Handle, payload: &Bytes, wait: Duration) -> Option<AtOnce> {
     let ask = wire::decode("question", payload.clone()).ok()?;
     let wire::Ask { to, payload, idempotency: None, headers, affinity: None } = ask else { return None };
-    let content = content(headers, payload).ok()?;
+    let content = content(headers, payload).ok().filter(|content| content.headers().within.is_none())?;
     let replied = |reply: Result<Bytes, Error>| encoded(reply.map(answer::Answer::Reply).map_err(NoValue::from));
     Some(match at_once::begin(handle.quick_turn(&to, content)?) {
         Ok(reply) => AtOnce::Answered(replied(reply.map_err(Error::from))),

@@ -63,6 +63,8 @@ impl Gates {
                 Entry::Occupied(gate) => gate.into_mut(),
             };
             let (next, turn) = oneshot::channel();
+            // Whoever has given up waits no more, and has no place.
+            gate.waiting.retain(|waiter| !waiter.next.is_closed());
             match busy {
                 WhenBusy::Reject => return Err(Failure::SessionBusy),
                 WhenBusy::Queue if gate.waiting.len() >= WAITING_MAX => {
@@ -171,9 +173,11 @@ mod tests {
     fn no_more_messages_wait_than_may() {
         let gates = Gates::default();
         let _first = entered(&mut enter(&gates, "a", WhenBusy::Queue)).expect("nobody else is there");
-        let _waiting: Vec<_> = (0..WAITING_MAX).map(|_| enter(&gates, "a", WhenBusy::Queue)).collect();
+        let waiting: Vec<_> = (0..WAITING_MAX).map(|_| enter(&gates, "a", WhenBusy::Queue)).collect();
         let refused = enter(&gates, "a", WhenBusy::Queue).now_or_never().and_then(Result::err);
         assert_eq!(refused, Some(Failure::SessionFull { waiting: WAITING_MAX as u64 }));
+        drop(waiting);
+        assert!(enter(&gates, "a", WhenBusy::Queue).now_or_never().is_none(), "those who gave up have no place");
     }
 
     #[test]

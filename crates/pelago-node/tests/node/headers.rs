@@ -88,6 +88,8 @@ async fn a_message_that_nobody_wants_any_more_is_left_out_and_counts_as_lost() {
         let within = |within| Headers { within: Some(within), ..Headers::default() };
         from.tell(&to, say(within(Duration::ZERO), "late")).await.expect("there is room");
         from.tell(&to, say(within(WAIT), "in time")).await.expect("there is room");
+        let asked = from.ask(&to, say(within(Duration::ZERO), "late"), WAIT.into()).await;
+        assert!(matches!(asked, Err(Error::Timeout { .. })), "{asked:?}");
         open_gate(1);
         poll(async || witnessed("witness-here").len() == 2 * (n + 1)).await;
     }
