@@ -15,9 +15,12 @@ const FILTER: &str = "PELAGO_LOG";
 const OPENRAFT: &str = "openraft=error,openraft::raft::raft_inner=off,openraft::core::heartbeat=off,\
                         openraft::core::sm::handle=off,openraft::storage::callback=off";
 
+/// What sends traces tells at level info how it goes; that spans were lost, it tells at warn and error.
+const TRACES: &str = "opentelemetry=warn,opentelemetry_sdk=warn,opentelemetry-otlp=warn";
+
 /// Starts logging as configured. The first call in a process counts.
 pub(crate) fn start(config: &LoggingConfig) {
-    let quiet = format!("{},{OPENRAFT}", level(config.level));
+    let quiet = format!("{},{OPENRAFT},{TRACES}", level(config.level));
     let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(quiet));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match config.format {
@@ -44,7 +47,7 @@ mod tests {
 
     #[test]
     fn what_is_quiet_can_be_read_by_the_filter() {
-        let filter: EnvFilter = format!("info,{OPENRAFT}").parse().expect("it is a filter");
-        assert_eq!(filter.to_string().split(',').count(), 6);
+        let filter: EnvFilter = format!("info,{OPENRAFT},{TRACES}").parse().expect("it is a filter");
+        assert_eq!(filter.to_string().split(',').count(), 9);
     }
 }

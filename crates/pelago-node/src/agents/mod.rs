@@ -29,7 +29,7 @@ use pelago_core::{
     message::Content,
     record::{self, Placement},
 };
-use pelago_store::sqlite::Reader;
+use pelago_store::{ProposeError, sqlite::Reader};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -461,6 +461,8 @@ async fn send(context: &Context, op: record::Op) -> Result<(), Failure> {
     match sent {
         Ok(record::Outcome::Refused(refusal)) => Err(Failure::Refused(refusal)),
         Ok(_) => Ok(()),
+        // It may have happened, and whoever hears that it failed would do it again.
+        Err(ProposeError::Unknown) => Err(Failure::Unknown),
         Err(error) => Err(Failure::Failed(error.to_string())),
     }
 }

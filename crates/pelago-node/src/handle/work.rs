@@ -46,6 +46,9 @@ impl Handle {
         // Nobody wants a reply for longer than the question.
         let within = content.headers().within.unwrap_or(Duration::MAX);
         let options = AskOptions { wait: options.wait.min(within), ..options };
+        if options.wait.is_zero() {
+            return Err(Error::Timeout { waited_ms: 0 });
+        }
         let services = &self.parts().services;
         let (address, placement) = services.find(&Name::default_namespace(), to)?;
         let among = among(options.session, options.affinity)?;
