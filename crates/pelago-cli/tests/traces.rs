@@ -40,17 +40,17 @@ async fn one_trace_follows_a_question_and_a_signal_over_nodes_to_whoever_collect
     let started = post(&first.http, "/api/v1/signals?wait=10s", &signal.to_string());
     assert!(started.starts_with("HTTP/1.1 200"), "{started}");
 
-    until(async || collector.spans("turn echo").len() >= 2).await;
-    let ask = collector.spans("ask n2/echo").into_iter().find(|span| span.of_trace(TRACE)).expect("it was asked");
-    let turn = collector.spans("turn echo").into_iter().find(|span| span.of_trace(TRACE)).expect("it had its turn");
+    let of_asked = |span: &Seen| span.of_trace(TRACE);
+    let ask = collector.span("ask n2/echo", of_asked).await;
+    let turn = collector.span("turn echo", of_asked).await;
     assert_eq!((ask.parent, ask.node.as_str()), (0xb7_u64.to_be_bytes().to_vec(), "n1"));
     assert_eq!((&turn.parent, turn.node.as_str()), (&ask.id, "n2"), "it follows from the question");
 
-    let begun = collector.spans("signal n2/echo").pop().expect("it was recorded where it began");
-    let taken = collector.spans("signal echo").pop().expect("it was recorded where it was taken");
+    let begun = collector.span("signal n2/echo", |_| true).await;
+    let taken = collector.span("signal echo", |_| true).await;
     assert_eq!((begun.parent.len(), &taken.parent, &taken.trace), (0, &begun.id, &begun.trace));
     assert_eq!((begun.node.as_str(), taken.node.as_str()), ("n1", "n2"));
-    let turn = collector.spans("turn echo").into_iter().find(|span| span.trace == begun.trace).expect("its turn");
+    let turn = collector.span("turn echo", |span| span.trace == begun.trace).await;
     assert_eq!(turn.parent, taken.id);
 }
 
@@ -97,6 +97,17 @@ impl Collector {
             }
         });
         Self { port, spans }
+    }
+
+    /// The span of this name, once it has come: nodes send theirs in batches, each in its own time.
+    async fn span(&self, name: &str, is_it: impl Fn(&Seen) -> bool) -> Seen {
+        let mut found = None;
+        until(async || {
+            found = self.spans(name).into_iter().find(|span| is_it(span));
+            found.is_some()
+        })
+        .await;
+        found.expect("it was found")
     }
 
     fn spans(&self, name: &str) -> Vec<Seen> {
