@@ -15,7 +15,7 @@ pub(crate) fn mended(bytes: &[u8]) -> BytesMut {
         let announced = u32::from_le_bytes([frame[4], frame[5], frame[6], 0]) as usize;
         let length = announced.min(left);
         frame[4..7].copy_from_slice(&(length as u32).to_le_bytes()[..3]);
-        let checksum = crc32fast::hash(&frame[4..HEADER + length]);
+        let checksum = crc_fast::crc32_iscsi(&frame[4..HEADER + length]);
         frame[..4].copy_from_slice(&checksum.to_le_bytes());
         at += HEADER + length;
     }

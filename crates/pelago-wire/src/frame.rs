@@ -13,9 +13,9 @@
 //! Chunks and compressed frames are sent only to ends that know them (`core::link::feature`). What a frame is charged
 //! does not change with either.
 //!
-//! Numbers are little-endian. The length is the payload's. The checksum is CRC-32 (IEEE, as in the log's segments) over
-//! the rest of the header and the payload: TCP's own 16 bits miss one flaw in 65,536, and a flipped length would take
-//! everything that follows for something else.
+//! Numbers are little-endian. The length is the payload's. The checksum is CRC32C (Castagnoli, as in iSCSI) over the rest
+//! of the header and the payload: TCP's own 16 bits miss one flaw in 65,536, and a flipped length would take everything
+//! that follows for something else.
 //!
 //! Frames are written in place into the buffer of a link, and read by cutting slices out of what was received, without
 //! a copy. This layout belongs to version 1 of the link protocol. Preface, hello and refuse keep it for ever, so that
@@ -27,6 +27,7 @@ pub mod packed;
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use crc_fast::crc32_iscsi;
 use pelago_core::link::{
     Control, Flaw, GREETING_BYTES_MAX, Goodbye, Hello, Lane, NoReply, PAYLOAD_BYTES_MAX, PerLane, Refusal, RequestId,
     Settled,
@@ -238,7 +239,7 @@ fn put(buffer: &mut BytesMut, header: Header, payload: impl FnOnce(&mut BytesMut
     let length = u32::try_from(frame.len() - HEADER).expect("a payload is far below 4 GiB");
     assert!(length <= PAYLOAD_BYTES_MAX, "a frame of {length} bytes is larger than a link takes");
     frame[4..7].copy_from_slice(&length.to_le_bytes()[..3]);
-    let checksum = crc32fast::hash(&frame[CHECKSUM..]);
+    let checksum = crc32_iscsi(&frame[CHECKSUM..]);
     frame[..CHECKSUM].copy_from_slice(&checksum.to_le_bytes());
 }
 
@@ -278,7 +279,7 @@ impl Cutter {
                 return Ok(None);
             }
             let checksum = u32::from_le_bytes(field(&received[..CHECKSUM]));
-            if crc32fast::hash(&received[CHECKSUM..bytes]) != checksum {
+            if crc32_iscsi(&received[CHECKSUM..bytes]) != checksum {
                 return Err(Flaw::Malformed);
             }
             let mut payload = received.split_to(bytes).freeze();
