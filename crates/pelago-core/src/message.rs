@@ -4,10 +4,13 @@
 //! pointer then. Headers are for whoever sends and whoever handles a message; a node looks only at how urgent it is and
 //! how long it is wanted.
 
+mod to_tell;
+
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+pub use self::to_tell::ToTell;
 use crate::id::Invalid;
 
 /// A payload, and what it says about itself, if anything.

@@ -121,14 +121,14 @@ impl Handle {
         SendError::check(form, payload.len())?;
         let (waiter, reply) = oneshot::channel();
         let mut waiter = Some(waiter);
-        let deadline = self.outbox.now() + wait;
+        let now = self.outbox.now();
+        let deadline = now + wait;
         let queue = (lane, Queue::Requests);
-        let mut put = |attempt: &mut Attempt<'_>| {
-            attempt.put_request(lane, kind, payload, (self.outbox.now(), deadline), &mut waiter)
-        };
-        let id = match self.outbox.try_now(queue, &mut put) {
+        let mut put =
+            |attempt: &mut Attempt<'_>, now| attempt.put_request(lane, kind, payload, (now, deadline), &mut waiter);
+        let id = match self.outbox.try_now(queue, |attempt| put(attempt, now)) {
             Err(SendError::Busy) => {
-                let turn = self.outbox.when_there_is_room(queue, put);
+                let turn = self.outbox.when_there_is_room(queue, |attempt| put(attempt, self.outbox.now()));
                 let in_time = tokio::time::timeout_at(self.outbox.instant(deadline), turn).await;
                 in_time.map_err(|_| RequestError::NotSent(SendError::Busy))??
             }

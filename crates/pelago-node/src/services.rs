@@ -7,7 +7,7 @@ use futures_util::future::BoxFuture;
 use pelago_core::{
     id::{Address, Destination, FencingToken, Name, TaskId},
     link::Role,
-    message::Content,
+    message::{Content, ToTell},
     record::{
         BodyHash, IdempotencyKey, NewTask, Op, PAYLOAD_BYTES_MAX, Placement, Progress, RetryPolicy, SessionEntry,
         SessionTurn,
@@ -29,10 +29,6 @@ use crate::{
 
 /// The longest time that a task may be told to wait or to work: ten years.
 const TASK_TIME_MAX: Duration = Duration::from_hours(10 * 365 * 24);
-/// How many messages of one turn to one destination take one place in its mailbox, and how many bytes they have, if they
-/// are several.
-const TOGETHER_MAX: usize = 512;
-const TOGETHER_BYTES_MAX: usize = 64 << 10;
 /// The priority of a task that names none. 0 is the most urgent.
 const PRIORITY: u8 = 4;
 /// How long what needs a majority outlasts the node's lease: a new leader may be found meanwhile.
@@ -263,10 +259,10 @@ impl Services for NodeServices {
         Ok(self.whom(namespace, to)?.into())
     }
 
-    fn tell(&self, tells: Vec<(Destination, Content)>) -> BoxFuture<'_, ()> {
+    fn tell(&self, tells: ToTell) -> BoxFuture<'_, ()> {
         // At once, so that whatever is not told counts as lost, also if nobody waits for this to end.
         let told = |(to, messages)| (to, Told::new(messages, None, &self.told_lost));
-        let tells: Vec<(Destination, Told)> = together(tells).into_iter().map(told).collect();
+        let tells: Vec<(Destination, Told)> = tells.into_iter().map(told).collect();
         Box::pin(async move {
             let deadline = tokio::time::Instant::now() + TELL_MAX;
             for (to, told) in tells {
@@ -308,67 +304,6 @@ impl Services for NodeServices {
     }
 }
 
-/// What goes to one destination in a row, and is as urgent, is handed over together, as much as [`TOGETHER_MAX`] allows.
-fn together(tells: Vec<(Destination, Content)>) -> Vec<(Destination, Vec<Content>)> {
-    let mut all: Vec<(Destination, Vec<Content>)> = Vec::new();
-    let mut bytes = 0;
-    for (to, message) in tells {
-        bytes += message.payload.len();
-        match all.last_mut() {
-            Some((last, messages))
-                if *last == to
-                    && messages.len() < TOGETHER_MAX
-                    && bytes <= TOGETHER_BYTES_MAX
-                    && messages[0].priority() == message.priority() =>
-            {
-                messages.push(message);
-            }
-            Some(_) | None => {
-                bytes = message.payload.len();
-                all.push((to, vec![message]));
-            }
-        }
-    }
-    all
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use pelago_core::message::{Headers, Priority};
-
-    use super::*;
-
-    #[test]
-    fn messages_to_one_in_a_row_go_together_in_order_and_not_too_many() {
-        let to = |name: &str| Destination::parse(&Name::default_namespace(), name).expect("a destination");
-        let payload = |n: usize, bytes: usize| Bytes::from([n.to_le_bytes().to_vec(), vec![0; bytes - 8]].concat());
-        let message = |n, bytes| Content::from(payload(n, bytes));
-        let tell = |name: &str, n, bytes| (to(name), message(n, bytes));
-        let told = |tells| {
-            let all = together(tells).into_iter();
-            all.map(|(to, messages)| (to.to_string(), messages.len())).collect::<Vec<_>>()
-        };
-        let several = vec![tell("a", 0, 8), tell("a", 1, 8), tell("#a", 2, 8), tell("a", 3, 8)];
-        assert_eq!(told(several), [("a".into(), 2), ("#a".into(), 1), ("a".into(), 1)]);
-
-        let many: Vec<_> = (0..TOGETHER_MAX + 1).map(|n| tell("a", n, 8)).collect();
-        let in_order: Vec<Content> = many.iter().map(|(_, message)| message.clone()).collect();
-        assert_eq!(together(many.clone()).into_iter().flat_map(|(_, messages)| messages).collect::<Vec<_>>(), in_order);
-        assert_eq!(told(many), [("a".into(), TOGETHER_MAX), ("a".into(), 1)]);
-
-        let urgent = Headers { priority: Priority::new(9).expect("a priority"), ..Headers::default() };
-        let mixed = vec![tell("a", 0, 8), (to("a"), urgent.of(payload(1, 8))), tell("a", 2, 8)];
-        assert_eq!(told(mixed), [("a".into(), 1), ("a".into(), 1), ("a".into(), 1)]);
-
-        let large = (0..3).map(|n| tell("a", n, TOGETHER_BYTES_MAX / 2)).collect();
-        assert_eq!(told(large), [("a".into(), 2), ("a".into(), 1)]);
-        assert_eq!(
-            told(vec![tell("a", 0, 2 * TOGETHER_BYTES_MAX), tell("a", 1, 8)]),
-            [("a".into(), 1), ("a".into(), 1)]
-        );
-    }
 }

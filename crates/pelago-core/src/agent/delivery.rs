@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::{
     connection::Signal,
-    id::{Destination, FencingToken, Holder, TaskId, TimerName, TurnId, Version},
-    message::Content,
+    id::{FencingToken, Holder, TaskId, TimerName, TurnId, Version},
+    message::{Content, ToTell},
     record::{BodyHash, IdempotencyKey, MessageBody, MessageId, NewTask, Refusal, SessionTurn, TimerChange},
 };
 
@@ -126,7 +126,7 @@ pub struct Produced {
     /// Timers that are set or cancelled, in order.
     pub timers: Vec<TimerChange>,
     /// What other agents are told, in order; nothing of it is stored.
-    pub tells: Vec<(Destination, Content)>,
+    pub tells: ToTell,
 }
 
 /// Why a delivery has no reply. Only after [`Failure::Unknown`] may it have had its effect.

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::{Envelope, Failure, Produced, Ticket};
 use crate::{
-    id::{Destination, FencingToken, TaskId, TurnId},
-    message::Content,
+    id::{FencingToken, TaskId, TurnId},
+    message::ToTell,
     record::{self, Op, Outcome},
 };
 
@@ -116,7 +116,7 @@ pub enum Effect {
         answer: Result<Bytes, Failure>,
     },
     /// Tell other agents these things, after all that was told before: the turn counts.
-    Tell(Vec<(Destination, Content)>),
+    Tell(ToTell),
     /// Deliver a durable message again after a pause.
     Again(Envelope),
     /// The activation is over: nothing more will happen.

@@ -13,8 +13,8 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use pelago_core::{
     agent::{Activation, Config, Effect, Envelope, Failure, Input, Loaded, Produced, Proposal, Ticket, Work},
-    id::{AgentId, Destination, FencingToken, TaskId, TurnId},
-    message::{Content, Priority},
+    id::{AgentId, FencingToken, TaskId, TurnId},
+    message::{Content, Priority, ToTell},
     record::{self, MessageId, Op, Outcome, Refusal},
     time::Time,
 };
@@ -132,7 +132,7 @@ struct Inbox {
 #[derive(Default)]
 struct Tells {
     /// What is to leave, in order.
-    waiting: Vec<(Destination, Content)>,
+    waiting: ToTell,
     leaving: Option<BoxFuture<'static, ()>>,
 }
 
@@ -388,7 +388,7 @@ impl Loop {
             }
             Effect::RollBack => self.memory.living = None,
             Effect::Answer { ticket, answer } => self.answer(ticket, answer),
-            Effect::Tell(tells) => self.tells.waiting.extend(tells),
+            Effect::Tell(tells) => self.tells.waiting.append(tells),
             Effect::Again(envelope) => self.put_off(envelope),
             Effect::Gone => self.gone = true,
         }

@@ -25,8 +25,8 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, join, join_all};
 use pelago_core::{
     agent::{self, Failure, Work},
-    id::{AgentId, Destination, FencingToken, Holder, Name, TaskId},
-    message::Content,
+    id::{AgentId, FencingToken, Holder, Name, TaskId},
+    message::{Content, ToTell},
     record::{self, Placement},
 };
 use pelago_store::{ProposeError, sqlite::Reader};
@@ -439,7 +439,7 @@ async fn emit(context: &Context, agent: &AgentId, effects: Effects) {
     tell_all(context, tells).await;
 }
 
-async fn tell_all(context: &Context, tells: Vec<(Destination, Content)>) {
+async fn tell_all(context: &Context, tells: ToTell) {
     if !tells.is_empty() {
         context.services().tell(tells).await;
     }

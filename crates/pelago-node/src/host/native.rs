@@ -35,7 +35,7 @@ use pelago_core::{
     agent::Work,
     connection::Signal,
     id::{Address, AgentId, Destination, FencingToken, Name, TaskId, TimerName},
-    message::{Content, Headers, TraceContext},
+    message::{Content, Headers, ToTell, TraceContext},
     record::{MessageBody, NewTask, PAYLOAD_BYTES_MAX, Placement, SessionEntry, SessionTurn, SetTimer, TimerChange},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -180,7 +180,7 @@ pub(crate) struct Effects {
     pub(crate) sends: Vec<MessageBody>,
     pub(crate) enqueues: Vec<NewTask>,
     pub(crate) timers: Vec<TimerChange>,
-    pub(crate) tells: Vec<(Destination, Content)>,
+    pub(crate) tells: ToTell,
 }
 
 impl Effects {
@@ -194,7 +194,7 @@ impl Effects {
         self.sends.extend(sends);
         self.enqueues.extend(enqueues);
         self.timers.extend(timers);
-        self.tells.extend(tells);
+        self.tells.append(tells);
     }
 
     /// Takes back what came after there were so many.
@@ -217,7 +217,7 @@ pub(crate) trait Services: Send + Sync {
     /// The last entries of a session before this turn.
     fn history(&self, turn: SessionTurn, entries_max: usize) -> BoxFuture<'_, Result<Vec<SessionEntry>, Fault>>;
     /// Tells agents things, in order; what there is no room for in time is lost.
-    fn tell(&self, tells: Vec<(Destination, Content)>) -> BoxFuture<'_, ()>;
+    fn tell(&self, tells: ToTell) -> BoxFuture<'_, ()>;
 }
 
 /// The priority of a task that everything else comes before.
@@ -280,9 +280,12 @@ impl Turn {
         Some(recorded)
     }
 
-    /// What a message says about itself that follows from what it handles.
-    fn following(&self) -> Headers {
-        Headers { trace: self.trace.clone(), ..Headers::NONE }
+    /// A message that follows from what it handles, and says no more about itself.
+    fn following(&self, payload: Bytes) -> Content {
+        match &self.trace {
+            Some(trace) => Headers { trace: Some(trace.clone()), ..Headers::NONE }.of(payload),
+            None => Content::from(payload),
+        }
     }
 
     pub(crate) fn into_effects(self) -> Effects {
@@ -431,7 +434,7 @@ impl Turn {
     pub fn tell(&mut self, to: &str, message: &impl Serialize) -> Result<(), Fault> {
         self.scratch.clear();
         serde_json::to_writer(&mut self.scratch, message)?;
-        self.tell_with(to, Headers::NONE, Bytes::copy_from_slice(&self.scratch))
+        self.push(to, self.following(Bytes::copy_from_slice(&self.scratch)))
     }
 
     /// Tells something that says more about itself, or is no JSON.
@@ -439,19 +442,23 @@ impl Turn {
     /// # Errors
     /// When nobody in the mesh has that name.
     pub fn tell_with(&mut self, to: &str, headers: Headers, payload: Bytes) -> Result<(), Fault> {
-        if payload.len() > PAYLOAD_BYTES_MAX {
-            let bytes = payload.len();
+        let trace = headers.trace.or_else(|| self.trace.clone());
+        self.push(to, Headers { trace, ..headers }.of(payload))
+    }
+
+    fn push(&mut self, to: &str, message: Content) -> Result<(), Fault> {
+        if message.payload.len() > PAYLOAD_BYTES_MAX {
+            let bytes = message.payload.len();
             return Err(Fault::hopeless(format!("a message has {bytes} bytes, more than {PAYLOAD_BYTES_MAX}")));
         }
-        let to = match &self.last_told {
-            Some((last, found)) if last == to => found.clone(),
-            Some(_) | None => {
+        let to = match &mut self.last_told {
+            Some((last, found)) if last == to => found,
+            last => {
                 let found = self.services.destination(&self.agent.namespace, to)?;
-                self.last_told.insert((to.to_owned(), found)).1.clone()
+                &mut last.insert((to.to_owned(), found)).1
             }
         };
-        let trace = headers.trace.or_else(|| self.trace.clone());
-        self.effects.tells.push((to, Headers { trace, ..headers }.of(payload)));
+        self.effects.tells.push(to, message);
         Ok(())
     }
 
@@ -478,7 +485,7 @@ impl Turn {
     pub async fn ask<T: DeserializeOwned>(&mut self, to: &str, question: &impl Serialize) -> Result<T, Fault> {
         let to = self.services.resolve(&self.agent.namespace, to)?;
         let payload = Bytes::from(serde_json::to_vec(question)?);
-        let reply = self.services.ask(to, self.following().of(payload), ASK_WAIT).await?;
+        let reply = self.services.ask(to, self.following(payload), ASK_WAIT).await?;
         Ok(serde_json::from_slice(&reply)?)
     }
 

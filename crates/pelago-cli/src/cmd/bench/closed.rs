@@ -23,19 +23,21 @@ pub(super) async fn ask(
     end: &Cell<Instant>,
     measured: &RefCell<Measured>,
 ) -> Result<(), Error> {
-    loop {
-        let sent = Instant::now();
-        if sent >= end.get() {
-            return Ok(());
-        }
-        match requests.ask().await? {
-            Answer::Done if sent >= begin => record(&mut measured.borrow_mut().latencies, sent.elapsed()),
+    let mut sent = Instant::now();
+    while sent < end.get() {
+        let answer = requests.ask().await?;
+        // The next one follows at once.
+        let begun = std::mem::replace(&mut sent, Instant::now());
+        match answer {
+            Answer::Done if begun >= begin => record(&mut measured.borrow_mut().latencies, sent - begun),
             Answer::Done => {}
             Answer::InDoubt => measured.borrow_mut().in_doubt += 1,
             Answer::Busy => {
                 measured.borrow_mut().busy += 1;
                 tokio::time::sleep(PAUSE).await;
+                sent = Instant::now();
             }
         }
     }
+    Ok(())
 }
