@@ -33,7 +33,8 @@ pub(crate) fn accept(links: &Links, stream: TcpStream, greeting: Arc<Cancellatio
         let on = accepted.config().consensus.clone().filter(|_| connection.is_for_consensus());
         match on {
             Some(on) => hand_over(&on, connection),
-            None => report(&connection.converse().await),
+            // A loop of its own: this one keeps the room that the greeting took for as long as it lives.
+            None => drop(accepted.loops().spawn(async move { report(&connection.converse().await) })),
         }
     });
 }

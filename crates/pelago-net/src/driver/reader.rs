@@ -19,7 +19,7 @@ use crate::{
 
 /// What is read at once from a busy link, and from an idle one.
 const READ_BYTES_MAX: usize = 256 << 10;
-const READ_BYTES_MIN: usize = 4 << 10;
+const READ_BYTES_MIN: usize = 1 << 10;
 
 /// The most frames of one batch: beyond it, a batch leaves the caches of the processor.
 const BATCH_FRAMES_MAX: usize = 1_024;
