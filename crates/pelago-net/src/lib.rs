@@ -28,5 +28,5 @@ pub use deliver::{Ask, Credit, Deliver, Incoming};
 pub use dial::{Dial, State};
 pub use handle::{Handle, Recipient, RequestError, SendError};
 pub use links::{Config, Guest, Links, Packing};
-pub use listen::{ListenError, Listener};
+pub use listen::{Greetings, ListenError, Listener};
 pub use window::{Held, Window};

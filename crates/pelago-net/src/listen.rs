@@ -103,16 +103,16 @@ impl Listener {
     }
 }
 
-/// The handshakes under way, oldest first. Each is there as long as somebody holds its token.
+/// Connections that have not said who they are, oldest first. Each is there as long as somebody holds its token.
 #[derive(Debug, Default)]
-struct Greetings(VecDeque<Weak<CancellationToken>>);
+pub struct Greetings(VecDeque<Weak<CancellationToken>>);
 
 impl Greetings {
-    /// Begins one. If there are too many the oldest is given up: whoever means it is done in a moment, and connections
-    /// that say nothing must not keep others out.
-    fn begin(&mut self, handshakes_max: usize) -> Arc<CancellationToken> {
+    /// Begins one. If there are `greetings_max` the oldest is given up, by its token: whoever means it is done in a moment,
+    /// and connections that say nothing must not keep others out.
+    pub fn begin(&mut self, greetings_max: usize) -> Arc<CancellationToken> {
         self.0.retain(|greeting| greeting.strong_count() > 0);
-        if self.0.len() >= handshakes_max
+        if self.0.len() >= greetings_max
             && let Some(oldest) = self.0.pop_front().and_then(|oldest| oldest.upgrade())
         {
             oldest.cancel();

@@ -39,6 +39,6 @@ pub use mesh::{Balancing, Rule};
 pub use node::{Config, Error, Node};
 pub use pelago_core::connection::{Connection, Filter, Signal};
 pub use pelago_core::record::{SessionEntry, SessionTurn};
-pub use pelago_net::Packing;
+pub use pelago_net::{Greetings, Guest, Packing};
 pub use raft::Timing;
 pub use sessions::{InSession, NoWhenBusy, SessionRule, WhenBusy};

@@ -1,13 +1,14 @@
 //! One connection of the line of sight, from its Hello to its end.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
-use pelago_node::{Handle, handle};
+use pelago_node::{Guest, Handle, handle};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::Semaphore,
     time::{Duration, Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -38,18 +39,28 @@ pub(super) struct Conversation {
     stream: TcpStream,
     received: BytesMut,
     answers: FuturesUnordered<BoxFuture<'static, Answer>>,
-    /// The name in its Hello.
-    client: Option<String>,
+    /// Until its Hello is there: what says that others want its place.
+    greeting: Option<Arc<CancellationToken>>,
+    client: Option<Client>,
     /// Whether it will say no more.
     has_said_all: bool,
     /// When it has to have said more.
     patience: Instant,
 }
 
+/// Whoever has said Hello.
+struct Client {
+    name: String,
+    /// Among the clients of the node.
+    _place: Guest,
+}
+
 enum Event {
     Read(io::Result<usize>),
     Answer(Answer),
     Late,
+    /// It has said nothing, and others come.
+    GivesWay,
     Stop,
 }
 
@@ -62,13 +73,14 @@ enum End {
 }
 
 impl Conversation {
-    pub(super) fn new(stream: TcpStream, handle: Handle, limits: Limits) -> Self {
+    pub(super) fn new(stream: TcpStream, handle: Handle, limits: Limits, greeting: Arc<CancellationToken>) -> Self {
         Self {
             handle,
             limits,
             stream,
             received: BytesMut::new(),
             answers: FuturesUnordered::new(),
+            greeting: Some(greeting),
             client: None,
             has_said_all: false,
             patience: Instant::now() + limits.hello_max,
@@ -76,9 +88,14 @@ impl Conversation {
     }
 
     /// Answers until the client is done, says what it must not, or `stop` is cancelled. What it started and did not hear
-    /// of by then is called off.
-    pub(super) async fn run(mut self, stop: CancellationToken) {
-        if let Err(End::Refused(last)) = self.converse(stop).await {
+    /// of by then is called off. Who has no place among the clients is told why it ends as long as `refused` has room.
+    pub(super) async fn run(mut self, refused: Arc<Semaphore>, stop: CancellationToken) {
+        let Err(End::Refused(last)) = self.converse(stop).await else { return };
+        self.greeting = None;
+        if self.client.is_some() {
+            return refuse(self.stream, &last).await;
+        }
+        if let Ok(_permit) = refused.try_acquire() {
             refuse(self.stream, &last).await;
         }
     }
@@ -94,6 +111,7 @@ impl Conversation {
                 Some(answer) = self.answers.next() => Event::Answer(answer),
                 read = read(&mut self.stream, &mut self.received, missing), if !self.has_said_all => Event::Read(read),
                 () = sleep_until(self.patience), if may_be_late => Event::Late,
+                () = given_up(self.greeting.as_deref()) => Event::GivesWay,
             };
             match event {
                 Event::Read(Ok(0)) if self.answers.is_empty() => return Err(End::Gone),
@@ -110,6 +128,11 @@ impl Conversation {
                     }
                 }
                 Event::Late => return Err(End::Refused(self.late())),
+                Event::GivesWay => {
+                    let detail = "too many connections have said no Hello".to_owned();
+                    let hint = "say who you are as soon as you connect".to_owned();
+                    return Err(End::Refused(refusal(None, Code::NoRoom, detail, hint)));
+                }
                 Event::Stop => {
                     // What is there by now is told.
                     while let Some(Some(answer)) = self.answers.next().now_or_never() {
@@ -148,7 +171,15 @@ impl Conversation {
                 let hint = format!(r#"say {{"type": "Hello", "name": "YOU", "version": {VERSION}}} first"#);
                 return Some(refusal(id, Code::WrongState, "the first frame must be a Hello".to_owned(), hint));
             };
-            self.client = Some(name.into_owned());
+            let place = match self.handle.client_place() {
+                Ok(place) => place,
+                Err(full) => {
+                    let hint = "nothing was done; try again in a second, or ask another node".to_owned();
+                    return Some(refusal(id, Code::NoRoom, format!("no connection: {full}"), hint));
+                }
+            };
+            self.client = Some(Client { name: name.into_owned(), _place: place });
+            self.greeting = None;
             self.patience = Instant::now() + self.limits.idle_max;
             self.answers.push(hello(self.handle.clone(), id).boxed());
             return None;
@@ -166,7 +197,7 @@ impl Conversation {
                 let content = document::content(document, &signal);
                 let mut options = signal.options();
                 if signal.from.is_none() {
-                    options.from.clone_from(client);
+                    options.from.clone_from(&client.name);
                 }
                 let to = signal.to.into_owned();
                 let wait = Some(wait).filter(|wait| !wait.is_zero());
@@ -183,7 +214,7 @@ impl Conversation {
             Request::Ping => return Some(Answer::Pong { id }),
             Request::Hello { .. } => {
                 let hint = "one is enough: open another connection to be somebody else".to_owned();
-                return Some(refusal(id, Code::WrongState, format!("the Hello of {client} was heard"), hint));
+                return Some(refusal(id, Code::WrongState, format!("the Hello of {} was heard", client.name), hint));
             }
         };
         self.answers.push(answer);
@@ -208,6 +239,14 @@ impl Conversation {
     }
 }
 
+/// Waits until `greeting` is given up; for ever if there is none. Cancel safe.
+async fn given_up(greeting: Option<&CancellationToken>) {
+    match greeting {
+        Some(greeting) => greeting.cancelled().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Reads at most `missing` bytes. Cancel safe.
 async fn read(stream: &mut TcpStream, received: &mut BytesMut, missing: usize) -> io::Result<usize> {
     received.reserve(missing);
@@ -215,7 +254,7 @@ async fn read(stream: &mut TcpStream, received: &mut BytesMut, missing: usize) -
 }
 
 /// Says why a connection ends, and ends it so that this is read.
-pub(super) async fn refuse(mut stream: TcpStream, last: &Answer) {
+async fn refuse(mut stream: TcpStream, last: &Answer) {
     let farewell = async {
         stream.write_all(&last.frame()).await?;
         stream.shutdown().await?;
@@ -266,7 +305,7 @@ fn error(id: Option<u64>, error: handle::Error) -> Answer {
     Answer::Error { id, problem: Box::new(Problem::from(error)) }
 }
 
-pub(super) fn refusal(id: Option<u64>, code: Code, detail: String, hint: String) -> Answer {
+fn refusal(id: Option<u64>, code: Code, detail: String, hint: String) -> Answer {
     Answer::Error { id, problem: Box::new(Problem::new(code, detail, hint)) }
 }
 

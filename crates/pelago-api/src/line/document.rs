@@ -145,6 +145,9 @@ fn hello(hello: Hello<'_>) -> Result<Request<'_>, Box<Problem>> {
         let detail = format!("field `name`: it has {} bytes", name.len());
         return Err(bad_field(detail, &format!("a name has 1 to {NAME_BYTES_MAX} bytes")));
     }
+    if name.contains(char::is_control) {
+        return Err(bad_field("field `name`: it has control characters".to_owned(), "a name is a text on one line"));
+    }
     Ok(Request::Hello { name })
 }
 

@@ -8,7 +8,8 @@
 //!   Hello ►   ◄ Hello (who the node is)   Signal, Ping, Metrics, Discovery ►   ◄ Signal, Pong, Metrics, Discovery, Error
 //! ```
 //!
-//! Each connection takes a place among the clients of the node, like a link of theirs.
+//! With its Hello a connection takes a place among the clients of the node, like a link of theirs. Those that have said
+//! none are few, and the oldest of them gives way.
 
 mod conversation;
 mod document;
@@ -16,17 +17,13 @@ pub mod frame;
 
 use std::{io, sync::Arc, time::Duration};
 
-use pelago_node::Handle;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-    task::JoinSet,
-};
+use pelago_node::{Greetings, Handle};
+use tokio::{net::TcpListener, sync::Semaphore, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use self::conversation::{Conversation, refusal, refuse};
+use self::conversation::Conversation;
 pub use self::document::{Refused, Request, VERSION};
-use crate::{accept::Acceptor, problem::Code};
+use crate::accept::Acceptor;
 
 /// How many connections without a place are told so at a time; those beyond are closed without a word.
 const REFUSED_MAX: usize = 64;
@@ -36,6 +33,8 @@ const REFUSED_MAX: usize = 64;
 pub struct Limits {
     /// Until its Hello is there.
     pub hello_max: Duration,
+    /// Connections that have said no Hello; beyond it the oldest is ended.
+    pub greetings_max: usize,
     /// From the first byte of a frame to its last.
     pub frame_max: Duration,
     /// Without a word while it waits for nothing.
@@ -48,6 +47,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             hello_max: Duration::from_secs(10),
+            greetings_max: 64,
             frame_max: Duration::from_secs(30),
             idle_max: Duration::from_mins(5),
             requests_max: 64,
@@ -65,6 +65,7 @@ impl Default for Limits {
 pub async fn serve(listener: TcpListener, handle: Handle, limits: Limits, stop: CancellationToken) -> io::Result<()> {
     let mut acceptor = Acceptor::new(listener);
     let mut connections = JoinSet::new();
+    let mut greetings = Greetings::default();
     let refused = Arc::new(Semaphore::new(REFUSED_MAX));
     loop {
         let stream = tokio::select! {
@@ -73,23 +74,15 @@ pub async fn serve(listener: TcpListener, handle: Handle, limits: Limits, stop: 
             Some(_ended) = connections.join_next() => continue,
             stream = acceptor.next() => stream?,
         };
-        connections.spawn(converse(stream, handle.clone(), limits, Arc::clone(&refused), stop.clone()));
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection ended before it began");
+            continue;
+        }
+        let greeting = greetings.begin(limits.greetings_max);
+        let conversation = Conversation::new(stream, handle.clone(), limits, greeting);
+        connections.spawn(conversation.run(Arc::clone(&refused), stop.clone()));
     }
     drop(acceptor);
     while connections.join_next().await.is_some() {}
     Ok(())
-}
-
-async fn converse(stream: TcpStream, handle: Handle, limits: Limits, refused: Arc<Semaphore>, stop: CancellationToken) {
-    if let Err(error) = stream.set_nodelay(true) {
-        return tracing::debug!(%error, "a connection ended before it began");
-    }
-    match handle.client_place() {
-        Ok(_place) => Conversation::new(stream, handle, limits).run(stop).await,
-        Err(full) => {
-            let Ok(_permit) = refused.try_acquire() else { return };
-            let hint = "nothing was done; try again in a second, or ask another node".to_owned();
-            refuse(stream, &refusal(None, Code::NoRoom, format!("no connection: {full}"), hint)).await;
-        }
-    }
 }

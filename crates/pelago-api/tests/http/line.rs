@@ -18,6 +18,7 @@ use crate::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
+const HELLO: &str = r#"{"type": "Hello", "name": "test", "version": 1}"#;
 
 #[tokio::test]
 async fn every_frame_of_its_page_is_answered_as_the_page_says() {
@@ -102,6 +103,7 @@ async fn what_a_line_must_not_do_ends_it_with_a_reason() {
         (b"{\"type\": \"Hello\"}".to_vec(), false, "PLG-2014", "is text"),
         (framed(r#"{"type": "Ping"}"#), false, "PLG-2020", "the first frame must be a Hello"),
         (framed(r#"{"type": "Hello", "name": "a", "version": 2}"#), false, "PLG-2003", "version 1"),
+        (framed(r#"{"type": "Hello", "name": "a\u001b[2J", "version": 1}"#), false, "PLG-2003", "control characters"),
         (framed("not JSON"), false, "PLG-2002", "not JSON"),
         (vec![0, 0], false, "PLG-2030", "no Hello"),
         (vec![0, 0, 0, 9, b'{'], true, "PLG-2030", "not whole"),
@@ -154,6 +156,7 @@ async fn lines_take_the_places_of_clients() {
     let (port, stop) = listen(&world, Limits::default()).await;
     let (first, _second) = (Line::greeted(port).await, Line::greeted(port).await);
     let mut third = Line::connect(port).await;
+    third.say(HELLO).await;
     let refused = third.hear().await.expect("it says why");
     assert_eq!(refused["problem"]["code"], "PLG-2033", "{refused}");
     assert!(refused["problem"]["detail"].as_str().is_some_and(|said| said.contains("all 2 places")), "{refused}");
@@ -163,13 +166,39 @@ async fn lines_take_the_places_of_clients() {
     let again = async {
         loop {
             let mut line = Line::connect(port).await;
-            line.say(r#"{"type": "Hello", "name": "test", "version": 1}"#).await;
+            line.say(HELLO).await;
             if line.hear().await.is_some_and(|answer| answer["type"] == "Hello") {
                 return;
             }
         }
     };
     timeout(PATIENCE, again).await.expect("the place is free again");
+    stop.cancel();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn who_says_nothing_takes_no_place_and_gives_way() {
+    let world = World::with_connections(4).await;
+    let (port, stop) = listen(&world, Limits { greetings_max: 3, ..Limits::default() }).await;
+    let mut silent = Vec::new();
+    for _ in 0..20 {
+        silent.push(Line::connect(port).await);
+    }
+    let mut greeted = Line::greeted(port).await;
+    for line in &mut silent[..17] {
+        let problem = line.hear().await.expect("it says why")["problem"].clone();
+        assert_eq!((&problem["code"], line.hear().await), (&json!("PLG-2033"), None), "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|said| said.contains("no Hello")), "{problem}");
+    }
+    assert_eq!(world.node.handle().metrics().connections.get(), 1);
+    // Whoever has greeted stays, however many come after.
+    for _ in 0..10 {
+        silent.push(Line::connect(port).await);
+    }
+    silent[19].hear().await.expect("it gave way to one of them");
+    greeted.say(r#"{"type": "Ping"}"#).await;
+    assert_eq!(greeted.hear().await, Some(json!({"type": "Pong"})));
     stop.cancel();
     world.end().await;
 }
@@ -196,7 +225,7 @@ impl Line {
 
     async fn greeted(port: u16) -> Self {
         let mut line = Self::connect(port).await;
-        line.say(r#"{"type": "Hello", "name": "test", "version": 1}"#).await;
+        line.say(HELLO).await;
         assert_eq!(line.hear().await.expect("it is answered")["type"], "Hello");
         line
     }

@@ -345,6 +345,14 @@ fn no_listener_leaves_loopback_by_any_source() {
     }
 }
 
+#[test]
+fn the_hint_for_a_listener_is_about_that_listener() {
+    let file = "[mesh]\nlisten_addr = \"10.0.0.1:50051\"\n[mesh.json]\nlisten = \"0.0.0.0:9900\"\n";
+    let problems = load(file, &[], &[]).expect_err("both are open");
+    let hints: Vec<_> = problems.iter().filter_map(|problem| problem.hint.as_deref()).collect();
+    assert!(hints[0].contains("127.0.0.1:50051") && hints[1].contains("127.0.0.1:9900"), "{problems}");
+}
+
 #[cfg(unix)]
 #[test]
 fn a_variable_of_another_program_may_be_anything() {

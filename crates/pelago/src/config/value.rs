@@ -172,9 +172,9 @@ pub(super) fn loopback_host(value: &Value) -> Result<LoopbackHost, Refusal> {
     address(value, "an address of this machine", hint)
 }
 
-pub(super) fn loopback_addr(value: &Value) -> Result<LoopbackAddr, Refusal> {
-    let hint = "use 127.0.0.1:50051; until then all nodes of a mesh run on one machine";
-    address(value, "HOST:PORT on this machine", hint)
+/// An address to listen on; `hint` says which is right.
+pub(super) fn loopback_addr(hint: &'static str) -> impl Fn(&Value) -> Result<LoopbackAddr, Refusal> {
+    move |value| address(value, "HOST:PORT on this machine", hint)
 }
 
 pub(super) fn host_port(value: &Value) -> Result<HostPort, Refusal> {

@@ -93,11 +93,13 @@ impl MeshConfig {
         section.optional("enabled", enabled);
         section.table("discovery", |discovery| discovery.optional("method", discovery_method));
         let gossip = section.table("gossip", |gossip| gossip.get("profile", value::word(PROFILES), default.gossip));
-        let json = |json: &mut Section<'_>| JsonConfig { listen: json.optional("listen", value::loopback_addr) };
+        let for_programs = value::loopback_addr("use 127.0.0.1:9900, and reach it from elsewhere by `ssh -L`");
+        let json = |json: &mut Section<'_>| JsonConfig { listen: json.optional("listen", for_programs) };
+        let for_nodes = value::loopback_addr("use 127.0.0.1:50051; until then all nodes of a mesh run on one machine");
         Self {
             name: section.get("name", value::name, default.name),
             node_id: section.optional("node_id", value::name),
-            listen_addr: section.get("listen_addr", value::loopback_addr, default.listen_addr),
+            listen_addr: section.get("listen_addr", for_nodes, default.listen_addr),
             compression: section.get("compression", value::word(COMPRESSIONS), default.compression),
             connections_max: section.get("connections_max", value::number(4..=65_536), default.connections_max),
             peers: section.list("peers", KnownNode::read),
