@@ -174,6 +174,9 @@ pub enum Failure {
     /// The node's lease has lapsed: another may be given its agents. Ask again once it reaches the mesh.
     #[error("the node has lost contact with the mesh")]
     Lapsed,
+    /// No space is left on the disk of this node, or of the leader: what the turn wanted to send was not sent.
+    #[error("no space is left on the disk of its node, or of the leader")]
+    DiskFull,
     /// Its turn ran, and only the store knows whether it was committed.
     #[error("nobody knows whether the turn was committed")]
     Unknown,

@@ -164,6 +164,7 @@ impl From<Failure> for Outcome {
             | Failure::Busy
             | Failure::Elsewhere(_)
             | Failure::Stopped
+            | Failure::DiskFull
             | Failure::Lapsed => Self::NotTaken { reason, unknown: false },
             Failure::TimedOut { .. } => Self::TimedOut,
             Failure::Unknown => Self::InDoubt,

@@ -174,6 +174,7 @@ impl Attempt {
                 | Failure::SessionBusy
                 | Failure::SessionFull { .. }
                 | Failure::Interrupted
+                | Failure::DiskFull
                 | Failure::TimedOut { .. }
                 | Failure::Refused(_)),
             ) => Verdict::Failed { reason: failure.to_string(), retry_after_ms: self.retry_after_ms() },

@@ -421,8 +421,8 @@ fn not_hosted(name: &Name) -> Failure {
 /// Sends what a turn without durable state wants to send, each at least once.
 async fn send_all(context: &Context, effects: Effects) -> Result<(), Failure> {
     let Effects { sends, enqueues, timers: _, tells } = effects;
-    for op in ops(sends, enqueues) {
-        send(context, op).await?;
+    for (already_sent, op) in ops(sends, enqueues).enumerate() {
+        send(context, op).await.map_err(|failure| after(already_sent, failure))?;
     }
     tell_all(context, tells).await;
     Ok(())
@@ -461,8 +461,44 @@ async fn send(context: &Context, op: record::Op) -> Result<(), Failure> {
     match sent {
         Ok(record::Outcome::Refused(refusal)) => Err(Failure::Refused(refusal)),
         Ok(_) => Ok(()),
+        Err(error) => Err(unsent(error)),
+    }
+}
+
+/// What becomes of a turn if what it wants to send cannot be sent.
+fn unsent(error: ProposeError) -> Failure {
+    match error {
         // It may have happened, and whoever hears that it failed would do it again.
-        Err(ProposeError::Unknown) => Err(Failure::Unknown),
-        Err(error) => Err(Failure::Failed(error.to_string())),
+        ProposeError::Unknown => Failure::Unknown,
+        ProposeError::NotLeader => Failure::Lapsed,
+        ProposeError::DiskFull => Failure::DiskFull,
+        ProposeError::Stopped => Failure::Stopped,
+        ProposeError::Malformed { .. } => Failure::Failed(error.to_string()),
+    }
+}
+
+/// The same, after a part was sent: that stays, so the turn may not be tried elsewhere as if nothing had been done.
+fn after(already_sent: usize, failure: Failure) -> Failure {
+    let is_undone = matches!(failure, Failure::Lapsed | Failure::DiskFull | Failure::Stopped);
+    if already_sent > 0 && is_undone { Failure::Unknown } else { failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handle;
+
+    #[test]
+    fn what_cannot_be_sent_for_want_of_space_or_since_the_node_stops_is_no_fault_of_the_agent() {
+        for (error, told) in [
+            (ProposeError::DiskFull, handle::Error::DiskFull),
+            (ProposeError::Stopped, handle::Error::Stopping),
+            (ProposeError::NotLeader, handle::Error::NoQuorum),
+            (ProposeError::Unknown, handle::Error::InDoubt),
+        ] {
+            let failure = unsent(error.clone());
+            assert_eq!(handle::Error::from(after(0, failure.clone())), told, "{error}");
+            assert_eq!(handle::Error::from(after(1, failure)), handle::Error::InDoubt, "{error}");
+        }
     }
 }

@@ -195,6 +195,7 @@ fn outcome(failure: &Failure) -> &'static str {
         | Failure::Refused(_)
         | Failure::Elsewhere(_)
         | Failure::Stopped
+        | Failure::DiskFull
         | Failure::Lapsed
         | Failure::Unknown => "failed",
     }

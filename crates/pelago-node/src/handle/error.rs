@@ -178,6 +178,7 @@ impl From<Failure> for Error {
             Failure::Refused(refusal) => refusal.into(),
             Failure::Elsewhere(_) => Self::Busy(failure.to_string()),
             Failure::Stopped => Self::Stopping,
+            Failure::DiskFull => Self::DiskFull,
             Failure::Lapsed => Self::NoQuorum,
             Failure::Unknown => Self::InDoubt,
         }

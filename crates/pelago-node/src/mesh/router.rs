@@ -545,6 +545,7 @@ impl Router {
                         | Failure::SessionBusy
                         | Failure::SessionFull { .. }
                         | Failure::Interrupted
+                        | Failure::DiskFull
                         | Failure::TimedOut { .. },
                     ),
                     _,
@@ -569,6 +570,7 @@ impl Router {
             | Failure::TimedOut { .. }
             | Failure::Refused(_)
             | Failure::Stopped
+            | Failure::DiskFull
             | Failure::Lapsed
             | Failure::Unknown => Missed::Failed(failure),
         });
@@ -606,7 +608,8 @@ fn ended(begun: Begun, failure: &Failure) {
         | Failure::Refused(_)
         | Failure::SessionBusy
         | Failure::SessionFull { .. }
-        | Failure::Interrupted => begun.refused(),
+        | Failure::Interrupted
+        | Failure::DiskFull => begun.refused(),
         Failure::Failed(_) | Failure::TimedOut { .. } | Failure::Unknown => begun.failed(),
         Failure::Busy | Failure::Elsewhere(_) | Failure::Stopped | Failure::Lapsed => begun.away(),
     }

@@ -118,6 +118,7 @@ impl Process {
             | Failure::Unreadable(_)
             | Failure::TimedOut { .. }
             | Failure::Refused(_)
+            | Failure::DiskFull
             | Failure::Unknown) => failed(failure.to_string(), cx.dice),
         };
         self.finish(task, token, verdict, cx);
