@@ -164,7 +164,15 @@ fn an_address_that_leads_to_no_node_says_what_to_try() {
     let mesh = nodes["items"][0]["mesh_address"].as_str().expect("a node has links");
     let links = node.run(["status", "--url", mesh]);
     assert_eq!(code(&links), 6, "{}", text(&links.stderr));
-    assert!(text(&links.stderr).contains("mesh address rather than its HTTP address"), "{}", text(&links.stderr));
+    let said = format!("{mesh} is the mesh address of a node, and this is asked over HTTP");
+    assert!(text(&links.stderr).contains(&said), "{}", text(&links.stderr));
+    for command in [&["tail", "news"][..], &["bench", "ask"]] {
+        let links = node.run(command.iter().chain(&["--url", &address]));
+        assert_eq!(code(&links), 6, "{}", text(&links.stderr));
+        let told = text(&links.stderr);
+        assert!(told.contains(&format!("{address} is the HTTP address of ")), "{told}");
+        assert!(told.contains(&format!("--url {mesh}, or let it be asked for by --url http://{address}")), "{told}");
+    }
 }
 
 #[test]
@@ -305,6 +313,13 @@ fn the_exit_code_and_the_problem_say_what_went_wrong() {
     for (command, exit, problem) in [
         (&["agent", "ask", "sleeper", "\"long\""][..], 2, "PLG-2024"),
         (&["agent", "ask", "a b"], 2, "PLG-2001"),
+        (&["agent", "ask", "."], 2, "PLG-2001"),
+        (&["agent", "ask", "", "1"], 2, "PLG-2001"),
+        (&["agent", "ask", "echo", "1", "--affinity", ""], 2, "PLG-3001"),
+        (&["agent", "ask", "echo", "{", "--content-type", "text/plain"], 2, "PLG-2024"),
+        (&["session", "show", "chat", "."], 2, "PLG-2001"),
+        (&["session", "end", "..", "s1"], 2, "PLG-2001"),
+        (&["node", "remove", ".."], 2, "PLG-2001"),
         (&["agent", "ask", "counter"], 2, "PLG-2008"),
         (&["agent", "ask", "counter:a", "@/no/such/file"], 2, "PLG-3002"),
         (&["agent", "ask", "echo", "[1, 2"], 2, "PLG-3008"),

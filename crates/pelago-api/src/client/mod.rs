@@ -18,11 +18,11 @@ use std::{
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{SignalId, TaskId},
+    id::{Name, SignalId, TaskId},
     message::Content,
     record::TaskState,
 };
-use pelago_node::WhenBusy;
+use pelago_node::{WhenBusy, handle};
 use reqwest::StatusCode;
 use serde::de::DeserializeOwned;
 
@@ -565,6 +565,9 @@ impl Client {
 
     /// Asks one node after the other, until one answers or the request may not be sent again.
     async fn exchange(&self, request: &Request) -> Result<Answer> {
+        if let Some(invalid) = request.lost_segment().and_then(|segment| Name::new(segment).err()) {
+            return Err(Error::Problem(Box::new(handle::Error::Invalid(invalid).into())));
+        }
         let Nodes { bases, answering } = &*self.nodes;
         let first = answering.load(Ordering::Relaxed);
         let (before, after) = bases.split_at(first);

@@ -52,6 +52,11 @@ impl Request {
         }
     }
 
+    /// A segment of its path that a URL does not keep, so that the request would be another one.
+    pub(super) fn lost_segment(&self) -> Option<&str> {
+        self.path.split('/').skip(1).find(|segment| matches!(*segment, "" | "." | ".."))
+    }
+
     /// With a parameter, if it has a value.
     pub(super) fn with(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
         self.query.extend(value.map(|value| (name, value.to_string())));
@@ -157,6 +162,19 @@ mod tests {
     #[test]
     fn an_address_is_one_segment_of_a_path() {
         assert_eq!(agent_path("n1/section:src/a b.rs", "/ask"), "/api/v1/agents/n1%2Fsection:src%2Fa%20b.rs/ask");
+    }
+
+    #[test]
+    fn a_segment_that_a_url_does_not_keep_is_found() {
+        for (path, lost) in [
+            (session_path("chat", "."), Some(".")),
+            (session_path("..", "s1"), Some("..")),
+            (agent_path("", "/ask"), Some("")),
+            (node_path(".n"), None),
+            (agent_path("cart:.", "/ask"), None),
+        ] {
+            assert_eq!(Request::get(path).lost_segment(), lost);
+        }
     }
 
     #[test]

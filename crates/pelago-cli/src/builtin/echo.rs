@@ -1,4 +1,4 @@
-//! `echo` replies what it is given, byte for byte.
+//! `echo` replies the JSON that it is given, byte for byte.
 //!
 //! A pool: every node runs copies of it, several at a time, and none remembers anything.
 
@@ -18,7 +18,7 @@ struct Echo;
 
 pub(super) const ABOUT: About = About {
     agent: "echo",
-    takes: "anything",
+    takes: "any JSON",
     replies: "the same, byte for byte",
     example: "pelago agent ask echo '{\"text\": \"hello\"}'",
 };

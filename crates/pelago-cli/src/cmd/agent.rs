@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use pelago::WhenBusy;
 use pelago_api::{
     client::{AgentQuery, AskQuery, Client, DeadMessageQuery},
@@ -147,7 +148,7 @@ pub(crate) struct AskArgs {
     #[arg(long, value_name = "DURATION", requires = "session", value_parser = input::duration)]
     ttl: Option<Duration>,
     /// Questions with the same text here go to the same node
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     affinity: Option<String>,
 }
 

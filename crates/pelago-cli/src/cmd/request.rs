@@ -6,11 +6,16 @@ use pelago_api::{
     problem::{Code, Problem},
 };
 
+use tokio::time::{Duration, timeout};
+
 use super::{agent, connection, node, session, signal, status, task, topic};
 use crate::{
     exit::Exit,
     output::{Error, Output},
 };
+
+/// How long a node may take to answer at the other kind of address, once it did not at the one that was meant.
+const OTHER_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Request {
@@ -48,6 +53,20 @@ pub(crate) enum Request {
 }
 
 pub(crate) async fn run(request: Request, urls: &[String], output: Output) -> Result<Exit, Error> {
+    let ended = ask(request, urls, output).await;
+    if let Err(Error::Problem(problem)) = &ended
+        && problem.code() == Some(Code::Unreachable)
+        && let Some(address) = mesh_address_among(urls).await
+    {
+        let detail = format!("{address} is the mesh address of a node, and this is asked over HTTP");
+        let hint = "name its HTTP address by --url http://HOST:PORT; it stands in `pelago node ls`, and in the node's log \
+                    when it starts";
+        return Err(Problem::new(Code::Unreachable, detail, hint).into());
+    }
+    ended
+}
+
+async fn ask(request: Request, urls: &[String], output: Output) -> Result<Exit, Error> {
     let client = client_of(urls);
     match request {
         Request::Status => status::run(&client, output).await,
@@ -73,14 +92,42 @@ pub(super) fn client_of(urls: &[String]) -> Client {
 /// answers will do.
 pub(super) async fn link_of(urls: &[String]) -> Result<Mesh, Error> {
     if let Some(address) = urls.first().filter(|url| !url.contains("://")) {
-        return Ok(Mesh::connect(address).await?);
+        return match Mesh::connect(address).await {
+            Ok(mesh) => Ok(mesh),
+            Err(failed) => Err(answers_http(address).await.unwrap_or_else(|| failed.into())),
+        };
     }
     let client = client_of(urls);
     let node = client.status().await?.node;
-    let address = client.nodes().await?.items.into_iter().find(|other| other.name == node);
-    let Some(address) = address.map(|node| node.mesh_address) else {
+    let Some(address) = mesh_address(&client, &node).await? else {
         let detail = format!("{node} is not among the nodes of its mesh");
         return Err(Problem::new(Code::UnknownNode, detail, "name its mesh address by --url HOST:PORT").into());
     };
     Ok(Mesh::connect(&address).await?)
+}
+
+async fn mesh_address(client: &Client, node: &str) -> Result<Option<String>, Error> {
+    let nodes = client.nodes().await?.items;
+    Ok(nodes.into_iter().find(|other| other.name == node).map(|node| node.mesh_address))
+}
+
+/// What to say if a node answers over HTTP where a link was wanted.
+async fn answers_http(address: &str) -> Option<Error> {
+    let client = client_of(&[address.to_owned()]);
+    let status = timeout(OTHER_MAX, client.status()).await.ok()?.ok()?;
+    let mesh = mesh_address(&client, &status.node).await.ok()??;
+    let detail = format!("{address} is the HTTP address of {}, and this goes over a link", status.node);
+    let hint = format!("name its mesh address by --url {mesh}, or let it be asked for by --url http://{address}");
+    Some(Problem::new(Code::Unreachable, detail, hint).into())
+}
+
+/// Which of `urls` is where a node takes links.
+async fn mesh_address_among(urls: &[String]) -> Option<&str> {
+    for url in urls {
+        let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+        if let Ok(Ok(_link)) = timeout(OTHER_MAX, Mesh::connect(address)).await {
+            return Some(address);
+        }
+    }
+    None
 }

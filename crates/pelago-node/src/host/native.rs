@@ -76,8 +76,12 @@ pub trait Input: Sized + Send {
 impl<T: DeserializeOwned + Send> Input for T {
     fn read(payload: Bytes) -> Result<Self, Fault> {
         let text: &[u8] = if payload.is_empty() { b"null" } else { &payload };
-        serde_json::from_slice(text)
-            .map_err(|error| Fault::hopeless(format!("the input does not fit the agent: {error}")))
+        serde_json::from_slice(text).map_err(|error| {
+            Fault::hopeless(match error.is_data() {
+                true => format!("the input does not fit the agent: {error}"),
+                false => format!("the input is no JSON, which is all that the agent reads: {error}"),
+            })
+        })
     }
 }
 
