@@ -183,7 +183,7 @@ fn format_asked_for(words: &[OsString], variable: Option<&str>) -> Format {
         .iter()
         .filter_map(|word| word.strip_prefix("--output=").or(word.strip_prefix("-o")))
         .map(|value| value.trim_start_matches('='));
-    let on_the_line = after_flag.chain(with_flag).find(|format| matches!(*format, "json" | "text"));
+    let on_the_line = after_flag.chain(with_flag).find(|format| matches!(*format, "json" | "text" | "wide"));
     match on_the_line.or(variable) {
         Some("json") => Format::Json,
         Some(_) | None => Format::Text,
@@ -207,6 +207,7 @@ mod tests {
             assert_eq!(format(line, None), Format::Json, "{line}");
         }
         assert_eq!(format("x -o text", Some("json")), Format::Text);
+        assert_eq!(format("x -o wide", Some("json")), Format::Text);
         assert_eq!(format("x json", None), Format::Text);
         assert_eq!(format("x", Some("json")), Format::Json);
     }

@@ -22,6 +22,8 @@ use pelago_api::{
 pub(crate) enum Format {
     /// For people.
     Text,
+    /// For people, with all columns.
+    Wide,
     /// For programs.
     Json,
 }
@@ -65,10 +67,15 @@ impl Output {
         Self { format, colored: is_colored(color) }
     }
 
+    /// Whether people want all columns, however wide.
+    pub(crate) fn is_wide(self) -> bool {
+        self.format == Format::Wide
+    }
+
     /// Shows a document: as JSON to programs, as `text` to people.
     pub(crate) fn document<D: Document>(self, document: &D, text: impl FnOnce(&D) -> String) -> Result<(), Error> {
         let mut shown = match self.format {
-            Format::Text => text(document),
+            Format::Text | Format::Wide => text(document),
             Format::Json => json(document),
         };
         if !shown.is_empty() && !shown.ends_with('\n') {
@@ -80,7 +87,7 @@ impl Output {
 
     /// Tells people something that is not data, such as what to do next.
     pub(crate) fn note(self, text: &str) {
-        if self.format == Format::Text {
+        if self.format != Format::Json {
             write_line_to_stderr(&self.painted(DIM, text));
         }
     }
@@ -93,7 +100,7 @@ impl Output {
     /// The same where people are told more than programs.
     pub(crate) fn problem_as(self, problem: &Problem, text: &impl Display) {
         let shown = match self.format {
-            Format::Text => self.highlighted(text.to_string()),
+            Format::Text | Format::Wide => self.highlighted(text.to_string()),
             Format::Json => json(problem),
         };
         write_line_to_stderr(&shown);
