@@ -2,7 +2,7 @@
 //!
 //! `PLG-3xxx`. Like the codes of requests, a number keeps its meaning for ever.
 
-use std::{borrow::Cow, io, path::Path, time::Duration};
+use std::{borrow::Cow, collections::BTreeMap, io, path::Path, time::Duration};
 
 use pelago::config;
 use pelago_api::{
@@ -125,6 +125,14 @@ pub(crate) fn signal_goes_on(signal: &Signal) -> Problem {
         "wait longer for it",
     )
     .with_next(format!("pelago signal show {} --wait 30s", signal.id))
+}
+
+/// Of so many broadcasts some did not reach all: `missed` says how many each node gave no word of.
+pub(crate) fn unreached(broadcasts: u64, missed: &BTreeMap<String, u64>) -> Problem {
+    let nodes: Vec<_> = missed.iter().map(|(node, count)| format!("{node} of {count}")).collect();
+    let detail = format!("no word from {} of {broadcasts} broadcasts", nodes.join(", "));
+    let hint = "the figures tell how long the mesh waited for them; agents there may have been told, or not";
+    problem("PLG-3029", 500, "not everybody was reached", detail, hint).with_next("pelago node ls")
 }
 
 /// Something in a node's configuration. Its code is its own.

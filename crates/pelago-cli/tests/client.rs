@@ -372,10 +372,57 @@ fn bench_measures_inside_a_node_and_without_one() {
     let choices = figures["choices"].as_array().expect("a list");
     assert!(choices.len() == 21 && choices.iter().all(|choice| choice["choice_ns"].as_f64() > Some(0.0)), "{figures}");
 
-    for words in [["tell", "--http"], ["turn", "--same-node"]] {
+    for words in [&["tell", "--http"][..], &["turn", "--same-node"], &["route", "--rate", "5"], &["route", "--http"]] {
         let refused = pelago().args(["bench"]).args(words).output().expect("the binary runs");
         assert_eq!(refused.status.code(), Some(2), "{words:?}: {}", String::from_utf8_lossy(&refused.stderr));
     }
+}
+
+#[test]
+fn fanout_at_a_rate_says_when_each_subscriber_heard_what_was_due() {
+    let home = TempDir::new().expect("a temporary folder");
+    let node = Node::start(&home, "127.0.0.1:0");
+    let mut command = pelago();
+    command.args(["bench", "fanout", "--rate", "500", "--in-flight", "3", "--seconds", "2", "-o", "json"]);
+    let shown = command.args(["--url", &node.mesh]).output().expect("the binary runs");
+    assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+    let figures: Value = serde_json::from_slice(&shown.stdout).expect("it shows JSON");
+    let number = |name: &str| figures[name].as_u64().expect("a number");
+    assert_eq!((number("rate"), number("published") + number("unsent")), (500, 1_000), "{figures}");
+    assert_eq!(number("heard") + number("missed"), 3 * number("published"), "{figures}");
+    assert!(figures["p50_us"].as_f64() > Some(0.0), "{figures}");
+}
+
+#[test]
+fn a_bench_of_broadcasts_that_a_frozen_node_missed_says_so_and_fails() {
+    let (home, other) = (TempDir::new().expect("a temporary folder"), TempDir::new().expect("a temporary folder"));
+    let node = Node::start(&home, "127.0.0.1:0");
+    let frozen = Node::join(&other, &node);
+    let bench = || {
+        let mut command = pelago();
+        command.args(["bench", "broadcast", "--in-flight", "2", "--seconds", "1", "--warm-up", "0", "-o", "json"]);
+        command.args(["--url", &node.mesh]).output().expect("the binary runs")
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let whole = loop {
+        let whole = bench();
+        assert!(whole.status.success(), "{}", String::from_utf8_lossy(&whole.stderr));
+        let figures: Value = serde_json::from_slice(&whole.stdout).expect("it shows JSON");
+        if figures["answers"].as_u64() > Some(0) {
+            break figures;
+        }
+        assert!(Instant::now() < deadline, "nobody answers");
+    };
+    assert_eq!(whole["missed"], serde_json::json!({}), "{whole}");
+
+    kill_process(Pid::from_child(&frozen.process), Signal::STOP).expect("it is ours");
+    let missed = bench();
+    kill_process(Pid::from_child(&frozen.process), Signal::CONT).expect("it is ours");
+    let (figures, told) = (String::from_utf8_lossy(&missed.stdout), String::from_utf8_lossy(&missed.stderr));
+    assert_eq!(missed.status.code(), Some(1), "{figures}{told}");
+    let figures: Value = serde_json::from_str(&figures).expect("it shows JSON");
+    assert_eq!(figures["missed"]["n2"], figures["answers"], "{figures}");
+    assert!(told.contains("PLG-3029") && told.contains("no word from n2 of 2"), "{told}");
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ Examples:
   pelago bench ask --rate 100000 --bytes 64                # so many a second are due; latency counts from then
   pelago bench ask --same-node --bytes 64                  # an agent of the node asks another one there
   pelago bench fanout --in-flight 100 --bytes 64
+  pelago bench fanout --rate 1000                          # latency counts until each of them has heard it
   pelago bench route                                       # what choosing a node costs; needs no mesh
   pelago bench task --http --in-flight 1                   # the same over HTTP";
 
@@ -65,7 +66,7 @@ pub(crate) struct BenchArgs {
     /// What to measure
     what: What,
     /// Requests in flight at all times; of `tell`, how many tell at a time; of `fanout`, how many subscribe; with --rate, in
-    /// flight at most. Unless given 64, of `tell` 1, with --rate 256
+    /// flight at most. Unless given 64, of `tell` 1, of requests with --rate 256
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     in_flight: Option<u32>,
     /// How many requests or messages are due a second, however long others take. Latency counts from the moment at which
@@ -98,6 +99,8 @@ impl BenchArgs {
         let unless_given = match (self.what, self.rate) {
             (What::Tell, _) => 1,
             _ if self.same_node => 1,
+            // Each of them hears all.
+            (What::Fanout, _) => IN_FLIGHT,
             (_, Some(_)) => IN_FLIGHT_AT_A_RATE,
             (_, None) => IN_FLIGHT,
         };
@@ -109,8 +112,8 @@ impl BenchArgs {
         let refused = |detail: &str, hint| Err(Problem::new(Code::BadParameter, detail, hint).into());
         let (what, rate) = (self.what, self.rate);
         let is_told = matches!(what, What::Tell | What::Fanout);
-        if what == What::Fanout && rate.is_some() {
-            return refused("fanout is measured as fast as there is room", "leave --rate out");
+        if what == What::Route && (rate.is_some() || self.in_flight.is_some() || self.http) {
+            return refused("route asks nobody anything", "leave --rate, --in-flight and --http out");
         }
         if what == What::Tell && rate.is_some() && self.in_flight() > 1 {
             return refused("at a fixed rate there is one who tells", "leave --in-flight out");
@@ -138,8 +141,8 @@ pub(super) enum What {
     Tell,
     /// Messages to all agents of the name `tally`, one on each node: an answer says whom it reached
     Broadcast,
-    /// Messages of a topic, as fast as there is room for them: what those who subscribe to it hear. `--in-flight` is how
-    /// many they are
+    /// Messages of a topic, as fast as there is room for them or at a fixed rate: what those who subscribe to it hear.
+    /// `--in-flight` is how many they are
     Fanout,
     /// A durable write that nobody acts on: a task that is due in an hour is enqueued, then cancelled, and so on. Each
     /// of the two counts as an answer, once a quorum has flushed it. None stays queued, not even after Ctrl-C, but
@@ -200,8 +203,9 @@ pub(crate) async fn run(args: BenchArgs, urls: &[String], output: Output) -> Res
     if interrupted {
         return Ok(Exit::Interrupted);
     }
-    output.document(&Figures::new(&args, target.name(), &all.borrow()), Figures::text)?;
-    Ok(Exit::Done)
+    let figures = Figures::new(&args, target.name(), &all.borrow());
+    output.document(&figures, Figures::text)?;
+    figures.unreached().map_or(Ok(Exit::Done), |problem| Err(problem.into()))
 }
 
 /// Measures what has no answer, or has it inside a node.

@@ -8,7 +8,6 @@ use std::{
 
 use super::{
     figures::Measured,
-    latency::record,
     requests::{Answer, Requests},
 };
 use crate::output::Error;
@@ -29,8 +28,8 @@ pub(super) async fn ask(
         // The next one follows at once.
         let begun = std::mem::replace(&mut sent, Instant::now());
         match answer {
-            Answer::Done if begun >= begin => record(&mut measured.borrow_mut().latencies, sent - begun),
-            Answer::Done => {}
+            Answer::Done { missed } if begun >= begin => measured.borrow_mut().done(sent - begun, missed),
+            Answer::Done { .. } => {}
             Answer::InDoubt => measured.borrow_mut().in_doubt += 1,
             Answer::Busy => {
                 measured.borrow_mut().busy += 1;

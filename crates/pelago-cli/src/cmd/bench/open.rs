@@ -44,8 +44,8 @@ pub(super) async fn ask(
             let latency = Instant::now().saturating_duration_since(schedule.due(n));
             let mut all = measured.borrow_mut();
             match answer? {
-                Answer::Done if n >= first => record(&mut all.latencies, latency),
-                Answer::Done => {}
+                Answer::Done { missed } if n >= first => all.done(latency, missed),
+                Answer::Done { .. } => {}
                 Answer::InDoubt => all.in_doubt += 1,
                 Answer::Busy => all.busy += u64::from(n >= first),
             }

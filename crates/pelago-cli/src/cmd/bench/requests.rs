@@ -33,7 +33,10 @@ pub(super) struct Requests<'r> {
 
 /// What came of a request.
 pub(super) enum Answer {
-    Done,
+    Done {
+        /// Of a broadcast: the nodes that gave no word.
+        missed: Vec<String>,
+    },
     /// The node had no room for it.
     Busy,
     /// The node that worked on it was lost.
@@ -48,17 +51,18 @@ impl<'r> Requests<'r> {
 
     /// Asks once, and waits for the answer.
     pub(super) async fn ask(&mut self) -> Result<Answer, Error> {
+        let mut missed = Vec::new();
         let outcome = match self.args.what {
             What::Task => self.target.task().await,
             What::Ask => self.target.echo(&self.payload).await,
-            What::Broadcast => self.target.broadcast(&self.payload).await,
+            What::Broadcast => self.target.broadcast(&self.payload).await.map(|nodes| missed = nodes),
             What::Tell | What::Fanout | What::Route => panic!("what is told or chosen has no answer"),
             What::Turn => self.turn().await,
             What::Propose => self.propose().await,
         };
         let no_quorum = std::mem::take(&mut self.no_quorum);
         match outcome {
-            Ok(()) => Ok(Answer::Done),
+            Ok(()) => Ok(Answer::Done { missed }),
             Err(Error::Problem(problem)) if problem.code() == Some(Code::Busy) => Ok(Answer::Busy),
             Err(Error::Problem(problem)) if problem.code() == Some(Code::InDoubt) => Ok(self.in_doubt()),
             // So a write ends that a lost leader may have appended. If the next one ends so too, nobody leads.

@@ -61,17 +61,15 @@ impl Target {
         Ok(())
     }
 
-    /// Tells all agents of the name `tally`.
-    pub(super) async fn broadcast(&self, payload: &Bytes) -> Result<(), Error> {
-        match self {
+    /// Tells all agents of the name `tally`. Which nodes gave no word of theirs.
+    pub(super) async fn broadcast(&self, payload: &Bytes) -> Result<Vec<String>, Error> {
+        Ok(match self {
             Self::Link(mesh) => {
-                mesh.broadcast("tally", payload.clone()).await?;
+                let reached = mesh.broadcast("tally", payload.clone()).await?;
+                reached.missed.iter().map(ToString::to_string).collect()
             }
-            Self::Http(client) => {
-                client.broadcast("tally", payload.clone()).await?;
-            }
-        }
-        Ok(())
+            Self::Http(client) => client.broadcast("tally", payload.clone()).await?.missed,
+        })
     }
 
     /// Asks the counter with this number.

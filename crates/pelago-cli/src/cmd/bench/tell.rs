@@ -50,7 +50,8 @@ pub(super) struct OnTime {
     /// Those that were due and not told before the end, since there was no room. They count among the latencies with how
     /// long they had waited by then.
     pub(super) unsent: u64,
-    /// From the moment at which a message was due until whoever told it has heard that the agent has handled it.
+    /// From the moment at which a message was due until whoever told it has heard that the agent has handled it; of
+    /// `fanout` until a subscriber has heard it.
     #[serde(flatten)]
     pub(super) latencies: Latencies,
 }
