@@ -45,7 +45,7 @@ use pelago_store::{Propose, ProposeError, directory::Directory, files, log::Log,
 use pelago_wire::record;
 use tokio::{
     runtime,
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
 };
 
 pub(crate) use receive::Receiver;
@@ -138,6 +138,8 @@ pub(crate) struct Consensus {
     flushes: Arc<pelago_store::log::Counters>,
     urgency: Arc<Urgency>,
     signs: Signs,
+    /// One change of the members at a time, and none once the lead is handed over: openraft would call it an error.
+    member_changes: Semaphore,
 }
 
 /// How far this node has applied the log.
@@ -297,7 +299,8 @@ impl Consensus {
         });
         let raft = starting.await.map_err(|error| Error::Raft(io::Error::other(error)))?.map_err(Error::Raft)?;
         let (runtime, clock) = (Mutex::new(Some(runtime)), Mutex::new(None));
-        Ok(Self { raft, runtime, reader, progress, clock, wall, links, flushes, urgency, signs })
+        let member_changes = Semaphore::new(1);
+        Ok(Self { raft, runtime, reader, progress, clock, wall, links, flushes, urgency, signs, member_changes })
     }
 
     /// Waits until somebody leads.
@@ -406,6 +409,10 @@ impl Consensus {
         let others = metrics.membership_config.membership().voter_ids().filter(|voter| *voter != me);
         let Some(next) = others.max_by_key(|voter| matched.get(voter).copied().flatten()) else { return false };
         let to = metrics.membership_config.membership().get_node(&next).map(ToString::to_string).unwrap_or_default();
+        // A change that is under way ends first, and no other is begun.
+        if let Ok(Ok(last)) = tokio::time::timeout(HAND_OVER_MAX, self.member_changes.acquire()).await {
+            last.forget();
+        }
         tracing::info!(to, term = metrics.current_term, "this node hands the lead over");
         if self.raft.trigger().transfer_leader(next).await.is_err() {
             return false;

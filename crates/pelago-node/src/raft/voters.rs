@@ -47,18 +47,10 @@ impl Consensus {
     }
 
     async fn look_after(&self, candidates: &[Candidate], away_since: &BTreeMap<Name, Instant>) {
+        let Ok(_alone) = self.member_changes.try_acquire() else { return };
         let metrics = self.raft.metrics().borrow_watched().clone();
         let away = |candidate: &Candidate| away_since.get(&candidate.name).map_or(Duration::ZERO, Instant::elapsed);
-        let next = match unfinished(&metrics) {
-            Some(next) => next,
-            None => {
-                let Some(next) = standing(&metrics, candidates, away).and_then(|standing| voters::next(&standing))
-                else {
-                    return;
-                };
-                next
-            }
-        };
+        let Some(next) = wanted(&metrics, candidates, away) else { return };
         tracing::info!(voters = ?next, "the voters of the control log change");
         // Whoever votes no more keeps the log.
         let changing = tokio::time::timeout(ANSWER_MAX, self.raft.change_membership(next, true));
@@ -79,6 +71,8 @@ impl Consensus {
         let deadline = Instant::now() + ANSWER_MAX;
         let mut dismissed = None;
         loop {
+            let turn = tokio::time::timeout_at(deadline, self.member_changes.acquire()).await;
+            let Ok(Ok(_alone)) = turn else { return Err(ProposeError::Unknown) };
             let metrics = self.raft.metrics().borrow_watched().clone();
             let away = |candidate: &Candidate| if candidate.live { Duration::ZERO } else { Duration::MAX };
             let standing = standing(&metrics, candidates, away).ok_or(ProposeError::NotLeader)?;
@@ -101,6 +95,17 @@ impl Consensus {
             }
         }
     }
+}
+
+/// Who should vote, if a change is due; `None` where another leads.
+fn wanted(
+    metrics: &RaftMetrics<Types>,
+    candidates: &[Candidate],
+    away: impl Fn(&Candidate) -> Duration,
+) -> Option<BTreeSet<u64>> {
+    // Others see a change that is under way too, and would be refused.
+    let standing = standing(metrics, candidates, away)?;
+    unfinished(metrics).or_else(|| voters::next(&standing))
 }
 
 /// The second half of a change whose leader was lost after the first: it is finished before anything else.
@@ -136,5 +141,25 @@ fn note(away_since: &mut BTreeMap<Name, Instant>, candidates: &[Candidate]) {
     away_since.retain(|name, _| candidates.iter().any(|candidate| candidate.name == *name && !candidate.live));
     for candidate in candidates.iter().filter(|candidate| !candidate.live) {
         away_since.entry(candidate.name.clone()).or_insert_with(Instant::now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::types::{Member as Node, Membership, StoredMembership},
+        *,
+    };
+
+    #[test]
+    fn a_change_under_way_is_finished_by_the_leader_and_nobody_else() {
+        let nodes = BTreeMap::from([(1, Node("n1".into())), (2, Node("n2".into()))]);
+        let both = BTreeSet::from([1, 2]);
+        let joint = Membership::new(vec![BTreeSet::from([1]), both.clone()], nodes).expect("all voters are members");
+        let mut metrics = RaftMetrics::<Types>::new_initial(2);
+        metrics.membership_config = Arc::new(StoredMembership::new(None, joint));
+        assert_eq!(wanted(&metrics, &[], |_| Duration::ZERO), None);
+        metrics.replication = Some(BTreeMap::new());
+        assert_eq!(wanted(&metrics, &[], |_| Duration::ZERO), Some(both));
     }
 }
