@@ -461,6 +461,22 @@ fn a_node_that_does_not_start_says_why_as_other_commands_do() {
 }
 
 #[test]
+fn what_has_an_effect_on_pools_only_is_refused_for_other_agents() {
+    let home = Home::new();
+    for (agent, key, value) in
+        [("counter", "strategy", "\"latency\""), ("counter", "concurrency", "4"), ("tally", "prefer", "\"none\"")]
+    {
+        let file = format!("[server]\nport = 0\n[mesh]\nfound = true\n[agents.{agent}]\n{key} = {value}\n");
+        std::fs::write(home.path().join("pelago.toml"), file).expect("the folder is ours");
+        let refused = pelago(["serve"]).current_dir(home.path()).output().expect("the binary runs");
+        let told = text(&refused.stderr);
+        assert_eq!(code(&refused), 2, "{told}");
+        let said = format!("error[PLG-3006]: [agents.{agent}] {key} has no effect: {agent} is no pool");
+        assert!(told.starts_with(&said), "{told}");
+    }
+}
+
+#[test]
 fn after_kill_9_the_counter_goes_on_and_the_tasks_are_there() {
     let home = Home::new();
     let node = home.start();

@@ -136,6 +136,16 @@ pub enum Error {
     /// The system refused something that any process needs.
     #[error("{0}")]
     System(#[from] io::Error),
+    /// The configuration says of an agent what only a pool can be told.
+    #[error(
+        "[agents.{name}] {key} has no effect: {name} is no pool, and only those run on several nodes at a time; remove it"
+    )]
+    OnlyOfPools {
+        /// The agent.
+        name: Name,
+        /// What was said of it.
+        key: &'static str,
+    },
     /// The configuration declares an agent whose kind the program does not have.
     #[error("[agents.{name}] names the kind {kind}, which this program does not have; it has {known}")]
     NoKind {
@@ -152,7 +162,7 @@ impl Error {
     /// Whether what the user wrote has to be changed before another try is worth it.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::NoKind { .. })
+        matches!(self, Self::Config(_) | Self::NoKind { .. } | Self::OnlyOfPools { .. })
     }
 
     /// Whether the mesh has removed the node, so that its data directory is of no more use.
@@ -168,7 +178,11 @@ impl Error {
         match self {
             Self::Node(_) | Self::Deaf(_) => true,
             Self::Start { had_data, .. } => *had_data,
-            Self::Config(_) | Self::Listen { .. } | Self::System(_) | Self::NoKind { .. } => false,
+            Self::Config(_)
+            | Self::Listen { .. }
+            | Self::System(_)
+            | Self::NoKind { .. }
+            | Self::OnlyOfPools { .. } => false,
         }
     }
 }
@@ -469,15 +483,20 @@ fn declare(config: &Config, kinds: Vec<Kind>) -> Result<Vec<Kind>, Error> {
             kind: _,
             node_affinity,
             concurrency,
-            strategy: _,
-            prefer: _,
+            strategy,
+            prefer,
             turn_max,
             layer,
             session,
             forward_connections,
         } = agent;
         let mut kind = find(name, agent)?.clone().named(name.clone()).only_on(node_affinity.clone());
-        if kind.is_pool() {
+        let of_pools =
+            [("concurrency", concurrency.is_some()), ("strategy", strategy.is_some()), ("prefer", prefer.is_some())];
+        if let Some((key, _)) = of_pools.into_iter().find(|(_, is_set)| *is_set && !kind.is_pool()) {
+            return Err(Error::OnlyOfPools { name: name.clone(), key });
+        }
+        if let Some(concurrency) = concurrency {
             kind = kind.at_most(*concurrency);
         }
         let kind = kind.in_layer(layer.clone()).with_sessions(*session).connected(forward_connections.clone());

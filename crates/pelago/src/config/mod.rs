@@ -119,12 +119,13 @@ impl Config {
     }
 
     fn read(root: &mut Section<'_>) -> Self {
-        let mesh = root.table("mesh", MeshConfig::read);
+        let agents = sections::read_agents(root);
+        let mesh = root.table("mesh", |section| MeshConfig::read(section, &agents));
         Self {
             server: root.table("server", ServerConfig::read),
             store: root.table("store", |section| StoreConfig::read(section, mesh.node_id.as_ref())),
             mesh,
-            agents: sections::read_agents(root),
+            agents,
             tasks: root.table("tasks", TaskDefaults::read),
             signals: root.table("signals", SignalDefaults::read),
             logging: root.table("logging", LoggingConfig::read),

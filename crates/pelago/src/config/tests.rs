@@ -1,6 +1,6 @@
 //! What a user sees: which source wins, and what is said about each mistake.
 
-use std::{collections::BTreeSet, ffi::OsString, fs};
+use std::{collections::BTreeSet, ffi::OsString, fs, num::NonZeroU32};
 
 use pelago_core::route::{Prefer, Strategy};
 use tempfile::TempDir;
@@ -79,7 +79,10 @@ fn a_variable_nests_and_splits_lists() {
     assert_eq!(addresses(&config), ["127.0.0.1:1", "node-2:2"]);
     assert!(config.mesh.found);
     let (name, coder) = config.agents.first_key_value().expect("an agent was declared");
-    assert_eq!((name.as_str(), coder.kind.as_str(), coder.concurrency.get()), ("coder", "coder", 3));
+    assert_eq!(
+        (name.as_str(), coder.kind.as_str(), coder.concurrency.map(NonZeroU32::get)),
+        ("coder", "coder", Some(3))
+    );
     let affinity: Vec<_> = coder.node_affinity.iter().map(ToString::to_string).collect();
     assert_eq!(affinity, ["n1", "gpu=yes"]);
 }
@@ -95,6 +98,17 @@ fn an_agent_is_balanced_as_its_section_says_and_else_as_all() {
     assert_eq!(weights, [("n2", 3)]);
     let (_, coder) = config.agents.first_key_value().expect("an agent was declared");
     assert_eq!((coder.strategy, coder.prefer), (Some(Strategy::RoundRobin), Some(Prefer::None)));
+}
+
+#[test]
+fn weights_that_no_strategy_uses_are_refused() {
+    let weights = "[[mesh.load_balancing.weights]]\nnode_id = \"n2\"\nweight = 3\n";
+    let problems = load(weights, &[], &[]).expect_err("nothing weighs nodes");
+    assert_eq!((only(&problems).code, only(&problems).at.to_string()), (Code::Contradiction, "pelago.toml:1:1".into()));
+    assert!(problems.to_string().contains("mesh.load_balancing.weights have no effect"), "{problems}");
+    for weighted in ["[mesh.load_balancing]\nstrategy = \"weighted\"\n", "[agents.coder]\nstrategy = \"weighted\"\n"] {
+        load(&format!("{weighted}{weights}"), &[], &[]).expect("they are used");
+    }
 }
 
 #[test]
@@ -462,7 +476,6 @@ fn the_example_says_the_defaults() {
     let (name, coder) = ("coder".parse().expect("a name"), example_in_full());
     let coder = coder.agents.get(&name).expect("it is declared in the example");
     assert_eq!(coder.turn_max, AgentConfig::new(&name).turn_max);
-    assert_eq!(coder.concurrency, AgentConfig::new(&name).concurrency);
 }
 
 #[test]

@@ -25,16 +25,16 @@ pub struct AgentConfig {
     pub kind: Name,
     /// Nodes it may run on: those that match any entry. Empty means every node.
     pub node_affinity: Vec<Affinity>,
-    /// How many turns a node runs at a time, for placement `pool`. About the number of cores for work that computes,
-    /// more for work that waits. Has no effect on `keyed` and `resident`, which take one turn at a time.
-    pub concurrency: NonZeroU32,
-    /// How a node is chosen for this agent, for placement `pool`; by default as `mesh.load_balancing` says.
+    /// How many turns a node runs at a time, for placement `pool` only; by default as many as its kind says. About the
+    /// number of cores for work that computes, more for work that waits.
+    pub concurrency: Option<NonZeroU32>,
+    /// How a node is chosen for this agent, for placement `pool` only; by default as `mesh.load_balancing` says.
     pub strategy: Option<Strategy>,
-    /// Which nodes are preferred, for placement `pool`; by default those that `mesh.load_balancing` says.
+    /// Which nodes are preferred, for placement `pool` only; by default those that `mesh.load_balancing` says.
     pub prefer: Option<Prefer>,
     /// How long one turn may take before it is given up. Longer than the slowest turn that is right.
     pub turn_max: Duration,
-    /// The layer it belongs to, like `L4`: a note for you, which `pelago node ls` shows.
+    /// The layer it belongs to, like `L4`: a note for you, which `pelago node ls -o wide` shows.
     pub layer: Option<Name>,
     /// How conversations with it are kept. `busy` says what becomes of a message while another of its session is being
     /// handled (`queue`, `reject`, `interrupt`), unless it says so itself; `ttl_ms` how long a new session is kept if
@@ -52,7 +52,7 @@ impl AgentConfig {
         Self {
             kind: name.clone(),
             node_affinity: Vec::new(),
-            concurrency: NonZeroU32::new(8).expect("it is not 0"),
+            concurrency: None,
             strategy: None,
             prefer: None,
             turn_max: Duration::from_secs(60),
@@ -67,7 +67,7 @@ impl AgentConfig {
         Self {
             kind: section.get("kind", value::name, default.kind),
             node_affinity: section.list("node_affinity", |report, node| report.value(&node, affinity)),
-            concurrency: section.get("concurrency", value::count(65_536), default.concurrency),
+            concurrency: section.optional("concurrency", value::count(65_536)),
             strategy: section.optional("strategy", balancing::strategy),
             prefer: section.optional("prefer", balancing::prefer),
             turn_max: section.get("turn_ms_max", value::millis(1..=86_400_000), default.turn_max),

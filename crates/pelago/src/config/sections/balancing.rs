@@ -7,10 +7,13 @@ use pelago_core::{
     route::{Prefer, Strategy},
 };
 
-use super::super::{
-    section::{Report, Section},
-    tree::{Node, Value},
-    value::{self, Refusal},
+use super::{
+    super::{
+        section::{Report, Section},
+        tree::{Node, Value},
+        value::{self, Refusal},
+    },
+    agents::AgentConfig,
 };
 
 /// The greatest weight of a node.
@@ -29,13 +32,20 @@ pub struct BalancingConfig {
 }
 
 impl BalancingConfig {
-    pub(super) fn read(section: &mut Section<'_>) -> Self {
+    pub(super) fn read(section: &mut Section<'_>, agents: &BTreeMap<Name, AgentConfig>) -> Self {
         let default = Self::default();
-        Self {
+        let read = Self {
             strategy: section.get("strategy", strategy, default.strategy),
             prefer: section.get("prefer", prefer, default.prefer),
             weights: section.list("weights", weight).into_iter().collect(),
+        };
+        let mut strategies = agents.values().filter_map(|agent| agent.strategy).chain([read.strategy]);
+        if !read.weights.is_empty() && !strategies.any(|strategy| strategy == Strategy::Weighted) {
+            let none_weighs = "have no effect: strategy \"weighted\" alone weighs nodes, and neither \
+                               mesh.load_balancing.strategy nor that of any agent is \"weighted\"";
+            section.contradiction(["weights", "strategy"], none_weighs);
         }
+        read
     }
 }
 

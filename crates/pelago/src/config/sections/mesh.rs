@@ -12,6 +12,7 @@ use super::{
         tree::{Node, Value},
         value::{self, Refusal},
     },
+    agents::AgentConfig,
     balancing::BalancingConfig,
 };
 
@@ -87,7 +88,7 @@ impl Default for MeshConfig {
 }
 
 impl MeshConfig {
-    pub(in super::super) fn read(section: &mut Section<'_>) -> Self {
+    pub(in super::super) fn read(section: &mut Section<'_>, agents: &BTreeMap<Name, AgentConfig>) -> Self {
         let default = Self::default();
         // A mesh that cannot be switched off and addresses that are static are what S2's guide asks for by these two.
         section.optional("enabled", enabled);
@@ -106,7 +107,7 @@ impl MeshConfig {
             found: section.get("found", value::boolean, default.found),
             json: section.table("json", json),
             gossip,
-            load_balancing: section.table("load_balancing", BalancingConfig::read),
+            load_balancing: section.table("load_balancing", |section| BalancingConfig::read(section, agents)),
             labels: section.entries("labels", |report, _, node| report.value(&node, value::label)),
         }
     }
