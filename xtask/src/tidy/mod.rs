@@ -2,6 +2,7 @@
 
 mod absences;
 mod arrows;
+mod codes;
 mod leftovers;
 mod loop_map;
 mod outside;
@@ -31,6 +32,7 @@ const CHECKS: &[Check] = &[
     Check { name: "loop map", rule: "ARCHITECTURE.md names every loop", find: loop_map::check },
     Check { name: "unsafe code", rule: "every crate forbids it", find: unsafe_code::check },
     Check { name: "outside", rule: "nothing points out of the repository", find: outside::check },
+    Check { name: "codes", rule: "every code of a problem is in the reference", find: codes::check },
     Check { name: "promises", rule: "every promise once, every kept one tested", find: promises::check },
 ];
 
