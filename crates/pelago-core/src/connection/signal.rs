@@ -1,6 +1,8 @@
 //! A signal on its way: what it carries, and where it goes on.
 
-use super::{Connection, Cut, Readable};
+use std::collections::BTreeSet;
+
+use super::{Connection, Cut, Filter, Readable};
 use crate::id::{Address, AgentId, Name, SignalId};
 
 /// A signal, as the agent sees it that handles it.
@@ -74,37 +76,39 @@ impl Signal {
     ) -> Onward {
         let mut path = self.path.clone();
         path.push(here);
-        let mut onward: Vec<Next> = Vec::new();
-        for Connection { to, only } in connections {
-            let is_taken = only.as_ref().is_none_or(|only| only.takes(content));
-            if !is_taken || onward.iter().any(|earlier| earlier.to == *to) {
-                continue;
-            }
+        let hop_limit = self.hops_max + u32::from(cfg!(planted = "one_hop_more"));
+        // There may be many connections, of which the tree has room for few.
+        let mut seen = BTreeSet::new();
+        let takes = |only: &Option<Filter>| only.as_ref().is_none_or(|only| only.takes(content));
+        let mut taken = connections.into_iter().filter(|one| takes(&one.only) && seen.insert(&one.to));
+        let left = self.branches_max.saturating_sub(1);
+        let next = taken.by_ref().take(left as usize).map(|Connection { to, .. }| {
             let signal = match () {
                 () if path.iter().any(|hop| hop.is_at(to)) => Err(Cut::Cycle),
-                () if self.hop() >= self.hops_max => Err(Cut::HopLimit),
+                () if self.hop() >= hop_limit => Err(Cut::HopLimit),
                 () => Ok(Self { path: path.clone(), ..self.clone() }),
             };
-            onward.push(Next { to: to.clone(), signal });
-        }
-        self.share_out(onward)
+            Next { to: to.clone(), signal }
+        });
+        let next = share_out(next.collect(), left);
+        Onward { next, left_out: count(taken.count()) }
     }
+}
 
-    /// Shares out how many branches the tree may still have: one for each connection, and the rest among those that it
-    /// goes along.
-    fn share_out(&self, mut next: Vec<Next>) -> Onward {
-        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let left = self.branches_max.saturating_sub(1);
-        let left_out = count(next.len()).saturating_sub(left);
-        next.truncate(left as usize);
-        let rest = left - count(next.len());
-        let going = count(next.iter().filter(|next| next.signal.is_ok()).count()).max(1);
-        let signals = next.iter_mut().filter_map(|next| next.signal.as_mut().ok());
-        for (number, signal) in (0..).zip(signals) {
-            signal.branches_max = 1 + rest / going + u32::from(number < rest % going);
-        }
-        Onward { next, left_out }
+/// Shares out how many branches the tree may still have: one for each connection, and the rest among those that it goes
+/// along.
+fn share_out(mut next: Vec<Next>, left: u32) -> Vec<Next> {
+    let rest = left - count(next.len());
+    let going = count(next.iter().filter(|next| next.signal.is_ok()).count()).max(1);
+    let signals = next.iter_mut().filter_map(|next| next.signal.as_mut().ok());
+    for (number, signal) in (0..).zip(signals) {
+        signal.branches_max = 1 + rest / going + u32::from(number < rest % going);
     }
+    next
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 impl Hop {

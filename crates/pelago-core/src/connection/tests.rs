@@ -98,6 +98,17 @@ fn two_connections_to_one_agent_take_a_signal_there_once() {
     assert_eq!(shown(&mesh.run("a", 16, BRANCHES_MAX)), "a(b)");
 }
 
+/// If each were compared with all before it, this would take minutes.
+#[test]
+fn of_very_many_connections_the_first_are_taken_and_the_rest_are_counted() {
+    let mut connections: Vec<Connection> = (0..200_000).map(|n| connection(&format!("a{n}"))).collect();
+    connections.extend_from_within(..);
+    let onward = signal(16, BRANCHES_MAX).goes_on(hop("main"), &connections, &Text("any"));
+    assert_eq!((onward.next.len(), onward.left_out), (255, 200_000 - 255));
+    let [first, .., last] = onward.next.as_slice() else { panic!("there are many") };
+    assert_eq!((first.to.to_string(), last.to.to_string()), ("a0".into(), "a254".into()));
+}
+
 #[test]
 fn a_tree_lets_its_largest_replies_go_until_it_fits() {
     let leaf = |bytes: usize| {
