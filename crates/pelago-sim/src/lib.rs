@@ -7,7 +7,8 @@
 //! must recover.
 //!
 //! [`gossip`] is a world of its own: machines of `core::membership`, and the bytes that they tell each other. So is
-//! [`links`]: two ends of `core::link`, and connections between them that break at any byte.
+//! [`links`]: two ends of `core::link`, and connections between them that break at any byte; and [`routing`]: nodes that
+//! come and go, those who choose between them by `core::route`, and signals on their way by `core::connection`.
 //! Beside it stands [`balance`], a queueing model of nodes that ask each other's pools, which compares the strategies of
 //! `core::route`.
 //!
@@ -30,6 +31,7 @@ mod log;
 mod network;
 mod node;
 mod oracle;
+pub mod routing;
 pub mod scenarios;
 pub mod store;
 mod trace;

@@ -67,15 +67,39 @@ fn an_ask_that_ends_late_and_again_is_found() {
     is_found_over_links("late_ask_ends_again", "L3 (asks end once)");
 }
 
+#[test]
+fn failures_that_are_counted_though_not_in_a_row_are_found() {
+    is_found_in_routing("failures_need_no_row", "R3 (breaker)");
+}
+
+#[test]
+fn a_place_that_is_not_given_back_is_found() {
+    is_found_in_routing("given_up_keeps_its_place", "R2 (room)");
+}
+
+#[test]
+fn a_hop_too_many_is_found() {
+    is_found_in_routing("one_hop_more", "R5 (hops)");
+}
+
 /// The same for links that break.
 fn is_found_over_links(bug: &str, invariant: &str) {
-    let planted = simulate(bug, "links", &[]);
+    is_found_by("links", bug, invariant, |seed| pelago_sim::links::run(seed).violation);
+}
+
+/// The same for nodes that come and go.
+fn is_found_in_routing(bug: &str, invariant: &str) {
+    is_found_by("routing", bug, invariant, |seed| pelago_sim::routing::run(seed).violation);
+}
+
+fn is_found_by(example: &str, bug: &str, invariant: &str, sound: impl Fn(u64) -> Option<pelago_sim::Violation>) {
+    let planted = simulate(bug, example, &[]);
     let found = text(&planted.stdout);
     assert_eq!(planted.status.code(), Some(1), "{bug} was not found: {found}{}", text(&planted.stderr));
     assert!(found.contains(&format!("{invariant} is violated")), "{bug} was found as something else: {found}");
     let seed = found.strip_prefix("seed ").and_then(|rest| rest.split_once(':')).map(|(seed, _)| seed.parse());
     let seed = seed.expect("it names the seed").expect("a seed is a number");
-    assert_eq!(pelago_sim::links::run(seed).violation, None, "seed {seed} fails without {bug}");
+    assert_eq!(sound(seed), None, "seed {seed} fails without {bug}");
 }
 
 /// The seed that shows the bug passes without it, so it is the bug that was found.

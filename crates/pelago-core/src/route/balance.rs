@@ -393,7 +393,8 @@ impl Member {
 
     fn ended(&mut self, now: Time, was_probe: bool, outcome: Outcome) {
         // It may have been no candidate for a while, and have begun to count anew.
-        self.in_flight = self.in_flight.saturating_sub(1);
+        let is_kept = cfg!(planted = "given_up_keeps_its_place") && matches!(outcome, Outcome::GivenUp(_));
+        self.in_flight = self.in_flight.saturating_sub(u32::from(!is_kept));
         match outcome {
             Outcome::Answered { took, in_flight } => {
                 self.health.succeeded(now, was_probe);
