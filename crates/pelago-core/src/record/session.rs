@@ -35,7 +35,8 @@ pub(super) fn append<R: Rows>(now: Stamp, op: &Append, rows: &R, writes: &mut Ve
     if let Err(refused) = append_entry(now, 0, op, rows, writes)? {
         return Ok(refused);
     }
-    let from = From { sender: Sender::Client(op.turn.id.0), generation: 0, version: Version(0) };
+    // The same op may append again once its session was ended, while what it sent the first time still waits.
+    let from = From { sender: Sender::Client(op.turn.id.0), generation: now.index, version: Version(now.item.into()) };
     if let Err(refused) = send_all(now, &from, &op.sends, rows, writes)? {
         return Ok(refused);
     }

@@ -26,6 +26,7 @@ cases! {
     a_session_keeps_its_latest_entries,
     an_entry_that_is_too_large_is_refused,
     what_a_turn_of_a_session_sends_leaves_with_its_entry,
+    what_is_appended_again_after_its_session_was_ended_sends_anew,
     a_run_that_was_given_up_appends_nothing,
     turns_of_a_keyed_agent_append_together_with_its_state,
     a_session_ends_when_it_is_told_to,
@@ -183,6 +184,16 @@ fn what_a_turn_of_a_session_sends_leaves_with_its_entry<S: Subject>(world: &mut 
     world.commit(Op::Append(sending(three)));
     assert_eq!(world.inbox(&agent("cart")), ["sent"]);
     assert!(world.subject.task(id).is_some());
+}
+
+fn what_is_appended_again_after_its_session_was_ended_sends_anew<S: Subject>(world: &mut World<S>) {
+    let n1 = world.join("n1");
+    let one = Append { sends: vec![message(&agent("cart"), "m")], ..next(world, &session("s"), n1, "one") };
+    let (append, end) = (Op::Append(one), Op::EndSession(EndSession { session: session("s") }));
+    world.commit(append.clone());
+    let outcomes = world.batch(vec![end.clone(), append.clone(), end, append]);
+    assert_eq!(outcomes[1..], [Outcome::Committed, Outcome::Swept { rows: 1 }, Outcome::Committed]);
+    assert_eq!((said(world, &session("s")), world.inbox(&agent("cart"))), (vec!["one".into()], vec!["m".into(); 3]));
 }
 
 fn a_run_that_was_given_up_appends_nothing<S: Subject>(world: &mut World<S>) {
