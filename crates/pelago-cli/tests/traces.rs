@@ -1,4 +1,4 @@
-//! One trace follows a question and a signal over two nodes, and reaches whoever collects traces by OTLP.
+//! One trace follows a question, a signal and a task over two nodes, and reaches whoever collects traces by OTLP.
 
 use std::{
     collections::BTreeMap,
@@ -37,7 +37,7 @@ async fn one_trace_follows_a_question_and_a_signal_over_nodes_to_whoever_collect
     until(async || client.ask("n2/echo", question.clone(), None, None).await.is_ok()).await;
     // Without a trace of its own, a request begins one.
     let signal = json!({ "to": "n2/echo", "content": 1 });
-    let started = post(&first.http, "/api/v1/signals?wait=10s", &signal.to_string());
+    let started = post(&first.http, "/api/v1/signals?wait=10s", None, &signal.to_string());
     assert!(started.starts_with("HTTP/1.1 200"), "{started}");
 
     let of_asked = |span: &Seen| span.of_trace(TRACE);
@@ -54,6 +54,40 @@ async fn one_trace_follows_a_question_and_a_signal_over_nodes_to_whoever_collect
     assert_eq!(turn.parent, taken.id);
 }
 
+#[tokio::test]
+async fn one_trace_follows_a_task_and_each_attempt_at_it_over_nodes_to_whoever_collects_it() {
+    let collector = Collector::start();
+    let homes = [TempDir::new().expect("a temporary folder"), TempDir::new().expect("a temporary folder")];
+    let first = Node::start(&homes[0], "n1", &["--found"], &collector);
+    let join = first.mesh.clone();
+    let _second = Node::start(&homes[1], "n2", &["--join", &join], &collector);
+
+    // Fails once, and asks a counter each time.
+    let task = json!({ "agent": "n2/flaky", "input": 1, "backoff_ms": 1 }).to_string();
+    let submitted = TraceContext { trace: TRACE, span: 0xb7, sampled: true, state: Some("a=1".into()) };
+    until(async || {
+        let accepted = post(&first.http, "/api/v1/tasks", Some(&submitted), &task);
+        accepted.starts_with("HTTP/1.1 202") || {
+            assert!(accepted.starts_with("HTTP/1.1 4") || accepted.starts_with("HTTP/1.1 5"), "{accepted}");
+            false
+        }
+    })
+    .await;
+
+    let submit = collector.span("task n2/flaky", |span| span.of_trace(TRACE) && span.what("pelago.error").is_none());
+    let submit = submit.await;
+    assert_eq!((submit.parent.clone(), submit.node.as_str()), (0xb7_u64.to_be_bytes().to_vec(), "n1"));
+    for (number, outcome) in [("1", "failed"), ("2", "done")] {
+        let is_it = |span: &Seen| span.parent == submit.id && span.what("pelago.attempt") == Some(number);
+        let attempt = collector.span("attempt flaky", is_it).await;
+        assert_eq!((attempt.what("pelago.outcome"), attempt.node.as_str()), (Some(outcome), "n2"));
+        assert_eq!((attempt.what("pelago.agent"), attempt.of_trace(TRACE)), (Some("flaky"), true));
+        let turn = collector.span("turn flaky", |span| span.parent == attempt.id).await;
+        let asked = collector.span("turn counter", |span| span.parent == turn.id).await;
+        assert!(turn.node == "n2" && asked.of_trace(TRACE), "what its turn asks is part of the trace");
+    }
+}
+
 /// A span as the collector has it.
 #[derive(Debug, Clone)]
 struct Seen {
@@ -61,16 +95,24 @@ struct Seen {
     id: Vec<u8>,
     parent: Vec<u8>,
     node: String,
+    said: BTreeMap<String, String>,
 }
 
 impl Seen {
     fn of(span: Span) -> Self {
-        let attributes: BTreeMap<String, Option<Value>> =
-            span.attributes.into_iter().map(|it| (it.key, it.value.and_then(|value| value.value))).collect();
-        let Some(Some(Value::StringValue(node))) = attributes.get("pelago.node").cloned() else {
-            panic!("a span names its node")
+        let text = |value: Option<Value>| match value {
+            Some(Value::StringValue(text)) => text,
+            Some(Value::IntValue(number)) => number.to_string(),
+            other => panic!("{other:?} is no value that a node gives"),
         };
-        Self { trace: span.trace_id, id: span.span_id, parent: span.parent_span_id, node }
+        let said: BTreeMap<String, String> =
+            span.attributes.into_iter().map(|it| (it.key, text(it.value.and_then(|value| value.value)))).collect();
+        let node = said.get("pelago.node").cloned().expect("a span names its node");
+        Self { trace: span.trace_id, id: span.span_id, parent: span.parent_span_id, node, said }
+    }
+
+    fn what(&self, name: &str) -> Option<&str> {
+        self.said.get(name).map(String::as_str)
     }
 
     fn of_trace(&self, trace: u128) -> bool {
@@ -187,12 +229,15 @@ impl Drop for Node {
 }
 
 /// A request without anything that a client adds.
-fn post(base: &str, path: &str, body: &str) -> String {
+fn post(base: &str, path: &str, trace: Option<&TraceContext>, body: &str) -> String {
     let host = base.strip_prefix("http://").expect("it is HTTP");
     let mut stream = TcpStream::connect(host).expect("it listens");
     let length = body.len();
+    let traced = trace.map_or_else(String::new, |trace| {
+        format!("traceparent: {trace}\r\ntracestate: {}\r\n", trace.state.as_deref().unwrap_or_default())
+    });
     let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/json\r\n{traced}\
          Content-Length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).expect("it reads");

@@ -9,8 +9,8 @@ use pelago_core::{
     link::Role,
     message::{Content, ToTell},
     record::{
-        BodyHash, IdempotencyKey, NewTask, Op, PAYLOAD_BYTES_MAX, Placement, Progress, RetryPolicy, SessionEntry,
-        SessionTurn,
+        BodyHash, IdempotencyKey, NewTask, Op, PAYLOAD_BYTES_MAX, PartOf, Placement, Progress, RetryPolicy,
+        SessionEntry, SessionTurn,
     },
 };
 use prometheus_client::metrics::counter::Counter;
@@ -186,6 +186,7 @@ impl NodeServices {
         ];
         let body = BodyHash::of(&to.agent, &input).with_options(&options);
         let namespace = to.agent.namespace.clone();
+        let part_of = request.trace.map(|trace| Arc::new(PartOf { trace: Some(trace) }));
         let idempotency = request.idempotency_key.map(|key| IdempotencyKey { namespace, key });
         Ok(NewTask {
             id: ids::task(self.consensus.log_time()),
@@ -203,6 +204,7 @@ impl NodeServices {
             },
             idempotency,
             body,
+            part_of,
         })
     }
 }

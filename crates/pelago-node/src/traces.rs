@@ -5,7 +5,7 @@
 //! spans go, by the tracer that it gives a node. Without one, or for a trace that is not recorded, nothing is done.
 
 use opentelemetry::{
-    Context, KeyValue, SpanId, TraceFlags, TraceId,
+    Context, KeyValue, SpanId, TraceFlags, TraceId, Value,
     trace::{Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt as _, TraceState, Tracer as _},
 };
 use opentelemetry_sdk::trace::{SdkTracer, Span};
@@ -13,6 +13,8 @@ use pelago_core::{
     id::Name,
     message::{Content, Headers, TraceContext},
 };
+
+use crate::host::TaskRequest;
 
 /// Begins spans. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -42,13 +44,23 @@ impl Traces {
     /// A span of the trace that a message is part of, or of a new one that begins here, if it is recorded. What is sent
     /// on with `content` follows from it.
     pub(crate) fn begin(&self, content: &mut Content, name: impl FnOnce() -> String) -> Option<Recorded> {
-        let of = content.headers().trace.clone();
-        if of.as_ref().is_some_and(|of| !of.sampled) {
-            return None;
-        }
-        let recorded = self.record(of.as_ref(), SpanKind::Producer, name)?;
+        let recorded = self.begin_in(content.headers().trace.as_ref(), name)?;
         content.headers.get_or_insert_with(|| Box::new(Headers::NONE)).trace = Some(recorded.context.clone());
         Some(recorded)
+    }
+
+    /// The same of a task that is to be.
+    pub(crate) fn begin_task(&self, request: &mut TaskRequest, name: impl FnOnce() -> String) -> Option<Recorded> {
+        let recorded = self.begin_in(request.trace.as_ref(), name)?;
+        request.trace = Some(recorded.context.clone());
+        Some(recorded)
+    }
+
+    fn begin_in(&self, of: Option<&TraceContext>, name: impl FnOnce() -> String) -> Option<Recorded> {
+        if of.is_some_and(|of| !of.sampled) {
+            return None;
+        }
+        self.record(of, SpanKind::Producer, name)
     }
 
     fn record(&self, of: Option<&TraceContext>, kind: SpanKind, name: impl FnOnce() -> String) -> Option<Recorded> {
@@ -75,7 +87,7 @@ impl Recorded {
     }
 
     /// Says more about it.
-    pub(crate) fn say(&mut self, what: &'static str, value: String) {
+    pub(crate) fn say(&mut self, what: &'static str, value: impl Into<Value>) {
         self.span.set_attribute(KeyValue::new(what, value));
     }
 

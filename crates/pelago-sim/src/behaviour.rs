@@ -322,6 +322,7 @@ pub(crate) fn new_task(agent: AgentId, request: Request) -> NewTask {
         policy: RetryPolicy { attempts_max: 3, attempt_ms_max: 3_000, backoff_ms: 100, backoff_ms_max: 2_000 },
         idempotency: None,
         body: BodyHash::of(&agent, &input),
+        part_of: None,
         agent,
         input,
     }

@@ -148,6 +148,7 @@ fn enqueue(agent: &AgentId, id: TaskId) -> Op {
         policy: RetryPolicy { attempts_max: 5, attempt_ms_max: 60_000, backoff_ms: 100, backoff_ms_max: 10_000 },
         idempotency: None,
         body: BodyHash([7; 16]),
+        part_of: None,
     };
     Op::Enqueue(Enqueue { task, assign: Some(HOLDER) })
 }

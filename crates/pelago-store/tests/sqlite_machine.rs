@@ -222,9 +222,9 @@ fn a_file_that_is_not_this_meshs_is_refused_and_left_alone() {
     };
     assert!(matches!(refused(&path, MeshId(8)), Error::OtherMesh { found: MESH, wanted: MeshId(8) }));
 
-    Connection::open(&path).and_then(|c| c.pragma_update(None, "user_version", 5)).expect("a later release wrote it");
+    Connection::open(&path).and_then(|c| c.pragma_update(None, "user_version", 6)).expect("a later release wrote it");
     let error = refused(&path, MESH);
-    assert!(matches!(error, Error::Newer { found: 5, known: 4, .. }));
+    assert!(matches!(error, Error::Newer { found: 6, known: 5, .. }));
     assert!(error.to_string().contains("newer release"), "{error}");
 
     let foreign = directory.path().join("foreign.db");

@@ -78,6 +78,7 @@ fn enqueue() -> Enqueue {
         policy,
         idempotency: None,
         body: BodyHash([9; 16]),
+        part_of: None,
     };
     Enqueue { task, assign: Some(Holder { node: NodeId(1), incarnation: Incarnation(40_000) }) }
 }

@@ -89,6 +89,7 @@ mod tests {
             attempt_ms_max: Some(9),
             backoff_ms: Some(10),
             idempotency: Some("k".into()),
+            trace: None,
         };
         check(&enqueue, ENQUEUE);
         check(&TaskResult { task: task_bytes(TaskId(0x0102)) }, RESULT);

@@ -9,8 +9,7 @@ use bytes::Bytes;
 use pelago_core::message::{ContentType, Headers, Priority, TraceContext};
 use prost::Message as _;
 
-pub use proto::Headers as Form;
-use proto::Trace;
+pub use proto::{Headers as Form, Trace};
 
 pub(crate) mod proto {
     include!(concat!(env!("OUT_DIR"), "/pelago.message.v1.rs"));
@@ -60,12 +59,7 @@ fn form(headers: &Headers) -> Form {
         content_type: content_type.as_ref().map(ContentType::to_string),
         priority: (*priority != Priority::DEFAULT).then(|| priority.get().into()),
         within_ms: within.map(|within| u64::try_from(within.as_millis()).unwrap_or(u64::MAX)),
-        trace: trace.as_ref().map(|TraceContext { trace, span, sampled, state }| Trace {
-            trace: Bytes::copy_from_slice(&trace.to_be_bytes()),
-            span: *span,
-            sampled: *sampled,
-            state: state.as_deref().map(str::to_owned),
-        }),
+        trace: trace.as_ref().map(trace_form),
     }
 }
 
@@ -83,7 +77,20 @@ fn value(form: Form) -> Option<Headers> {
     })
 }
 
-fn trace_value(Trace { trace, span, sampled, state }: Trace) -> Option<TraceContext> {
+/// A trace as a field of its own.
+#[must_use]
+pub fn trace_form(TraceContext { trace, span, sampled, state }: &TraceContext) -> Trace {
+    Trace {
+        trace: Bytes::copy_from_slice(&trace.to_be_bytes()),
+        span: *span,
+        sampled: *sampled,
+        state: state.as_deref().map(str::to_owned),
+    }
+}
+
+/// Such a field as a trace. `None` if it is none.
+#[must_use]
+pub fn trace_value(Trace { trace, span, sampled, state }: Trace) -> Option<TraceContext> {
     let trace = u128::from_be_bytes(trace.as_ref().try_into().ok()?);
     if trace == 0 || span == 0 {
         return None;

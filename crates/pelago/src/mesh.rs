@@ -386,7 +386,7 @@ fn hello() -> Hello {
 }
 
 fn task(to: &str, input: Bytes, request: TaskRequest) -> wire::Enqueue {
-    let TaskRequest { priority, delay, attempts_max, attempt_max, backoff, idempotency_key } = request;
+    let TaskRequest { priority, delay, attempts_max, attempt_max, backoff, idempotency_key, trace } = request;
     wire::Enqueue {
         to: to.to_owned(),
         input,
@@ -396,6 +396,7 @@ fn task(to: &str, input: Bytes, request: TaskRequest) -> wire::Enqueue {
         attempt_ms_max: attempt_max.map(millis),
         backoff_ms: backoff.map(millis),
         idempotency: idempotency_key,
+        trace: trace.as_ref().map(headers::trace_form),
     }
 }
 

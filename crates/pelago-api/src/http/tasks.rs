@@ -21,8 +21,10 @@ use super::{
     app::App,
     body,
     failure::{Failure, excerpt},
+    headers,
     path::Segment,
     query::Query,
+    traces,
 };
 use crate::{
     model::{Cancel, Enqueued, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList, words},
@@ -46,8 +48,10 @@ pub(super) async fn enqueue(State(app): State<Arc<App>>, RawQuery(query): RawQue
     let idempotency_key = body::idempotency_key(&head.headers)?;
     let body = body::read(&head.headers, body).await?;
     let new: NewTask<'_> = body::parse(&body, NEW_TASK)?;
-    let request = TaskRequest { idempotency_key, ..options(&new)? };
-    let enqueued: Enqueued = app.handle.enqueue(&new.agent, input(&body, &new)?, request).await?.into();
+    let mut request = TaskRequest { idempotency_key, trace: headers::trace(&head.headers), ..options(&new)? };
+    let input = input(&body, &new)?;
+    let recorded = app.handle.record_task(&mut request, || traces::name("task", &new.agent));
+    let enqueued: Enqueued = traces::ended(recorded, app.handle.enqueue(&new.agent, input, request).await)?.into();
     let mut response = answer::accepted(enqueued.existing, &enqueued);
     let location = HeaderValue::try_from(format!("/api/v1/tasks/{}", enqueued.id));
     response.headers_mut().insert(LOCATION, location.expect("an id is hexadecimal"));
@@ -187,7 +191,7 @@ fn options(new: &NewTask<'_>) -> Result<TaskRequest, Failure> {
         attempts_max: within("attempts_max", new.attempts_max, &ATTEMPTS)?,
         attempt_max: within("attempt_ms_max", new.attempt_ms_max, &WORK_MS)?.map(Duration::from_millis),
         backoff: within("backoff_ms", new.backoff_ms, &WORK_MS)?.map(Duration::from_millis),
-        idempotency_key: None,
+        ..TaskRequest::default()
     })
 }
 

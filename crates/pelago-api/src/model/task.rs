@@ -144,6 +144,7 @@ impl Task {
             holder: _,
             idempotency,
             body: _,
+            part_of: _,
             created,
             changed,
             events,

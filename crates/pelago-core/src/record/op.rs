@@ -2,7 +2,7 @@
 //!
 //! An op carries everything it needs, randomness included (ids, jitter), because every voter must decide it alike.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use bytes::Bytes;
 
@@ -16,6 +16,7 @@ use crate::{
         Address, AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Name, NodeId, SessionId,
         TaskId, TimerName, TurnId, Version,
     },
+    message::TraceContext,
     time::LogTime,
 };
 
@@ -393,6 +394,15 @@ pub struct NewTask {
     pub idempotency: Option<IdempotencyKey>,
     /// Hash of agent and input.
     pub body: BodyHash,
+    /// What it is part of, if anything.
+    pub part_of: Option<Arc<PartOf>>,
+}
+
+/// What a task is part of. Most are part of nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PartOf {
+    /// The trace that it was enqueued in. Each attempt follows from it.
+    pub trace: Option<TraceContext>,
 }
 
 /// Enqueues a task, and assigns it in the same apply when a node has room.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::{
     chain::Chain,
-    op::{BodyHash, RetryPolicy, Sender},
+    op::{BodyHash, PartOf, RetryPolicy, Sender},
 };
 use crate::{
     connection::Connection,
@@ -330,6 +330,8 @@ pub struct Task {
     pub idempotency: Option<IdempotencyKey>,
     /// Hash of agent and input.
     pub body: BodyHash,
+    /// What it is part of, if anything.
+    pub part_of: Option<Arc<PartOf>>,
     /// When it was enqueued.
     pub created: LogTime,
     /// When it changed its state.

@@ -112,6 +112,7 @@ fn admit<R: Rows>(now: Stamp, new: &NewTask, rows: &R, writes: &[Write]) -> Resu
         holder: None,
         idempotency: new.idempotency.clone(),
         body: new.body,
+        part_of: new.part_of.clone(),
         created: now.time,
         changed: now.time,
         events: 0,

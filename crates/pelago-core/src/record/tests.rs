@@ -257,6 +257,7 @@ impl Table {
             policy: RetryPolicy { attempts_max: 3, attempt_ms_max: 1_000, backoff_ms: 10, backoff_ms_max: 100 },
             idempotency: None,
             body: BodyHash([0; 16]),
+            part_of: None,
         }
     }
 

@@ -14,15 +14,15 @@ use bytes::Bytes;
 use pelago_core::{
     agent::{Failure, Work},
     id::{FencingToken, TaskId},
-    message::{Headers, Priority},
+    message::{Headers, Priority, TraceContext},
     record::{Finish, Op, Outcome, Refusal, Task, TaskState, Verdict},
 };
 use pelago_store::ProposeError;
-use tokio::time::Instant;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::{sync::oneshot, time::Instant};
+use tokio_util::task::TaskTracker;
 
 use super::{Agents, Hosted};
-use crate::{host::Effects, ids};
+use crate::{host::Effects, ids, traces::Recorded};
 
 /// The pause before a result is proposed again after the control log did not answer.
 const PROPOSE_AGAIN: Duration = Duration::from_millis(200);
@@ -30,9 +30,12 @@ const PROPOSE_AGAIN: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub(super) struct Attempts {
     /// A short-lived lock: nothing is awaited under it.
-    running: Mutex<HashMap<TaskId, (FencingToken, CancellationToken)>>,
+    running: Mutex<Running>,
     loops: TaskTracker,
 }
+
+/// Each with what ends it: how its task stands by then, or nothing if it was taken away.
+type Running = HashMap<TaskId, (FencingToken, oneshot::Sender<TaskState>)>;
 
 /// Compares the row with what runs, and starts or stops an attempt.
 pub(super) fn task_changed(agents: &Arc<Agents>, task: &Task, input: Option<Bytes>) {
@@ -43,25 +46,32 @@ pub(super) fn task_changed(agents: &Arc<Agents>, task: &Task, input: Option<Byte
         return;
     }
     if let Some((token, stop)) = running.remove(&task.id) {
-        stop.cancel();
+        // It may have come to its end.
+        let _ended = stop.send(task.state);
         agents.task_gone(&task.agent, task.id, token);
     }
     // A node that has put its agents away begins nothing: it takes leave, and the attempt does not count.
     let Some(token) = ordered.filter(|_| !agents.stopping.is_cancelled()) else { return };
-    let stop = CancellationToken::new();
-    running.insert(task.id, (token, stop.clone()));
+    let (stop, stopped) = oneshot::channel();
+    running.insert(task.id, (token, stop));
     drop(running);
     let attempt = Attempt { agents: Arc::clone(agents), task: task.clone(), token };
     agents.context.metrics.attempts.inc();
     agents.attempts.loops.spawn(async move {
+        let mut recorded = attempt.record();
+        let trace = recorded.as_ref().map(Recorded::context).or(attempt.trace()).cloned();
         let ended = tokio::select! {
             biased;
-            () = stop.cancelled() => None,
-            ended = attempt.run(input) => ended,
+            state = stopped => Ended::Over(state.ok()),
+            ended = attempt.run(input, trace) => ended,
         };
-        // Its own end makes the row say that it is over, which must not keep it from what follows.
-        if let Some(ended) = ended {
-            attempt.end(ended).await;
+        let became = match ended {
+            Ended::Over(state) => Became::of(state),
+            // Its own end makes the row say that it is over, which must not keep it from what follows.
+            Ended::Here(ended) => attempt.end(ended).await,
+        };
+        if let Some(recorded) = &mut recorded {
+            became.tell(recorded);
         }
         attempt.forget();
     });
@@ -70,13 +80,7 @@ pub(super) fn task_changed(agents: &Arc<Agents>, task: &Task, input: Option<Byte
 /// Stops the attempts that none of `tasks` speaks of, then compares each.
 pub(super) fn only_these_run(agents: &Arc<Agents>, tasks: &[Task]) {
     let ordered: HashSet<_> = tasks.iter().map(|task| task.id).collect();
-    agents.attempts.running().retain(|task, (_, stop)| {
-        let stays = ordered.contains(task);
-        if !stays {
-            stop.cancel();
-        }
-        stays
-    });
+    agents.attempts.running().retain(|task, _| ordered.contains(task));
     tasks.iter().for_each(|task| task_changed(agents, task, None));
 }
 
@@ -89,10 +93,10 @@ impl Attempts {
 
     /// Ends what runs. It goes to others when this run is over, and does not count.
     pub(super) fn end_all(&self) {
-        self.running().values().for_each(|(_, stop)| stop.cancel());
+        self.running().clear();
     }
 
-    fn running(&self) -> MutexGuard<'_, HashMap<TaskId, (FencingToken, CancellationToken)>> {
+    fn running(&self) -> MutexGuard<'_, Running> {
         // Every change under the lock is a single call, so a panic leaves it whole.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,25 +108,54 @@ struct Attempt {
     token: FencingToken,
 }
 
+/// How an attempt came to its end.
+enum Ended {
+    /// Its row says that it is over, and how the task stands, unless it was taken away.
+    Over(Option<TaskState>),
+    /// Its turn ended here, and its row does not know yet.
+    Here(Result<(Bytes, Effects), Failure>),
+}
+
+/// What became of an attempt, for whoever collects traces.
+struct Became {
+    what: &'static str,
+    why: Option<String>,
+}
+
 impl Attempt {
-    /// Does the work. `None` if the attempt is over with it.
-    async fn run(&self, input: Option<Bytes>) -> Option<Result<(Bytes, Effects), Failure>> {
+    /// Begins its span, if its task is part of a trace that is recorded.
+    fn record(&self) -> Option<Recorded> {
+        let Task { id, agent, attempt, .. } = &self.task;
+        let of = Some(self.trace()?);
+        let mut recorded = self.agents.context.services().traces().follow(of, || format!("attempt {}", agent.name))?;
+        recorded.say("pelago.agent", agent.to_string());
+        recorded.say("pelago.task", id.to_string());
+        recorded.say("pelago.attempt", i64::from(*attempt));
+        Some(recorded)
+    }
+
+    fn trace(&self) -> Option<&TraceContext> {
+        self.task.part_of.as_ref()?.trace.as_ref()
+    }
+
+    /// Does the work, of which what follows is part of `trace`.
+    async fn run(&self, input: Option<Bytes>, trace: Option<TraceContext>) -> Ended {
         let input = match input {
             Some(input) => input,
             None => match self.read_input().await {
                 Ok(input) => input,
-                Err(failure) => return Some(Err(failure)),
+                Err(failure) => return Ended::Here(Err(failure)),
             },
         };
         let limit = Duration::from_millis(self.task.policy.attempt_ms_max);
         let work = Work::Task { task: self.task.id, token: self.token, limit };
         let agent = &self.task.agent;
         let priority = Priority::new(self.task.priority.into()).unwrap_or_default();
-        let input = Headers { priority, ..Headers::default() }.of(input);
-        Some(match self.agents.hosted.get(&agent.name) {
+        let input = Headers { priority, trace, ..Headers::default() }.of(input);
+        Ended::Here(match self.agents.hosted.get(&agent.name) {
             // Its turn's commit has ended the attempt, or it failed and nothing has.
             Some(Hosted::Keyed(_)) => match self.agents.run(agent, work, input).await {
-                Ok(_) => return None,
+                Ok(_) => return Ended::Over(Some(TaskState::Done)),
                 Err(failure) => Err(failure),
             },
             Some(Hosted::Pool(pool)) => within(limit, pool.run(&self.agents.context, agent, work, input)).await,
@@ -139,23 +172,27 @@ impl Attempt {
     }
 
     /// Proposes how the attempt ended, until the store has an answer.
-    async fn end(&self, ended: Result<(Bytes, Effects), Failure>) {
-        let Some((verdict, effects)) = self.verdict(ended) else {
-            return;
-        };
+    async fn end(&self, ended: Result<(Bytes, Effects), Failure>) -> Became {
+        let Some((verdict, effects)) = self.verdict(ended) else { return Became::of(None) };
+        let became = Became::by(&verdict);
         // Only keyed agents have timers, and their results are part of a turn.
         let Effects { sends, enqueues, timers: _, tells } = effects;
         let finish = Finish { task: self.task.id, token: self.token, verdict, sends, enqueues };
         match self.propose(finish).await {
-            Some(Outcome::Refused(Refusal::StaleToken { .. } | Refusal::NoTask(_))) | None => {}
+            Some(Outcome::Refused(Refusal::StaleToken { .. } | Refusal::NoTask(_))) | None => Became::of(None),
             // The store refused the result itself: too large, an inbox full.
             Some(Outcome::Refused(refusal)) => {
                 let retry_after_ms = self.retry_after_ms();
                 let verdict = Verdict::Failed { reason: refusal.to_string(), retry_after_ms };
                 let (sends, enqueues) = (Vec::new(), Vec::new());
+                let became = Became::by(&verdict);
                 self.propose(Finish { task: self.task.id, token: self.token, verdict, sends, enqueues }).await;
+                became
             }
-            Some(_) => super::tell_all(&self.agents.context, tells).await,
+            Some(_) => {
+                super::tell_all(&self.agents.context, tells).await;
+                became
+            }
         }
     }
 
@@ -203,6 +240,37 @@ impl Attempt {
         let mut running = self.agents.attempts.running();
         if running.get(&self.task.id).is_some_and(|(token, _)| *token == self.token) {
             running.remove(&self.task.id);
+        }
+    }
+}
+
+impl Became {
+    /// As the row says it of the task.
+    fn of(state: Option<TaskState>) -> Self {
+        let what = match state {
+            Some(TaskState::Done) => "done",
+            Some(TaskState::Queued) => "failed",
+            Some(TaskState::Dead) => "dead",
+            Some(TaskState::Cancelled) => "cancelled",
+            Some(TaskState::Running) | None => "taken away",
+        };
+        Self { what, why: None }
+    }
+
+    fn by(verdict: &Verdict) -> Self {
+        let (what, why) = match verdict {
+            Verdict::Done(_) => ("done", None),
+            Verdict::Failed { reason, retry_after_ms: _ } => ("failed", Some(reason.clone())),
+            Verdict::Hopeless { reason } => ("dead", Some(reason.clone())),
+            Verdict::Returned => ("returned", None),
+        };
+        Self { what, why }
+    }
+
+    fn tell(self, recorded: &mut Recorded) {
+        recorded.say("pelago.outcome", self.what);
+        if self.what != "done" {
+            recorded.fail(self.why.as_deref().unwrap_or(self.what));
         }
     }
 }

@@ -43,6 +43,7 @@ pub use pelago_wire::client::Why;
 use crate::{
     agents::Told,
     committer, gossip,
+    host::TaskRequest,
     mesh::{Forward, Held, Removal, Router, Whom},
     metrics::Metrics,
     raft::Consensus,
@@ -247,6 +248,12 @@ impl Handle {
     #[must_use]
     pub fn record(&self, content: &mut Content, name: impl FnOnce() -> String) -> Option<Recorded> {
         self.parts().services.traces.begin(content, name)
+    }
+
+    /// The same for a task that is to be enqueued: each attempt at it is part of the trace.
+    #[must_use]
+    pub fn record_task(&self, request: &mut TaskRequest, name: impl FnOnce() -> String) -> Option<Recorded> {
+        self.parts().services.traces.begin_task(request, name)
     }
 
     /// The time of the log.

@@ -242,6 +242,8 @@ pub struct TaskRequest {
     pub backoff: Option<Duration>,
     /// The same key with the same agent and input is the same task.
     pub idempotency_key: Option<String>,
+    /// The trace that it is part of; in a turn that of the turn unless set.
+    pub trace: Option<TraceContext>,
 }
 
 /// How long an agent handles what it was told before others of its thread, or what is more urgent, have their turn.
@@ -280,7 +282,7 @@ impl Turn {
         self.trace = Some(recorded.as_ref().map_or(of, Recorded::context).clone());
         let mut recorded = recorded?;
         recorded.say("pelago.agent", self.agent.to_string());
-        recorded.say("pelago.work", work_name(&self.work).to_owned());
+        recorded.say("pelago.work", work_name(&self.work));
         Some(recorded)
     }
 
@@ -472,6 +474,7 @@ impl Turn {
     /// When nobody in the mesh has that name, or `input` cannot be written as JSON.
     pub fn enqueue(&mut self, to: &str, input: &impl Serialize, request: TaskRequest) -> Result<TaskId, Fault> {
         let to = self.services.resolve(&self.agent.namespace, to)?;
+        let request = TaskRequest { trace: request.trace.or_else(|| self.trace.clone()), ..request };
         let task = self.services.new_task(to, Bytes::from(serde_json::to_vec(input)?), request)?;
         let id = task.id;
         self.effects.enqueues.push(task);

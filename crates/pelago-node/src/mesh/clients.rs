@@ -143,7 +143,7 @@ fn find(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoValue> {
 
 fn task(payload: Bytes) -> Result<(String, Bytes, TaskRequest), NoValue> {
     let enqueue: wire::Enqueue = wire::decode("task", payload)?;
-    let wire::Enqueue { to, input, priority, delay_ms, attempts_max, attempt_ms_max, backoff_ms, idempotency } =
+    let wire::Enqueue { to, input, priority, delay_ms, attempts_max, attempt_ms_max, backoff_ms, idempotency, trace } =
         enqueue;
     let request = TaskRequest {
         priority: priority.map(services::priority).transpose()?,
@@ -152,6 +152,7 @@ fn task(payload: Bytes) -> Result<(String, Bytes, TaskRequest), NoValue> {
         attempt_max: attempt_ms_max.map(Duration::from_millis),
         backoff: backoff_ms.map(Duration::from_millis),
         idempotency_key: idempotency,
+        trace: trace.map(|trace| headers::trace_value(trace).ok_or(headers::NotHeaders)).transpose()?,
     };
     Ok((to, input, request))
 }

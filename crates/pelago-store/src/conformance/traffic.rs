@@ -1,12 +1,15 @@
 //! Random batches that are mostly sensible: what two stores must answer alike, whatever it is.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pelago_core::{
     id::{AgentId, Epoch, FencingToken, Holder, NodeId, SessionId, TaskId, TimerName, TurnId, Version},
+    message::TraceContext,
     record::{
         Append, Assign, BodyHash, Cancel, Claim, Dismiss, EndSession, Expire, Finish, MessageBody, MessageId, NewTask,
-        Op, Outcome, Placement, Progress, Release, Remember, Remove, Retry, RetryPolicy, SESSION_ENTRY_BYTES_MAX, Send,
-        SessionTurn, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
+        Op, Outcome, PartOf, Placement, Progress, Release, Remember, Remove, Retry, RetryPolicy,
+        SESSION_ENTRY_BYTES_MAX, Send, SessionTurn, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -302,7 +305,14 @@ impl Traffic {
             delay_ms: if self.one_in(5) { self.below(2_000) } else { 0 },
             policy,
             idempotency: if self.one_in(4) { Some(key(&format!("task-{}", self.below(12)))) } else { None },
+            part_of: self.part_of(),
         }
+    }
+
+    fn part_of(&mut self) -> Option<Arc<PartOf>> {
+        let state = self.one_in(2).then(|| "a=1".into());
+        let trace = TraceContext { trace: 7, span: 1 + self.below(9), sampled: self.one_in(2), state };
+        self.one_in(4).then(|| Arc::new(PartOf { trace: Some(trace) }))
     }
 
     /// A task and the token of its present attempt, or of an earlier one.

@@ -184,6 +184,7 @@ impl<S: Subject> World<S> {
             },
             idempotency: None,
             body,
+            part_of: None,
         }
     }
 

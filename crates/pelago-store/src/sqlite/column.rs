@@ -10,7 +10,8 @@ use bytes::Bytes;
 use pelago_core::{
     connection::{Connection, NoFilter},
     id::{Address, AgentId, FencingToken, Holder, Incarnation, Invalid, Key, Name, NodeId, TaskId, TimerName},
-    record::{IdempotencyKey, NodeState, Phase, Placement, Sender, TaskState},
+    message::TraceContext,
+    record::{IdempotencyKey, NodeState, PartOf, Phase, Placement, Sender, TaskState},
     time::LogTime,
 };
 use rusqlite::{Row, types::Type};
@@ -198,6 +199,14 @@ impl<'r, 's> Columns<'r, 's> {
         };
         let namespace = Name::new(namespace).map_err(|why| self.wrong(Type::Text, why))?;
         Ok(Some(IdempotencyKey { namespace, key: key.to_owned() }))
+    }
+
+    /// What a task is part of: a trace as `traceparent` and `tracestate` say it.
+    pub(super) fn part_of_or_null(&mut self) -> Read<Option<PartOf>> {
+        let trace = self.text_or_null()?.map(str::parse::<TraceContext>).transpose();
+        let trace = trace.map_err(|why| self.wrong(Type::Text, why))?;
+        let state = self.text_or_null()?;
+        Ok(trace.map(|trace| PartOf { trace: Some(TraceContext { state: state.map(Into::into), ..trace }) }))
     }
 
     pub(super) fn node_state(&mut self) -> Read<NodeState> {

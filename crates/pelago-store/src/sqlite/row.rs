@@ -1,5 +1,7 @@
 //! Rows as structs: which columns, in which order, and what they mean.
 
+use std::sync::Arc;
+
 use pelago_core::{
     connection::Connection as Edge,
     id::{BootId, DirectoryId, Epoch, Incarnation, Name, NodeId, TaskId, TurnId, Version},
@@ -38,7 +40,7 @@ macro_rules! task_columns {
     () => {
         "id, namespace, name, key, state, placement, node, priority, run_at, attempts_max, attempt_ms_max, backoff_ms, \
          backoff_ms_max, attempt, token_index, token_item, holder_node, holder_incarnation, idempotency_namespace, \
-         idempotency_key, body, created, changed, events, notes, reason"
+         idempotency_key, body, created, changed, events, notes, reason, trace, trace_state"
     };
 }
 macro_rules! event_columns {
@@ -221,6 +223,7 @@ pub(super) fn task_from(c: &mut Columns<'_, '_>) -> Read<Task> {
         events: c.u64()?,
         notes: c.u64()?,
         reason: c.text_or_null()?.map(str::to_owned),
+        part_of: c.part_of_or_null()?.map(Arc::new),
     })
 }
 

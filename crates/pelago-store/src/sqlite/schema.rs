@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, config::
 use super::{error::Error, totals};
 
 /// The format this release writes. Raise it with every change of the tables.
-pub(super) const FORMAT: i64 = 4;
+pub(super) const FORMAT: i64 = 5;
 
 /// What format 2 adds to format 1.
 const TIMERS_SQL: &str = "
@@ -46,6 +46,12 @@ CREATE TABLE session_entries (
   namespace TEXT NOT NULL, name TEXT NOT NULL, key TEXT NOT NULL, session TEXT NOT NULL, n INTEGER NOT NULL,
   turn BLOB NOT NULL, at INTEGER NOT NULL, node INTEGER NOT NULL, said BLOB NOT NULL, replied BLOB NOT NULL,
   PRIMARY KEY (namespace, name, key, session, n)) WITHOUT ROWID;
+";
+
+/// What format 5 adds to format 4: what a task is part of.
+const PARTS_SQL: &str = "
+ALTER TABLE tasks ADD COLUMN trace TEXT;
+ALTER TABLE tasks ADD COLUMN trace_state TEXT;
 ";
 
 /// Marks the file as Pelago's: "Pela" in ASCII.
@@ -190,6 +196,7 @@ pub(super) fn create(connection: &mut Connection, mesh: MeshId) -> Result<(), Er
     transaction.execute_batch(TIMERS_SQL)?;
     transaction.execute_batch(CONNECTIONS_SQL)?;
     transaction.execute_batch(SESSIONS_SQL)?;
+    transaction.execute_batch(PARTS_SQL)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     transaction.execute("INSERT INTO meta VALUES ('mesh', ?1)", params![mesh.0.to_be_bytes()])?;
@@ -210,7 +217,10 @@ fn upgrade(connection: &mut Connection) -> Result<(), Error> {
     if format < 3 {
         transaction.execute_batch(CONNECTIONS_SQL)?;
     }
-    transaction.execute_batch(SESSIONS_SQL)?;
+    if format < 4 {
+        transaction.execute_batch(SESSIONS_SQL)?;
+    }
+    transaction.execute_batch(PARTS_SQL)?;
     transaction.pragma_update(None, "user_version", FORMAT)?;
     Ok(transaction.commit()?)
 }
@@ -252,7 +262,11 @@ mod tests {
 
     #[test]
     fn a_database_of_an_earlier_format_is_given_what_it_lacks() {
-        let mut older = "DROP TABLE sessions; DROP TABLE session_entries; PRAGMA user_version = 3".to_owned();
+        let mut older = "ALTER TABLE tasks DROP COLUMN trace; ALTER TABLE tasks DROP COLUMN trace_state;
+            PRAGMA user_version = 4"
+            .to_owned();
+        is_upgraded(&older);
+        older += "; DROP TABLE sessions; DROP TABLE session_entries; PRAGMA user_version = 3";
         is_upgraded(&older);
         older +=
             "; DROP TABLE connections; DROP TABLE offer_layers; DROP TABLE offer_connections; PRAGMA user_version = 2";

@@ -251,6 +251,7 @@ mod tests {
             holder: None,
             idempotency: None,
             body: BodyHash([0; 16]),
+            part_of: None,
             created: LogTime::ZERO,
             changed: LogTime::ZERO,
             events: 0,

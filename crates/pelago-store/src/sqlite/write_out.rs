@@ -5,6 +5,7 @@
 use bytes::Bytes;
 use pelago_core::{
     id::{AgentId, TaskId},
+    message::TraceContext,
     record::{Agent, Task, TaskEvent},
 };
 use rusqlite::params;
@@ -166,6 +167,9 @@ fn task(task: &&Task, cells: &mut Cells<'_, '_>) -> rusqlite::Result<()> {
     cells.put(number(task.events))?;
     cells.put(number(task.notes))?;
     cells.put(task.reason.as_deref())?;
+    let trace = task.part_of.as_ref().and_then(|part_of| part_of.trace.as_ref());
+    cells.put(trace.map(TraceContext::to_string))?;
+    cells.put(trace.and_then(|trace| trace.state.as_deref()))?;
     cells.put(ended(task))
 }
 

@@ -113,6 +113,7 @@ fn task(id: TaskId, index: u64) -> NewTask {
         delay_ms: 0,
         policy: RetryPolicy { attempts_max: 3, attempt_ms_max: 1_000, backoff_ms: 10, backoff_ms_max: 100 },
         idempotency: None,
+        part_of: None,
     }
 }
 

@@ -7,7 +7,7 @@ use pelago_core::record::{
 
 use super::{
     DecodeError, Fault,
-    convert::{Convert, each, field, forms, maybe, present},
+    convert::{Convert, each, field, forms, maybe, newest, present},
 };
 use crate::proto;
 
@@ -68,11 +68,8 @@ impl Convert for Turn {
     fn format(&self) -> u8 {
         let mut messages = self.consumed.iter().chain(self.buried.iter().map(|(id, _)| id));
         let has_no_timers = self.timers.is_empty() && messages.all(|id| id.timer().is_none());
-        match (self.appends.is_empty(), has_no_timers) {
-            (false, _) => 5,
-            (true, false) => 2,
-            (true, true) => 1,
-        }
+        let own = if has_no_timers { 1 } else { 2 };
+        own.max(newest(&self.appends)).max(newest(&self.finishes)).max(newest(&self.enqueues))
     }
 
     fn value(form: proto::Turn) -> Result<Self, DecodeError> {

@@ -54,6 +54,11 @@ pub(super) fn forms<T: Convert>(values: &[T]) -> Vec<T::Form> {
     values.iter().map(T::form).collect()
 }
 
+/// The lowest format in which all of these can be written.
+pub(super) fn newest<T: Convert>(values: &[T]) -> u8 {
+    values.iter().map(T::format).max().unwrap_or(1)
+}
+
 /// The error for a field that may not be absent.
 pub(super) fn missing(name: &str) -> DecodeError {
     DecodeError::from(Fault::Missing).within(name)

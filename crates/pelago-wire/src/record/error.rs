@@ -58,6 +58,9 @@ pub enum Fault {
     /// It is a filter of a connection that breaks a rule.
     #[error("is no filter: {0:?}")]
     Filter(String),
+    /// It is a trace without an id, or without a span.
+    #[error("is no trace")]
+    Trace,
     /// It has too many parts.
     #[error("has more than {0} parts")]
     Many(usize),

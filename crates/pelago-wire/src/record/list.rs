@@ -130,11 +130,11 @@ mod tests {
 
     #[test]
     fn a_newer_format_is_named_before_its_items_are_read() {
-        let newer = DecodeError::Newer { what: "batch", found: 6, known: 5 };
-        assert_eq!(decode_batch(Bytes::from_static(&[0x08, 6, 0xff, 0xff])), Err(newer));
+        let newer = DecodeError::Newer { what: "batch", found: 7, known: 6 };
+        assert_eq!(decode_batch(Bytes::from_static(&[0x08, 7, 0xff, 0xff])), Err(newer));
         assert_eq!(
             refused(&[0x08, 0x80, 0x10]),
-            "batch was written by a newer version of Pelago: format 2048, and this one reads up to 5"
+            "batch was written by a newer version of Pelago: format 2048, and this one reads up to 6"
         );
     }
 

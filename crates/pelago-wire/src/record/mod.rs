@@ -41,7 +41,7 @@ pub const ITEMS_MAX: usize = 1_024;
 
 /// The newest format of batches and outcomes that this release reads. It writes the oldest that has all of what is
 /// written, so that a mesh whose nodes are of two releases agrees as long as nobody needs what only one of them has.
-pub const VERSION: u64 = 5;
+pub const VERSION: u64 = 6;
 
 /// Key of `Entry.time_ms`: field 1, 8 bytes.
 const TIME: u8 = 0x09;

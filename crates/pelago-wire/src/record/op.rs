@@ -41,7 +41,10 @@ impl Convert for Op {
             Self::Turn(op) => op.format(),
             Self::Cancel(op) => op.format(),
             Self::Connect(_) => 4,
-            Self::Append(_) | Self::EndSession(_) => 5,
+            Self::Enqueue(op) => op.task.format(),
+            Self::Finish(op) => op.format(),
+            Self::Append(op) => op.format(),
+            Self::EndSession(_) => 5,
             Self::Register(Register { offers, .. }) if offers.format() > 3 => offers.format(),
             Self::Register(Register { node, left, .. }) if node.is_some() || left.is_some() => 3,
             Self::Expire(Expire { left: true, .. }) => 3,
@@ -52,9 +55,7 @@ impl Convert for Op {
             | Self::Claim(_)
             | Self::Release(_)
             | Self::Send(_)
-            | Self::Enqueue(_)
             | Self::Assign(_)
-            | Self::Finish(_)
             | Self::Progress(_)
             | Self::Retry(_)
             | Self::TimeOut(_)

@@ -7,7 +7,7 @@ use pelago_core::{
 
 use super::{
     DecodeError,
-    convert::{Convert, each, field, forms, present},
+    convert::{Convert, each, field, forms, newest, present},
 };
 use crate::proto;
 
@@ -64,6 +64,10 @@ impl Convert for Append {
             sends: forms(sends),
             enqueues: forms(enqueues),
         }
+    }
+
+    fn format(&self) -> u8 {
+        newest(&self.enqueues).max(5)
     }
 
     fn value(form: proto::Append) -> Result<Self, DecodeError> {

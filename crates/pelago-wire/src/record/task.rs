@@ -1,14 +1,20 @@
 //! Ops of tasks.
 
-use pelago_core::record::{
-    Assign, Cancel, Enqueue, Finish, NewTask, Progress, Retry, RetryPolicy, Sweep, TimeOut, Verdict,
+use std::sync::Arc;
+
+use pelago_core::{
+    message::TraceContext,
+    record::{Assign, Cancel, Enqueue, Finish, NewTask, PartOf, Progress, Retry, RetryPolicy, Sweep, TimeOut, Verdict},
 };
 
 use super::{
-    DecodeError,
-    convert::{Convert, each, field, forms, maybe, missing, present},
+    DecodeError, Fault,
+    convert::{Convert, each, field, forms, maybe, missing, newest, present},
 };
-use crate::proto;
+use crate::{
+    headers::{self, proto::Trace},
+    proto,
+};
 
 impl Convert for RetryPolicy {
     type Form = proto::RetryPolicy;
@@ -33,7 +39,7 @@ impl Convert for NewTask {
     type Form = proto::NewTask;
 
     fn form(&self) -> proto::NewTask {
-        let Self { id, agent, placement, node, input, priority, delay_ms, policy, idempotency, body } = self;
+        let Self { id, agent, placement, node, input, priority, delay_ms, policy, idempotency, body, part_of } = self;
         proto::NewTask {
             id: id.form(),
             agent: Some(agent.form()),
@@ -45,11 +51,28 @@ impl Convert for NewTask {
             policy: Some(policy.form()),
             idempotency: idempotency.as_ref().map(Convert::form),
             body: body.form(),
+            part_of: part_of.as_deref().map(Convert::form),
         }
     }
 
+    fn format(&self) -> u8 {
+        if self.part_of.is_some() { 6 } else { 1 }
+    }
+
     fn value(form: proto::NewTask) -> Result<Self, DecodeError> {
-        let proto::NewTask { id, agent, placement, node, input, priority, delay_ms, policy, idempotency, body } = form;
+        let proto::NewTask {
+            id,
+            agent,
+            placement,
+            node,
+            input,
+            priority,
+            delay_ms,
+            policy,
+            idempotency,
+            body,
+            part_of,
+        } = form;
         Ok(Self {
             id: field("id", id)?,
             agent: present("agent", agent)?,
@@ -61,7 +84,34 @@ impl Convert for NewTask {
             policy: present("policy", policy)?,
             idempotency: maybe("idempotency", idempotency)?,
             body: field("body", body)?,
+            part_of: maybe("part_of", part_of)?.filter(|part_of| *part_of != PartOf::default()).map(Arc::new),
         })
+    }
+}
+
+impl Convert for PartOf {
+    type Form = proto::PartOf;
+
+    fn form(&self) -> proto::PartOf {
+        let Self { trace } = self;
+        proto::PartOf { trace: trace.as_ref().map(Convert::form) }
+    }
+
+    fn value(form: proto::PartOf) -> Result<Self, DecodeError> {
+        let proto::PartOf { trace } = form;
+        Ok(Self { trace: maybe("trace", trace)? })
+    }
+}
+
+impl Convert for TraceContext {
+    type Form = Trace;
+
+    fn form(&self) -> Trace {
+        headers::trace_form(self)
+    }
+
+    fn value(form: Trace) -> Result<Self, DecodeError> {
+        headers::trace_value(form).ok_or_else(|| Fault::Trace.into())
     }
 }
 
@@ -132,6 +182,10 @@ impl Convert for Finish {
             sends: forms(sends),
             enqueues: forms(enqueues),
         }
+    }
+
+    fn format(&self) -> u8 {
+        newest(&self.enqueues)
     }
 
     fn value(form: proto::Finish) -> Result<Self, DecodeError> {

@@ -1,5 +1,7 @@
 //! Random ops and outcomes, the same for the same seed.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pelago_core::{
     connection::{Connection, Filter},
@@ -7,11 +9,12 @@ use pelago_core::{
         Address, AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, SessionId,
         TaskId, TimerName, TurnId, Version,
     },
+    message::TraceContext,
     record::{
         Append, Assign, BodyHash, Cancel, Claim, Connect, ConnectionChange, Dismiss, EndSession, Enqueue, Expire,
-        Finish, IdempotencyKey, MessageBody, MessageId, NewTask, Offer, Op, Outcome, Placement, Progress, Refusal,
-        Register, Release, Remember, Remove, Retry, RetryPolicy, Send, Sender, SessionTurn, SetTimer, Sweep, TimeOut,
-        TimerChange, Turn, Verdict,
+        Finish, IdempotencyKey, MessageBody, MessageId, NewTask, Offer, Op, Outcome, PartOf, Placement, Progress,
+        Refusal, Register, Release, Remember, Remove, Retry, RetryPolicy, Send, Sender, SessionTurn, SetTimer, Sweep,
+        TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -232,7 +235,17 @@ impl Dice {
             policy,
             idempotency: self.maybe(Self::key),
             body: self.hash(),
+            part_of: self.maybe(|d| Arc::new(d.part_of())),
         }
+    }
+
+    fn part_of(&mut self) -> PartOf {
+        PartOf { trace: Some(self.trace()) }
+    }
+
+    fn trace(&mut self) -> TraceContext {
+        let state = self.maybe(|d| format!("a={}", d.below(9)).into());
+        TraceContext { trace: self.wide() | 1, span: self.number() | 1, sampled: self.below(2) == 0, state }
     }
 
     fn finish(&mut self) -> Finish {

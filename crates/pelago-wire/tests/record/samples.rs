@@ -1,5 +1,7 @@
 //! One value of every op and outcome, every field set at least once. Golden files are made of them: never change one.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use pelago_core::{
     connection::{Connection, Filter},
@@ -7,11 +9,12 @@ use pelago_core::{
         Address, AgentId, BootId, DirectoryId, Epoch, FencingToken, Holder, Incarnation, Key, Name, NodeId, SessionId,
         TaskId, TimerName, TurnId, Version,
     },
+    message::TraceContext,
     record::{
         Append, Assign, BodyHash, Cancel, Claim, Connect, ConnectionChange, Dismiss, EndSession, Enqueue, Expire,
-        Finish, IdempotencyKey, MessageBody, MessageId, NewTask, Offer, Op, Outcome, Placement, Progress, Refusal,
-        Register, Release, Remember, Remove, Retry, RetryPolicy, Send, Sender, SessionTurn, SetTimer, Sweep, TimeOut,
-        TimerChange, Turn, Verdict,
+        Finish, IdempotencyKey, MessageBody, MessageId, NewTask, Offer, Op, Outcome, PartOf, Placement, Progress,
+        Refusal, Register, Release, Remember, Remove, Retry, RetryPolicy, Send, Sender, SessionTurn, SetTimer, Sweep,
+        TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -81,7 +84,7 @@ pub(crate) fn kind_of_outcome(outcome: &Outcome) -> usize {
 
 /// Every sort of op.
 pub(crate) fn ops() -> Vec<(&'static str, Op)> {
-    [ops_of_1(), ops_of_2(), ops_of_3(), ops_of_4(), ops_of_5()].concat()
+    [ops_of_1(), ops_of_2(), ops_of_3(), ops_of_4(), ops_of_5(), ops_of_6()].concat()
 }
 
 fn ops_of_1() -> Vec<(&'static str, Op)> {
@@ -179,6 +182,19 @@ fn ops_of_5() -> Vec<(&'static str, Op)> {
         ("append", Op::Append(full)),
         ("turn_appends", Op::Turn(Turn { appends: vec![bare], ..bare_turn(TurnId(ID)) })),
         ("end_session", Op::EndSession(EndSession { session })),
+    ]
+}
+
+/// What only format 6 can say.
+fn ops_of_6() -> Vec<(&'static str, Op)> {
+    let trace = TraceContext { trace: ID, span: 9, sampled: true, state: Some("a=1".into()) };
+    let task = NewTask { part_of: Some(Arc::new(PartOf { trace: Some(trace) })), ..plain_task() };
+    let enqueues = vec![plain_task(), task.clone()];
+    let finish = Finish { enqueues: enqueues.clone(), ..finish(Verdict::Done(Bytes::new())) };
+    vec![
+        ("enqueue_in_trace", Op::Enqueue(Enqueue { task, assign: None })),
+        ("finish_enqueues_in_trace", Op::Finish(finish)),
+        ("turn_enqueues_in_trace", Op::Turn(Turn { enqueues, ..bare_turn(TurnId(ID)) })),
     ]
 }
 
@@ -299,6 +315,7 @@ fn plain_task() -> NewTask {
         policy: RetryPolicy { attempts_max: 1, attempt_ms_max: 0, backoff_ms: 0, backoff_ms_max: 0 },
         idempotency: None,
         body: BodyHash([0; 16]),
+        part_of: None,
     }
 }
 
@@ -314,6 +331,7 @@ fn pinned_task() -> NewTask {
         policy: RetryPolicy { attempts_max: 5, attempt_ms_max: 30_000, backoff_ms: 100, backoff_ms_max: 10_000 },
         idempotency: Some(key()),
         body: BodyHash([0xcd; 16]),
+        part_of: None,
     }
 }
 
