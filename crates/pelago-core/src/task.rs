@@ -4,8 +4,9 @@
 //! when a leader starts: whatever it believes, the store's rules decide whether an assignment counts.
 //!
 //! Placement: a `keyed` agent's task goes to the agent's holder, else to the node it is pinned to or its key hashes to;
-//! all others go to the node with the least load that offers the agent, or to the one they are pinned to. Within one
-//! agent name: priority, then time, then id.
+//! what is of a session or has an affinity goes where the session is, or where its text hashes to; all others go to the
+//! node with the least load that offers the agent, or to the one they are pinned to. Within one agent name: priority,
+//! then time, then id. Of one session one task runs at a time, and the others are in nobody's way.
 
 #[cfg(test)]
 mod tests;
@@ -14,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     id::{AgentId, FencingToken, Holder, Name, NodeId, TaskId},
-    record::{Offer, Placement},
+    record::{Offer, PartOf, Placement},
     route,
     time::LogTime,
 };
@@ -49,8 +50,30 @@ pub struct Waiting {
     pub priority: u8,
     /// Not before this.
     pub run_at: LogTime,
-    /// Who holds the keyed agent.
+    /// Who holds the keyed agent, or its session.
     pub held_by: Option<Holder>,
+    /// What it shares its place with, if anything.
+    pub stick: Option<Stick>,
+}
+
+/// What a task shares its place with: all that have the same key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stick {
+    /// Says which.
+    pub key: u64,
+    /// Whether it is a session, of which one task runs at a time.
+    pub is_session: bool,
+}
+
+impl Stick {
+    /// What a task of this agent shares its place with.
+    #[must_use]
+    pub fn of(agent: &AgentId, part_of: Option<&PartOf>) -> Option<Self> {
+        let PartOf { session, affinity, .. } = part_of?;
+        let session = session.as_ref().map(|session| session.name.as_str());
+        let text = session.or(affinity.as_deref())?;
+        Some(Self { key: route::key_among(agent, text), is_session: session.is_some() })
+    }
 }
 
 /// What the scheduler is told.
@@ -117,6 +140,10 @@ pub struct Scheduler {
     ready: BTreeMap<Name, BTreeSet<Rank>>,
     /// Those that no node could do that is here, however much room it had.
     forlorn: BTreeMap<Name, BTreeSet<Rank>>,
+    /// Those whose session has a task that runs, by session.
+    behind: BTreeMap<u64, BTreeSet<Rank>>,
+    /// The sessions that have a task which runs.
+    talking: BTreeSet<u64>,
     delayed: BTreeSet<(LogTime, TaskId)>,
     placed: BTreeMap<TaskId, Placed>,
     limits: BTreeSet<(LogTime, TaskId)>,
@@ -132,6 +159,7 @@ struct Seat {
 struct Placed {
     name: Name,
     holder: Holder,
+    session: Option<u64>,
     attempt: Option<(FencingToken, LogTime)>,
 }
 
@@ -145,6 +173,8 @@ impl Scheduler {
             waiting: BTreeMap::new(),
             ready: BTreeMap::new(),
             forlorn: BTreeMap::new(),
+            behind: BTreeMap::new(),
+            talking: BTreeSet::new(),
             delayed: BTreeSet::new(),
             placed: BTreeMap::new(),
             limits: BTreeSet::new(),
@@ -195,7 +225,7 @@ impl Scheduler {
             return None;
         }
         let holder = self.choose(waiting)?;
-        self.occupy(waiting.task, waiting.agent.name.clone(), holder);
+        self.occupy(waiting.task, waiting.agent.name.clone(), waiting.session(), holder);
         Some(holder)
     }
 
@@ -258,13 +288,17 @@ impl Scheduler {
     }
 
     fn queue(&mut self, now: LogTime, waiting: Waiting, effects: &mut Vec<Effect>) {
-        // It may have been placed before: its attempt failed, or a reservation came to nothing.
-        self.forget(waiting.task, effects);
+        // It may have been placed before: its attempt failed, or a reservation came to nothing. What that makes room for
+        // comes after it, if it comes after it in the queue.
+        let freed = self.set_free(waiting.task);
         let (task, run_at, name) = (waiting.task, waiting.run_at, waiting.agent.name.clone());
         let rank = rank(&waiting);
         self.waiting.insert(task, waiting);
         if run_at > now {
             self.delayed.insert((run_at, task));
+            if freed.is_some() {
+                self.place_ready(&name, effects);
+            }
         } else {
             self.ready.entry(name.clone()).or_default().insert(rank);
             self.place_ready(&name, effects);
@@ -275,7 +309,8 @@ impl Scheduler {
         let task = waiting.task;
         // It may have been placed elsewhere meanwhile; the store has decided.
         self.remove(task);
-        self.occupy(task, waiting.agent.name, holder);
+        let session = waiting.session();
+        self.occupy(task, waiting.agent.name, session, holder);
         if let Some(placed) = self.placed.get_mut(&task) {
             placed.attempt = Some((token, until));
             self.limits.insert((until, task));
@@ -284,32 +319,68 @@ impl Scheduler {
 
     /// The task is neither waiting nor running any more.
     fn forget(&mut self, task: TaskId, effects: &mut Vec<Effect>) {
-        if let Some(placed) = self.remove(task) {
-            self.place_ready(&placed.name, effects);
+        if let Some(name) = self.set_free(task) {
+            self.place_ready(&name, effects);
         }
     }
 
-    /// Takes out whatever is known of a task, and returns where it was placed.
-    fn remove(&mut self, task: TaskId) -> Option<Placed> {
-        self.remove_waiting(task);
-        let placed = self.placed.remove(&task)?;
-        if let Some((_, until)) = placed.attempt {
-            self.limits.remove(&(until, task));
+    /// Takes out whatever is known of a task. Returns the name of its agent if that may let another be placed.
+    fn set_free(&mut self, task: TaskId) -> Option<Name> {
+        let (waiting, placed) = self.remove(task);
+        // One of a session may be what others of it wait for, even while it waits for room itself.
+        let waiting = waiting.map(|waiting| (waiting.session(), waiting.agent.name));
+        let waiting = waiting.filter(|(session, _)| session.is_some());
+        let (session, name) = placed.map(|placed| (placed.session, placed.name)).or(waiting)?;
+        if let Some(session) = session {
+            self.let_next_speak(session, &name);
         }
-        if let Some(running) = self.seats.get_mut(&placed.holder).and_then(|seat| seat.running.get_mut(&placed.name)) {
-            *running -= 1;
-        }
-        Some(placed)
+        Some(name)
     }
 
-    fn remove_waiting(&mut self, task: TaskId) {
-        if let Some(waiting) = self.waiting.remove(&task) {
-            self.delayed.remove(&(waiting.run_at, task));
-            for ranks in [&mut self.ready, &mut self.forlorn] {
-                if let Some(ranks) = ranks.get_mut(&waiting.agent.name) {
-                    ranks.remove(&rank(&waiting));
-                }
+    /// Takes out whatever is known of a task: how it waited, and where it was placed.
+    fn remove(&mut self, task: TaskId) -> (Option<Waiting>, Option<Placed>) {
+        let waiting = self.remove_waiting(task);
+        let placed = self.placed.remove(&task);
+        if let Some(Placed { name, holder, attempt, session }) = &placed {
+            if let Some((_, until)) = attempt {
+                self.limits.remove(&(*until, task));
             }
+            if let Some(running) = self.seats.get_mut(holder).and_then(|seat| seat.running.get_mut(name)) {
+                *running -= 1;
+            }
+            if let Some(session) = session {
+                self.talking.remove(session);
+            }
+        }
+        (waiting, placed)
+    }
+
+    fn remove_waiting(&mut self, task: TaskId) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&task)?;
+        self.delayed.remove(&(waiting.run_at, task));
+        for ranks in [&mut self.ready, &mut self.forlorn] {
+            if let Some(ranks) = ranks.get_mut(&waiting.agent.name) {
+                ranks.remove(&rank(&waiting));
+            }
+        }
+        if let Some(behind) = waiting.session().and_then(|session| self.behind.get_mut(&session)) {
+            behind.remove(&rank(&waiting));
+        }
+        Some(waiting)
+    }
+
+    /// The first of those that wait for their turn in a session may be placed, if none of it runs.
+    fn let_next_speak(&mut self, session: u64, name: &Name) {
+        if self.talking.contains(&session) {
+            return;
+        }
+        let Some(behind) = self.behind.get_mut(&session) else { return };
+        let next = behind.pop_first();
+        if behind.is_empty() {
+            self.behind.remove(&session);
+        }
+        if let Some(next) = next {
+            self.ready.entry(name.clone()).or_default().insert(next);
         }
     }
 
@@ -336,13 +407,21 @@ impl Scheduler {
             };
             let Some(rank) = next.copied() else { return };
             let waiting = &self.waiting[&rank.2];
+            let session = waiting.session();
+            if let Some(session) = session.filter(|session| self.talking.contains(session)) {
+                if let Some(ready) = self.ready.get_mut(name) {
+                    ready.remove(&rank);
+                }
+                self.behind.entry(session).or_default().insert(rank);
+                continue;
+            }
             match self.choose(waiting) {
                 Some(holder) => {
                     effects.push(Effect::Assign { task: rank.2, holder });
                     if let Some(ready) = self.ready.get_mut(name) {
                         ready.remove(&rank);
                     }
-                    self.occupy(rank.2, name.clone(), holder);
+                    self.occupy(rank.2, name.clone(), session, holder);
                 }
                 // It must not be in the way of those behind it, for as long as its node is away.
                 None if !self.has_candidate(waiting) => {
@@ -352,7 +431,7 @@ impl Scheduler {
                     self.forlorn.entry(name.clone()).or_default().insert(rank);
                 }
                 // Without room for one task of a pool there is none for the next.
-                None if waiting.placement != Placement::Keyed && waiting.node.is_none() => return,
+                None if waiting.goes_anywhere() => return,
                 None => {
                     passed_over += 1;
                     from = Some(rank);
@@ -361,11 +440,12 @@ impl Scheduler {
         }
     }
 
-    fn occupy(&mut self, task: TaskId, name: Name, holder: Holder) {
+    fn occupy(&mut self, task: TaskId, name: Name, session: Option<u64>, holder: Holder) {
         if let Some(seat) = self.seats.get_mut(&holder) {
             *seat.running.entry(name.clone()).or_default() += 1;
         }
-        self.placed.insert(task, Placed { name, holder, attempt: None });
+        self.talking.extend(session);
+        self.placed.insert(task, Placed { name, holder, session, attempt: None });
     }
 
     /// The nodes that may do a task that nobody is bound to do, whether or not they have room.
@@ -377,16 +457,20 @@ impl Scheduler {
         self.seats.iter().filter(move |(holder, seat)| offers(seat) && allowed(holder))
     }
 
-    /// The run that holds the agent, if it takes work.
+    /// The run that holds the keyed agent, if it takes work.
     fn held_by(&self, waiting: &Waiting) -> Option<Holder> {
         waiting.held_by.filter(|holder| self.seats.contains_key(holder))
     }
 
     fn has_candidate(&self, waiting: &Waiting) -> bool {
-        self.held_by(waiting).is_some() || self.candidates(waiting).next().is_some()
+        let is_held = waiting.placement == Placement::Keyed && self.held_by(waiting).is_some();
+        is_held || self.candidates(waiting).next().is_some()
     }
 
     fn choose(&self, waiting: &Waiting) -> Option<Holder> {
+        if waiting.session().is_some_and(|session| self.talking.contains(&session)) {
+            return None;
+        }
         let name = &waiting.agent.name;
         let candidates = self.candidates(waiting);
         match waiting.placement {
@@ -395,11 +479,29 @@ impl Scheduler {
                 let home = held_by.or_else(|| route::rendezvous(&waiting.agent, candidates.map(|(holder, _)| *holder)));
                 home.filter(|holder| self.seats[holder].has_room(name))
             }
+            Placement::Pool | Placement::Resident if let Some(stick) = waiting.stick => {
+                let candidates: Vec<Holder> = candidates.map(|(holder, _)| *holder).collect();
+                let held_by = waiting.held_by.filter(|holder| candidates.contains(holder));
+                let place = held_by.or_else(|| route::sticking(stick.key, candidates));
+                place.filter(|holder| self.seats[holder].has_room(name))
+            }
             Placement::Pool | Placement::Resident => candidates
                 .filter(|(_, seat)| seat.has_room(name))
                 .min_by_key(|(holder, seat)| (seat.load(name), **holder))
                 .map(|(holder, _)| *holder),
         }
+    }
+}
+
+impl Waiting {
+    /// The session that it is of.
+    fn session(&self) -> Option<u64> {
+        self.stick.filter(|stick| stick.is_session).map(|stick| stick.key)
+    }
+
+    /// Whether any node will do that offers its agent.
+    fn goes_anywhere(&self) -> bool {
+        self.placement != Placement::Keyed && self.node.is_none() && self.stick.is_none()
     }
 }
 

@@ -13,12 +13,12 @@ use std::{
 
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use pelago_core::{
-    id::{AgentId, FencingToken, Holder, Name, NodeId, TaskId},
+    id::{AgentId, FencingToken, Holder, Name, NodeId, SessionId, TaskId},
     record::{
-        Assign, Cancel, Enqueue, NewTask, Node, NodeState, Offer, Op, Outcome, Phase, Placement, Refusal, Task,
+        Assign, Cancel, Enqueue, NewTask, Node, NodeState, Offer, Op, Outcome, PartOf, Phase, Placement, Refusal, Task,
         TaskState, TimeOut,
     },
-    task::{Config, Effect, Input, Scheduler, Waiting},
+    task::{Config, Effect, Input, Scheduler, Stick, Waiting},
     time::LogTime,
 };
 use pelago_store::{ProposeError, sqlite::Reader};
@@ -255,8 +255,12 @@ impl Loop {
             self.look_for(node, task.id);
         }
         let input = match row {
-            Row::Task(task) if task.state == TaskState::Queued && self.needs_holder(task.placement, &task.agent) => {
-                let (held, waiting) = (self.holder_of(task.agent.clone()), row_to_waiting(&task));
+            Row::Task(task)
+                if task.state == TaskState::Queued
+                    && self.needs_holder(task.placement, &task.agent, task.part_of.as_deref()) =>
+            {
+                let held = self.holder_of(task.placement, &task.agent, task.part_of.as_deref());
+                let waiting = row_to_waiting(&task);
                 return self.pending.push(Box::pin(async move {
                     let held_by = held.await;
                     Decided::Held(Box::new(Waiting { held_by, ..waiting }))
@@ -293,24 +297,38 @@ impl Loop {
         self.propose(task, Op::Cancel(Cancel { task, reason, dead_too: false }));
     }
 
-    /// Whether it must be known who holds the agent before its task is placed.
-    fn needs_holder(&self, placement: Placement, agent: &AgentId) -> bool {
-        placement == Placement::Keyed && self.view.get().hosts(&agent.name).count() > 1
+    /// Whether it must be known who holds the agent, or the session with it, before its task is placed.
+    fn needs_holder(&self, placement: Placement, agent: &AgentId, part_of: Option<&PartOf>) -> bool {
+        let is_held = placement == Placement::Keyed || part_of.is_some_and(|part_of| part_of.session.is_some());
+        is_held && self.view.get().hosts(&agent.name).count() > 1
     }
 
-    fn holder_of(&self, agent: AgentId) -> impl Future<Output = Option<Holder>> + Send + use<> {
-        let reader = Arc::clone(&self.reader);
-        async move {
-            let read = tokio::task::spawn_blocking(move || reader.view(|view| view.agent_row(&agent))).await;
-            // Unread, it is placed as if nobody held it, and comes back if somebody does.
-            let row = read.ok()?.ok()??;
-            (row.phase == Phase::Active).then_some(row.holder)
-        }
+    fn holder_of(
+        &self,
+        placement: Placement,
+        agent: &AgentId,
+        part_of: Option<&PartOf>,
+    ) -> impl Future<Output = Option<Holder>> + Send + use<> {
+        let (reader, agent) = (Arc::clone(&self.reader), agent.clone());
+        let session = part_of.and_then(|part_of| part_of.session.as_ref()).map(|session| session.name.clone());
+        let session = session.filter(|_| placement != Placement::Keyed);
+        let read = move || {
+            reader.view(|view| match session {
+                Some(name) => Ok(view.session(&SessionId { agent, name })?.map(|row| row.holder)),
+                None => {
+                    let row = view.agent_row(&agent)?;
+                    Ok(row.filter(|row| row.phase == Phase::Active).map(|row| row.holder))
+                }
+            })
+        };
+        // Unread, it is placed as if nobody held it, and comes back if somebody does.
+        async move { tokio::task::spawn_blocking(read).await.ok()?.ok()? }
     }
 
     fn request(&mut self, request: Request) {
-        if self.leads && request.task.delay_ms == 0 && self.needs_holder(request.task.placement, &request.task.agent) {
-            let held = self.holder_of(request.task.agent.clone());
+        let NewTask { placement, agent, part_of, .. } = &*request.task;
+        if self.leads && request.task.delay_ms == 0 && self.needs_holder(*placement, agent, part_of.as_deref()) {
+            let held = self.holder_of(*placement, agent, part_of.as_deref());
             self.pending.push(Box::pin(async move { Decided::HeldFor(request, held.await) }));
         } else {
             self.enqueue(request, None);
@@ -405,8 +423,9 @@ fn to_input(task: &Task) -> Input {
 }
 
 fn row_to_waiting(task: &Task) -> Waiting {
-    let Task { id, ref agent, placement, node, priority, run_at, .. } = *task;
-    Waiting { task: id, agent: agent.clone(), placement, node, priority, run_at, held_by: None }
+    let Task { id, ref agent, placement, node, priority, run_at, ref part_of, .. } = *task;
+    let stick = Stick::of(agent, part_of.as_deref());
+    Waiting { task: id, agent: agent.clone(), placement, node, priority, run_at, held_by: None, stick }
 }
 
 fn to_waiting(task: &NewTask) -> Waiting {
@@ -418,5 +437,6 @@ fn to_waiting(task: &NewTask) -> Waiting {
         priority: task.priority,
         run_at: LogTime::ZERO,
         held_by: None,
+        stick: Stick::of(&task.agent, task.part_of.as_deref()),
     }
 }

@@ -7,11 +7,12 @@ use futures_util::future::BoxFuture;
 use pelago_core::{
     id::{Address, Destination, FencingToken, Name, TaskId},
     link::Role,
-    message::{Content, ToTell},
+    message::{Content, ToTell, TraceContext},
     record::{
         BodyHash, IdempotencyKey, NewTask, Op, PAYLOAD_BYTES_MAX, PartOf, Placement, Progress, RetryPolicy,
-        SessionEntry, SessionTurn,
+        SESSION_ENTRY_BYTES_MAX, SessionEntry, SessionTurn, TaskSession,
     },
+    route,
 };
 use prometheus_client::metrics::counter::Counter;
 
@@ -23,6 +24,7 @@ use crate::{
     ids,
     mesh::{Among, Held, Router, TELL_MAX, Whom},
     raft::Consensus,
+    sessions::{InSession, WhenBusy},
     traces::Traces,
     view,
 };
@@ -186,7 +188,18 @@ impl NodeServices {
         ];
         let body = BodyHash::of(&to.agent, &input).with_options(&options);
         let namespace = to.agent.namespace.clone();
-        let part_of = request.trace.map(|trace| Arc::new(PartOf { trace: Some(trace) }));
+        let part_of = part_of(request.trace, request.session, request.affinity)?;
+        let session = part_of.as_ref().and_then(|part_of| part_of.session.as_ref());
+        if let Some(session) = session
+            && input.len() > SESSION_ENTRY_BYTES_MAX
+        {
+            let (bytes, name) = (input.len(), &session.name);
+            return Err(Error::TooLarge(format!(
+                "the input has {bytes} bytes, more than an entry of session {name} may have ({SESSION_ENTRY_BYTES_MAX})"
+            )));
+        }
+        let session = session.map(|session| route::key_of(session.name.as_str().as_bytes()));
+        let body = body.with_options(&[session]);
         let idempotency = request.idempotency_key.map(|key| IdempotencyKey { namespace, key });
         Ok(NewTask {
             id: ids::task(self.consensus.log_time()),
@@ -207,6 +220,32 @@ impl NodeServices {
             part_of,
         })
     }
+}
+
+/// What a task is part of.
+///
+/// # Errors
+/// [`Error::BadOption`].
+fn part_of(
+    trace: Option<TraceContext>,
+    session: Option<InSession>,
+    affinity: Option<String>,
+) -> Result<Option<Arc<PartOf>>, Error> {
+    if trace.is_none() && session.is_none() && affinity.is_none() {
+        return Ok(None);
+    }
+    let (session, affinity) = match Among::of(session, affinity)? {
+        Among::Any => (None, None),
+        Among::Alike(text) => (None, Some(text)),
+        Among::Session(InSession { busy: Some(WhenBusy::Reject | WhenBusy::Interrupt), .. }) => {
+            let rule = "a task waits for its turn in its session: it can neither be rejected nor interrupt another";
+            return Err(Error::BadOption(rule.into()));
+        }
+        Among::Session(InSession { name, busy: Some(WhenBusy::Queue) | None, ttl }) => {
+            (Some(TaskSession { name, ttl_ms: ttl.map(millis) }), None)
+        }
+    };
+    Ok(Some(Arc::new(PartOf { trace, session, affinity })))
 }
 
 /// A priority that a task may have.

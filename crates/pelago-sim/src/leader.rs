@@ -148,6 +148,7 @@ impl Leader {
                 priority: task.priority,
                 run_at: LogTime::ZERO,
                 held_by: rows.holder(&task.agent),
+                stick: None,
             });
         }
         self.queue.push_back((key, op));
@@ -362,6 +363,7 @@ fn waiting(task: &Task, rows: &MapRows) -> Waiting {
         priority: task.priority,
         run_at: task.run_at,
         held_by: rows.holder(&task.agent),
+        stick: None,
     }
 }
 

@@ -156,7 +156,7 @@ fn enqueue(agent: &AgentId, id: TaskId) -> Op {
 fn done(task: TaskId, index: u64, item: u64) -> Op {
     let token = FencingToken { index, item: item as u32 };
     let verdict = Verdict::Done(Bytes::from_static(PAYLOAD));
-    Op::Finish(Finish { task, token, verdict, sends: Vec::new(), enqueues: Vec::new() })
+    Op::Finish(Finish { task, token, verdict, sends: Vec::new(), enqueues: Vec::new(), append: None })
 }
 
 /// A turn of each of 256 keyed agents, with a new state.

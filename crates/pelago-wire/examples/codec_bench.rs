@@ -90,6 +90,7 @@ fn finish() -> Finish {
         verdict: Verdict::Done(Bytes::from(vec![7; 128])),
         sends: Vec::new(),
         enqueues: Vec::new(),
+        append: None,
     }
 }
 

@@ -90,6 +90,9 @@ mod tests {
             backoff_ms: Some(10),
             idempotency: Some("k".into()),
             trace: None,
+            session: None,
+            session_ttl_ms: None,
+            affinity: None,
         };
         check(&enqueue, ENQUEUE);
         check(&TaskResult { task: task_bytes(TaskId(0x0102)) }, RESULT);

@@ -386,7 +386,8 @@ fn hello() -> Hello {
 }
 
 fn task(to: &str, input: Bytes, request: TaskRequest) -> wire::Enqueue {
-    let TaskRequest { priority, delay, attempts_max, attempt_max, backoff, idempotency_key, trace } = request;
+    let TaskRequest { priority, delay, attempts_max, attempt_max, backoff, idempotency_key, trace, session, affinity } =
+        request;
     wire::Enqueue {
         to: to.to_owned(),
         input,
@@ -397,6 +398,9 @@ fn task(to: &str, input: Bytes, request: TaskRequest) -> wire::Enqueue {
         backoff_ms: backoff.map(millis),
         idempotency: idempotency_key,
         trace: trace.as_ref().map(headers::trace_form),
+        session_ttl_ms: session.as_ref().and_then(|session| session.ttl).map(millis),
+        session: session.map(|session| session.name.to_string()),
+        affinity,
     }
 }
 

@@ -8,11 +8,11 @@ use axum::{
 };
 use bytes::Bytes;
 use pelago_core::{
-    id::TaskId,
+    id::{Name, TaskId},
     record::{self, EventKind},
 };
 use pelago_node::{
-    Handle, TaskRequest,
+    Handle, InSession, TaskRequest,
     handle::{self, TaskFilter},
 };
 
@@ -38,8 +38,19 @@ const DELAY_MS: RangeInclusive<u64> = 0..=31_536_000_000;
 const ATTEMPTS: RangeInclusive<u32> = 1..=1_000;
 const PRIORITIES: RangeInclusive<u8> = 0..=PRIORITY_MAX;
 
-const NEW_TASK: &[&str] =
-    &["agent", "input", "prompt", "priority", "delay_ms", "attempts_max", "attempt_ms_max", "backoff_ms"];
+const NEW_TASK: &[&str] = &[
+    "agent",
+    "input",
+    "prompt",
+    "priority",
+    "delay_ms",
+    "attempts_max",
+    "attempt_ms_max",
+    "backoff_ms",
+    "session",
+    "session_ttl_ms",
+    "affinity",
+];
 
 /// POST: enqueues a task.
 pub(super) async fn enqueue(State(app): State<Arc<App>>, RawQuery(query): RawQuery, request: Request) -> Answer {
@@ -191,8 +202,22 @@ fn options(new: &NewTask<'_>) -> Result<TaskRequest, Failure> {
         attempts_max: within("attempts_max", new.attempts_max, &ATTEMPTS)?,
         attempt_max: within("attempt_ms_max", new.attempt_ms_max, &WORK_MS)?.map(Duration::from_millis),
         backoff: within("backoff_ms", new.backoff_ms, &WORK_MS)?.map(Duration::from_millis),
+        session: session(new)?,
+        affinity: new.affinity.as_deref().map(str::to_owned),
         ..TaskRequest::default()
     })
+}
+
+fn session(new: &NewTask<'_>) -> Result<Option<InSession>, Failure> {
+    let ttl = new.session_ttl_ms.map(Duration::from_millis);
+    match new.session.as_deref().map(Name::new).transpose() {
+        Ok(Some(name)) => Ok(Some(InSession { ttl, ..InSession::named(name) })),
+        Ok(None) if ttl.is_some() => {
+            Err(body::bad_field("`session_ttl_ms` is given without `session`", "name the session, or leave it out"))
+        }
+        Ok(None) => Ok(None),
+        Err(invalid) => Err(body::bad_field("field `session` is no name", &invalid.to_string())),
+    }
 }
 
 fn within<T>(name: &str, value: Option<T>, range: &RangeInclusive<T>) -> Result<Option<T>, Failure>

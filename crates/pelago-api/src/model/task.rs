@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use pelago_core::{
     id::TaskId,
-    record::{self, EventKind, Placement, RetryPolicy, TaskState},
+    record::{self, EventKind, PartOf, Placement, RetryPolicy, TaskState},
 };
 pub use pelago_node::PRIORITY_MAX;
 use pelago_node::handle::{self, TaskDetail};
@@ -42,6 +42,15 @@ pub struct NewTask<'a> {
     /// The pause after the first failure; doubles with each further one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backoff_ms: Option<u64>,
+    /// The session with the agent that it is a turn of.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Cow<'a, str>>,
+    /// How long the session is kept after it if nobody uses it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_ttl_ms: Option<u64>,
+    /// Tasks and questions to the agent with the same text go to the same host of it.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Cow<'a, str>>,
 }
 
 /// A wish to call a task off.
@@ -108,6 +117,12 @@ pub struct Task {
     /// The key under which the same request is the same task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub idempotency_key: Option<String>,
+    /// The session with its agent that it is a turn of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<String>,
+    /// What it shares its place with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<String>,
     /// When it was enqueued.
     pub created: Timestamp,
     /// Not to be begun before this.
@@ -144,13 +159,14 @@ impl Task {
             holder: _,
             idempotency,
             body: _,
-            part_of: _,
+            part_of,
             created,
             changed,
             events,
             notes: _,
             reason,
         } = row;
+        let PartOf { trace: _, session, affinity } = part_of.as_deref().cloned().unwrap_or_default();
         let RetryPolicy { attempts_max, attempt_ms_max, backoff_ms, backoff_ms_max } = policy;
         Self {
             id,
@@ -167,6 +183,8 @@ impl Task {
             backoff_ms_max,
             token: token.map(|token| token.to_string()),
             idempotency_key: idempotency.map(|idempotency| idempotency.key),
+            session: session.map(|session| session.name.to_string()),
+            affinity,
             created: created.into(),
             run_at: run_at.into(),
             changed: changed.into(),

@@ -98,6 +98,8 @@ pub enum Work {
         token: FencingToken,
         /// How long it may take.
         limit: Duration,
+        /// Which session it belongs to, if any.
+        session: Option<Arc<SessionTurn>>,
     },
 }
 
@@ -106,8 +108,8 @@ impl Work {
     #[must_use]
     pub fn session(&self) -> Option<&Arc<SessionTurn>> {
         match self {
-            Self::Ask { session, .. } => session.as_ref(),
-            Self::Tell | Self::Signal(_) | Self::Message { .. } | Self::Task { .. } => None,
+            Self::Ask { session, .. } | Self::Task { session, .. } => session.as_ref(),
+            Self::Tell | Self::Signal(_) | Self::Message { .. } => None,
         }
     }
 }

@@ -118,21 +118,13 @@ impl Turn {
         self.turns += 1;
         match &envelope.work {
             Work::Tell | Work::Signal(_) => {}
-            Work::Ask { remember, session } => {
+            Work::Ask { remember, session: _ } => {
                 let reply = &produced.reply;
                 let key = remember.as_ref();
                 self.replies.extend(key.map(|(key, request)| Remember {
                     key: key.clone(),
                     request: *request,
                     reply: reply.clone(),
-                }));
-                self.appends.extend(session.as_ref().map(|turn| Append {
-                    turn: record::SessionTurn::clone(turn),
-                    holder: self.holder,
-                    said: envelope.content.payload.clone(),
-                    replied: reply.clone(),
-                    sends: Vec::new(),
-                    enqueues: Vec::new(),
                 }));
             }
             Work::Message { id, .. } => self.consumed.push(id.clone()),
@@ -142,8 +134,17 @@ impl Turn {
                 verdict: Verdict::Done(produced.reply.clone()),
                 sends: Vec::new(),
                 enqueues: Vec::new(),
+                append: None,
             }),
         }
+        self.appends.extend(envelope.work.session().map(|turn| Append {
+            turn: record::SessionTurn::clone(turn),
+            holder: self.holder,
+            said: envelope.content.payload.clone(),
+            replied: produced.reply.clone(),
+            sends: Vec::new(),
+            enqueues: Vec::new(),
+        }));
         if produced.state.is_some() {
             self.state.clone_from(&produced.state);
         }

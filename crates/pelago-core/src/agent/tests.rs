@@ -272,7 +272,8 @@ fn an_attempts_result_is_part_of_its_turn() {
     let mut agent = Agent::claimed(1, 0);
     agent.handle(Input::Deliver(task(1, 5)));
     let verdict = Verdict::Done(Bytes::from("result"));
-    let finish = Finish { task: TaskId(5), token: token(5), verdict, sends: Vec::new(), enqueues: Vec::new() };
+    let finish =
+        Finish { task: TaskId(5), token: token(5), verdict, sends: Vec::new(), enqueues: Vec::new(), append: None };
     let commit = Op::Turn(Turn { state: Some(Bytes::from("s")), finishes: vec![finish], ..turn(1, 0, 1) });
     assert_eq!(agent.handle(ended("s", "result")), [propose(1, &commit)]);
 }
@@ -457,7 +458,8 @@ fn with_attempts(envelope: Envelope, tried: u32) -> Envelope {
 }
 
 fn task(ticket: u64, n: u64) -> Envelope {
-    let work = Work::Task { task: TaskId(u128::from(n)), token: token(n), limit: Duration::from_secs(1) };
+    let work =
+        Work::Task { task: TaskId(u128::from(n)), token: token(n), limit: Duration::from_secs(1), session: None };
     Envelope { ticket: Ticket(ticket), work, content: Content::default() }
 }
 

@@ -403,6 +403,20 @@ pub struct NewTask {
 pub struct PartOf {
     /// The trace that it was enqueued in. Each attempt follows from it.
     pub trace: Option<TraceContext>,
+    /// The session that it is a turn of.
+    pub session: Option<TaskSession>,
+    /// Tasks and questions to the agent with the same text go to the same host of it, as long as that is there; not
+    /// together with a session, which has a place of its own.
+    pub affinity: Option<String>,
+}
+
+/// The session that a task is a turn of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskSession {
+    /// The session with the task's agent.
+    pub name: Name,
+    /// How long it is kept after the task if nobody uses it, in milliseconds; as before if not given.
+    pub ttl_ms: Option<u64>,
 }
 
 /// Enqueues a task, and assigns it in the same apply when a node has room.
@@ -436,6 +450,8 @@ pub struct Finish {
     pub sends: Vec<MessageBody>,
     /// Tasks that go out with the result. Empty within a turn, which carries its own.
     pub enqueues: Vec<NewTask>,
+    /// What a result adds to the task's session. `None` within a turn, which carries its own.
+    pub append: Option<Box<Append>>,
 }
 
 /// How an attempt ended.

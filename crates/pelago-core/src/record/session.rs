@@ -61,7 +61,8 @@ pub(super) fn append_all<R: Rows>(
     Ok(Ok(()))
 }
 
-fn append_entry<R: Rows>(
+/// Appends one entry, the `position`th of its op.
+pub(super) fn append_entry<R: Rows>(
     now: Stamp,
     position: u32,
     op: &Append,

@@ -178,6 +178,11 @@ pub(super) fn finish<R: Rows>(now: Stamp, op: &Finish, rows: &R, writes: &mut Ve
     if let Err(refused) = end_attempt(now, op, rows, writes)? {
         return Ok(refused);
     }
+    if let Some(append) = &op.append
+        && let Err(refused) = session::append_entry(now, 0, append, rows, writes)?
+    {
+        return Ok(refused);
+    }
     let from = agent::From { sender: Sender::Task(op.task), generation: op.token.index, version: Version(0) };
     if let Err(refused) = agent::send_all(now, &from, &op.sends, rows, writes)? {
         return Ok(refused);

@@ -64,7 +64,8 @@ fn a_key_is_answered_once_even_within_one_commit() {
 fn a_task_has_one_result_even_within_one_commit() {
     let mut table = Table::new();
     let (task, token) = table.running(7);
-    let finish = |result| Finish { task, token, verdict: Verdict::Done(result), sends: vec![], enqueues: vec![] };
+    let finish =
+        |result| Finish { task, token, verdict: Verdict::Done(result), sends: vec![], enqueues: vec![], append: None };
     let once = Turn { finishes: vec![finish(Bytes::from("1"))], ..table.turn(1) };
     let twice = Turn { finishes: vec![finish(Bytes::from("1")), finish(Bytes::from("2"))], ..once.clone() };
     assert_eq!(table.apply(&Op::Turn(twice)), Outcome::Refused(Refusal::StaleToken { task, token }));
@@ -85,7 +86,7 @@ fn a_task_that_is_there_is_not_made_again_by_a_turn() {
 fn a_task_that_its_node_could_not_take_is_not_given_back_at_once() {
     let mut table = Table::new();
     let (task, token) = table.running(7);
-    let finish = Finish { task, token, verdict: Verdict::Returned, sends: vec![], enqueues: vec![] };
+    let finish = Finish { task, token, verdict: Verdict::Returned, sends: vec![], enqueues: vec![], append: None };
     assert_eq!(table.apply(&Op::Finish(finish)), Outcome::Committed);
     assert_eq!(table.tasks[&task].attempt, 0);
     let assign = Op::Assign(Assign { task, holder: table.holder });
@@ -99,8 +100,14 @@ fn an_op_that_is_refused_writes_nothing() {
     let mut table = Table::new();
     let id = table.sent();
     let stale = FencingToken { index: 0, item: 0 };
-    let finish =
-        Finish { task: TaskId(7), token: stale, verdict: Verdict::Done(Bytes::new()), sends: vec![], enqueues: vec![] };
+    let finish = Finish {
+        task: TaskId(7),
+        token: stale,
+        verdict: Verdict::Done(Bytes::new()),
+        sends: vec![],
+        enqueues: vec![],
+        append: None,
+    };
     let turn = Turn { consumed: vec![id], finishes: vec![finish], ..table.turn(1) };
     let mut writes = vec![Write::TaskGone(TaskId(1))];
     let Ok(outcome) = decide(table.stamp(), &Op::Turn(turn), &table, &mut writes);

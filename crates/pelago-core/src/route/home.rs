@@ -16,6 +16,12 @@ pub fn sticking(key: u64, candidates: impl IntoIterator<Item = Holder>) -> Optio
     candidates.into_iter().max_by_key(|holder| (mix(key ^ mix(holder.node.0)), *holder))
 }
 
+/// The key of what is said to an agent under one text: a session's name, or an affinity.
+#[must_use]
+pub fn key_among(agent: &AgentId, text: &str) -> u64 {
+    key_of(format!("{}/{agent}/{text}", agent.namespace).as_bytes())
+}
+
 /// What a request is told apart by that goes to the same candidate as others like it.
 #[must_use]
 pub fn key_of(payload: &[u8]) -> u64 {

@@ -24,5 +24,5 @@ mod tests;
 pub use balance::{Balance, Change, Choice, NoChoice, Outcome, Reason};
 pub use candidate::{Candidate, Distance, Load, Prefer};
 pub use health::{FAILURES_MAX, SUCCESSES_MIN};
-pub use home::{key_of, rendezvous, sticking};
+pub use home::{key_among, key_of, rendezvous, sticking};
 pub use strategy::Strategy;

@@ -136,6 +136,48 @@ fn an_attempt_past_its_limit_is_ended_once() {
     assert_eq!(mesh.expire(200), []);
 }
 
+#[test]
+fn tasks_of_a_session_run_one_at_a_time_where_it_is_and_are_in_nobodys_way() {
+    let mut mesh = Mesh::new();
+    mesh.tell(up(A, 2));
+    mesh.tell(up(B, 2));
+    let of = |key, held_by| move |n| Waiting { held_by, stick: Some(Stick { key, is_session: true }), ..pool(n) };
+    let many = 2 * Config::default().look_ahead as u64;
+    let session = of(7, Some(B));
+    assert_eq!(mesh.tell(Input::Queued(session(1))), [assign(1, B)]);
+    for n in 2..=many {
+        assert_eq!(mesh.tell(Input::Queued(session(n))), []);
+    }
+    assert_eq!(mesh.tell(Input::Queued(of(8, Some(B))(900))), [assign(900, B)], "another session");
+    assert_eq!(mesh.tell(Input::Queued(of(9, Some(B))(901))), [], "it waits for room where it is");
+    assert_eq!(mesh.tell(Input::Queued(pool(902))), [assign(902, A)], "it goes anywhere");
+    assert_eq!(mesh.scheduler.reserve(&session(903)), None);
+    assert_eq!(mesh.tell(Input::Ended(TaskId(1))), [assign(2, B)], "in order");
+    // One that waits is called off, and one that is next while there is no room.
+    assert_eq!(mesh.tell(Input::Ended(TaskId(3))), []);
+    assert_eq!(mesh.tell(Input::Ended(TaskId(900))), [assign(901, B)]);
+    mesh.tell(up(B, 0));
+    assert_eq!(mesh.tell(Input::Ended(TaskId(2))), []);
+    assert_eq!(mesh.tell(Input::Ended(TaskId(4))), []);
+    // It fails, and goes on elsewhere once its node is gone.
+    assert_eq!(mesh.tell(Input::NodeGone(B)), [assign(5, A)]);
+    mesh.tell(Input::Ended(TaskId(902)));
+    assert_eq!(mesh.tell(Input::Queued(session(5))), [assign(5, A)]);
+}
+
+#[test]
+fn tasks_with_an_affinity_go_to_one_node_and_several_at_a_time() {
+    let mut mesh = Mesh::new();
+    let alike = |n, key| Waiting { stick: Some(Stick { key, is_session: false }), ..pool(n) };
+    mesh.tell(up(A, 100));
+    mesh.tell(up(B, 100));
+    for n in 1..=40 {
+        let home = route::sticking(n % 10, [A, B]).expect("there are candidates");
+        assert_eq!(mesh.tell(Input::Queued(alike(n, n % 10))), [assign(n, home)]);
+    }
+    assert!(mesh.scheduler.running_on(A) > 0 && mesh.scheduler.running_on(B) > 0);
+}
+
 struct Mesh {
     scheduler: Scheduler,
 }
@@ -177,6 +219,7 @@ fn pool(n: u64) -> Waiting {
         priority: 4,
         run_at: NOW,
         held_by: None,
+        stick: None,
     }
 }
 

@@ -148,10 +148,18 @@ impl Attempt {
             },
         };
         let limit = Duration::from_millis(self.task.policy.attempt_ms_max);
-        let work = Work::Task { task: self.task.id, token: self.token, limit };
+        let work = Work::Task { task: self.task.id, token: self.token, limit, session: None };
         let agent = &self.task.agent;
         let priority = Priority::new(self.task.priority.into()).unwrap_or_default();
         let input = Headers { priority, trace, ..Headers::default() }.of(input);
+        if let Some(session) = self.task.part_of.as_ref().and_then(|part_of| part_of.session.as_ref()) {
+            // Its entry is appended by the commit that ends the attempt.
+            let turn = Box::pin(self.agents.attempt_in_session(&self.task, session, self.token, limit, input));
+            return match within(limit, turn).await {
+                Ok(_) => Ended::Over(Some(TaskState::Done)),
+                Err(failure) => Ended::Here(Err(failure)),
+            };
+        }
         Ended::Here(match self.agents.hosted.get(&agent.name) {
             // Its turn's commit has ended the attempt, or it failed and nothing has.
             Some(Hosted::Keyed(_)) => match self.agents.run(agent, work, input).await {
@@ -177,16 +185,16 @@ impl Attempt {
         let became = Became::by(&verdict);
         // Only keyed agents have timers, and their results are part of a turn.
         let Effects { sends, enqueues, timers: _, tells } = effects;
-        let finish = Finish { task: self.task.id, token: self.token, verdict, sends, enqueues };
-        match self.propose(finish).await {
+        let (task, token) = (self.task.id, self.token);
+        match self.propose(Finish { task, token, verdict, sends, enqueues, append: None }).await {
             Some(Outcome::Refused(Refusal::StaleToken { .. } | Refusal::NoTask(_))) | None => Became::of(None),
             // The store refused the result itself: too large, an inbox full.
             Some(Outcome::Refused(refusal)) => {
                 let retry_after_ms = self.retry_after_ms();
                 let verdict = Verdict::Failed { reason: refusal.to_string(), retry_after_ms };
-                let (sends, enqueues) = (Vec::new(), Vec::new());
                 let became = Became::by(&verdict);
-                self.propose(Finish { task: self.task.id, token: self.token, verdict, sends, enqueues }).await;
+                let (sends, enqueues) = (Vec::new(), Vec::new());
+                self.propose(Finish { task, token, verdict, sends, enqueues, append: None }).await;
                 became
             }
             Some(_) => {
@@ -201,6 +209,13 @@ impl Attempt {
             Ok((result, effects)) => return Some((Verdict::Done(result), effects)),
             Err(Failure::Refused(Refusal::StaleToken { .. })) => return None,
             Err(Failure::Stopped | Failure::Elsewhere(_) | Failure::Lapsed) => Verdict::Returned,
+            // Others of its session came first: it has its turn after them.
+            Err(
+                Failure::SessionBusy
+                | Failure::SessionFull { .. }
+                | Failure::Interrupted
+                | Failure::Refused(Refusal::Overtaken { .. }),
+            ) => Verdict::Returned,
             Err(Failure::Hopeless(reason)) => Verdict::Hopeless { reason },
             // If its turn was committed the attempt is over, and this is refused.
             Err(Failure::Unknown) => Verdict::Returned,
@@ -208,9 +223,6 @@ impl Attempt {
                 failure @ (Failure::Failed(_)
                 | Failure::Unreadable(_)
                 | Failure::Busy
-                | Failure::SessionBusy
-                | Failure::SessionFull { .. }
-                | Failure::Interrupted
                 | Failure::DiskFull
                 | Failure::TimedOut { .. }
                 | Failure::Refused(_)),

@@ -1,13 +1,16 @@
 //! Turns of sessions on this node: each sees what was said before it, and is answered once it is part of that.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pelago_core::{
     agent::{Failure, Work},
-    id::{AgentId, SessionId, TurnId},
+    id::{AgentId, FencingToken, SessionId, TaskId, TurnId},
     message::{Content, Priority},
-    record::{self, Append, BodyHash, IdempotencyKey, Refusal, SESSION_ENTRY_BYTES_MAX, Session, SessionTurn},
+    record::{
+        Append, BodyHash, Finish, IdempotencyKey, Op, Refusal, SESSION_ENTRY_BYTES_MAX, Session, SessionTurn, Task,
+        TaskSession, Verdict,
+    },
 };
 use pelago_store::sqlite;
 
@@ -24,6 +27,13 @@ const TRIES_MAX: u32 = 4;
 /// Under which key a reply is remembered, and the hash of the request.
 type Remembered = Option<(IdempotencyKey, BodyHash)>;
 
+/// What a turn of a session is of.
+#[derive(Debug, Clone)]
+enum TurnOf {
+    Question(Remembered),
+    Attempt { task: TaskId, token: FencingToken, limit: Duration },
+}
+
 impl Agents {
     /// Runs one turn of a session here, after those that came before it, and returns its reply once it is appended to
     /// the session.
@@ -37,11 +47,44 @@ impl Agents {
         remember: Remembered,
         content: Content,
     ) -> Result<Bytes, Failure> {
+        let rule = self.session_rule(agent).ok_or_else(|| not_hosted(&agent.name))?;
+        let within = InSession { busy: within.busy.or(Some(rule.busy)), ..within.clone() };
+        self.take_turn(agent, &within, rule, &TurnOf::Question(remember), content).await
+    }
+
+    /// Runs an attempt at a task as a turn of its session, after those that came before it. The task is done once its
+    /// result is appended to the session.
+    ///
+    /// # Errors
+    /// [`Failure`] says what became of it.
+    pub(super) async fn attempt_in_session(
+        self: &Arc<Self>,
+        task: &Task,
+        session: &TaskSession,
+        token: FencingToken,
+        limit: Duration,
+        content: Content,
+    ) -> Result<Bytes, Failure> {
+        let agent = &task.agent;
+        let rule = self.session_rule(agent).ok_or_else(|| not_hosted(&agent.name))?;
+        let ttl = session.ttl_ms.map(Duration::from_millis);
+        let within = InSession { name: session.name.clone(), busy: Some(WhenBusy::Queue), ttl };
+        let of = TurnOf::Attempt { task: task.id, token, limit };
+        self.take_turn(agent, &within, rule, &of, content).await
+    }
+
+    async fn take_turn(
+        self: &Arc<Self>,
+        agent: &AgentId,
+        within: &InSession,
+        rule: SessionRule,
+        of: &TurnOf,
+        content: Content,
+    ) -> Result<Bytes, Failure> {
         if content.payload.len() > SESSION_ENTRY_BYTES_MAX {
             return Err(too_large(content.payload.len()));
         }
-        let rule = self.session_rule(agent).ok_or_else(|| not_hosted(&agent.name))?;
-        let busy = within.busy.unwrap_or(rule.busy);
+        let busy = within.busy.unwrap_or_default();
         let session = within.with(agent);
         let metrics = &self.context.metrics;
         let pass = self.gates.enter(&session, busy).await.inspect_err(|why| metrics.session_turn(outcome(why)))?;
@@ -50,7 +93,7 @@ impl Agents {
             tries += 1;
             let seen = self.context.see(&session, tries > 1).await?;
             let turn = Arc::new(turn_after(session.clone(), seen.as_ref(), within, rule));
-            let ended = self.turn_of_session(agent, turn, remember.clone(), content.clone(), &pass).await;
+            let ended = self.turn_of_session(agent, turn, of, content.clone(), &pass).await;
             metrics.session_turn(ended.as_ref().map_or_else(outcome, |_| "appended"));
             match ended {
                 // The other one is over, and is seen the next time.
@@ -67,7 +110,7 @@ impl Agents {
         self: &Arc<Self>,
         agent: &AgentId,
         turn: Arc<SessionTurn>,
-        remember: Remembered,
+        of: &TurnOf,
         content: Content,
         pass: &Pass,
     ) -> Result<Bytes, Failure> {
@@ -75,7 +118,7 @@ impl Agents {
             return Err(Failure::Lapsed);
         }
         let id = turn.id;
-        let work = Work::Ask { remember, session: Some(Arc::clone(&turn)) };
+        let work = of.work(Arc::clone(&turn));
         let (reply, effects) = match self.hosted.get(&agent.name) {
             Some(Hosted::Keyed(kind)) => {
                 let priority = content.priority();
@@ -104,7 +147,7 @@ impl Agents {
             }
             None => return Err(not_hosted(&agent.name)),
         };
-        append(&self.context, &turn, content.payload, &reply, effects).await?;
+        append(&self.context, of, &turn, content.payload, &reply, effects).await?;
         Ok(reply)
     }
 
@@ -162,9 +205,20 @@ fn turn_after(session: SessionId, seen: Option<&Session>, within: &InSession, ru
     }
 }
 
-/// Appends what was said and replied, together with what the turn sends and enqueues.
+impl TurnOf {
+    fn work(&self, turn: Arc<SessionTurn>) -> Work {
+        let session = Some(turn);
+        match self {
+            Self::Question(remember) => Work::Ask { remember: remember.clone(), session },
+            Self::Attempt { task, token, limit } => Work::Task { task: *task, token: *token, limit: *limit, session },
+        }
+    }
+}
+
+/// Appends what was said and replied, together with what the turn sends and enqueues. A task is done with that.
 async fn append(
     context: &Context,
+    of: &TurnOf,
     turn: &SessionTurn,
     said: Bytes,
     reply: &Bytes,
@@ -176,7 +230,15 @@ async fn append(
     }
     let Effects { sends, enqueues, timers: _, tells } = effects;
     let (turn, holder, replied) = (turn.clone(), context.holder(), reply.clone());
-    send(context, record::Op::Append(Append { turn, holder, said, replied, sends, enqueues })).await?;
+    let op = match of {
+        TurnOf::Question(_) => Op::Append(Append { turn, holder, said, replied, sends, enqueues }),
+        TurnOf::Attempt { task, token, limit: _ } => {
+            let verdict = Verdict::Done(replied.clone());
+            let append = Append { turn, holder, said, replied, sends: Vec::new(), enqueues: Vec::new() };
+            Op::Finish(Finish { task: *task, token: *token, verdict, sends, enqueues, append: Some(Box::new(append)) })
+        }
+    };
+    send(context, op).await?;
     tell_all(context, tells).await;
     Ok(())
 }

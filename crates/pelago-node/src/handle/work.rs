@@ -20,12 +20,8 @@ use crate::{
     ids,
     mesh::{Among, TELL_MAX},
     services,
-    sessions::{InSession, TTL_MAX, TTL_MIN},
     waiters::End,
 };
-
-/// The longest affinity, in bytes.
-const AFFINITY_BYTES_MAX: usize = 256;
 
 impl Handle {
     /// Asks an agent and waits for its reply.
@@ -51,7 +47,7 @@ impl Handle {
         }
         let services = &self.parts().services;
         let (address, placement) = services.find(&Name::default_namespace(), to)?;
-        let among = among(options.session, options.affinity)?;
+        let among = Among::of(options.session, options.affinity)?;
         let Some(key) = options.idempotency_key else {
             return services.question(address, placement, content, options.wait, None, among).await;
         };
@@ -341,23 +337,5 @@ impl Handle {
                 return Ok(events);
             }
         }
-    }
-}
-
-/// What a question belongs to.
-fn among(session: Option<InSession>, affinity: Option<String>) -> Result<Among, Error> {
-    match (session, affinity) {
-        (Some(_), Some(_)) => {
-            Err(Error::BadOption("a session has a place of its own: ask with a session or with an affinity".into()))
-        }
-        (Some(InSession { ttl: Some(ttl), .. }), None) if !(TTL_MIN..=TTL_MAX).contains(&ttl) => {
-            Err(Error::BadOption("a session is kept for 1 s to 30 days (720h) without being used".into()))
-        }
-        (Some(session), None) => Ok(Among::Session(session)),
-        (None, Some(text)) if text.is_empty() || text.len() > AFFINITY_BYTES_MAX => {
-            Err(Error::BadOption(format!("an affinity has 1 to {AFFINITY_BYTES_MAX} bytes, and not {}", text.len())))
-        }
-        (None, Some(text)) => Ok(Among::Alike(text)),
-        (None, None) => Ok(Among::Any),
     }
 }

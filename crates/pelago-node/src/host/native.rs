@@ -43,6 +43,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Behaviour, Kind, Living, pace::Pace, seal};
 use crate::{
     agents::Told,
+    sessions::InSession,
     traces::{Recorded, Traces},
 };
 
@@ -244,6 +245,12 @@ pub struct TaskRequest {
     pub idempotency_key: Option<String>,
     /// The trace that it is part of; in a turn that of the turn unless set.
     pub trace: Option<TraceContext>,
+    /// The session that it is a turn of: it runs where the session is, sees what was said before, and its input and
+    /// result are part of the history. While another turn of the session runs it waits, whatever the agent's rule is.
+    pub session: Option<InSession>,
+    /// Tasks and questions to an agent with the same text here go to the same host of it, as long as that is there: 1 to
+    /// 256 bytes. Not together with a session, which has a place of its own.
+    pub affinity: Option<String>,
 }
 
 /// How long an agent handles what it was told before others of its thread, or what is more urgent, have their turn.

@@ -143,8 +143,22 @@ fn find(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoValue> {
 
 fn task(payload: Bytes) -> Result<(String, Bytes, TaskRequest), NoValue> {
     let enqueue: wire::Enqueue = wire::decode("task", payload)?;
-    let wire::Enqueue { to, input, priority, delay_ms, attempts_max, attempt_ms_max, backoff_ms, idempotency, trace } =
-        enqueue;
+    let wire::Enqueue {
+        to,
+        input,
+        priority,
+        delay_ms,
+        attempts_max,
+        attempt_ms_max,
+        backoff_ms,
+        idempotency,
+        trace,
+        session,
+        session_ttl_ms,
+        affinity,
+    } = enqueue;
+    let session = session.map(|name| Name::new(&name)).transpose().map_err(Error::from)?;
+    let ttl = session_ttl_ms.map(Duration::from_millis);
     let request = TaskRequest {
         priority: priority.map(services::priority).transpose()?,
         delay: Duration::from_millis(delay_ms),
@@ -152,6 +166,8 @@ fn task(payload: Bytes) -> Result<(String, Bytes, TaskRequest), NoValue> {
         attempt_max: attempt_ms_max.map(Duration::from_millis),
         backoff: backoff_ms.map(Duration::from_millis),
         idempotency_key: idempotency,
+        session: session.map(|name| InSession { ttl, ..InSession::named(name) }),
+        affinity,
         trace: trace.map(|trace| headers::trace_value(trace).ok_or(headers::NotHeaders)).transpose()?,
     };
     Ok((to, input, request))

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     agents::{Agents, AskedTurn, Told},
     handle::Error,
-    sessions::InSession,
+    sessions::{InSession, TTL_MAX, TTL_MIN},
     topics::Topics,
 };
 
@@ -39,6 +39,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// How long an agent that is to be told something is looked for, and whoever tells it waits for room.
 pub(crate) const TELL_MAX: Duration = Duration::from_secs(5);
+
+/// The longest affinity, in bytes.
+const AFFINITY_BYTES_MAX: usize = 256;
 
 /// Asks agents wherever they are, and tells them things.
 pub(crate) struct Router {
@@ -81,6 +84,28 @@ pub(crate) enum Among {
 }
 
 impl Among {
+    /// What a request belongs to.
+    ///
+    /// # Errors
+    /// [`Error::BadOption`].
+    pub(crate) fn of(session: Option<InSession>, affinity: Option<String>) -> Result<Self, Error> {
+        match (session, affinity) {
+            (Some(_), Some(_)) => {
+                Err(Error::BadOption("a session has a place of its own: give a session or an affinity".into()))
+            }
+            (Some(InSession { ttl: Some(ttl), .. }), None) if !(TTL_MIN..=TTL_MAX).contains(&ttl) => {
+                Err(Error::BadOption("a session is kept for 1 s to 30 days (720h) without being used".into()))
+            }
+            (Some(session), None) => Ok(Self::Session(session)),
+            (None, Some(text)) if text.is_empty() || text.len() > AFFINITY_BYTES_MAX => Err(Error::BadOption(format!(
+                "an affinity has 1 to {AFFINITY_BYTES_MAX} bytes, and not {}",
+                text.len()
+            ))),
+            (None, Some(text)) => Ok(Self::Alike(text)),
+            (None, None) => Ok(Self::Any),
+        }
+    }
+
     /// Hash of a request, to tell it from another under the same key.
     pub(crate) fn hash(&self, agent: &AgentId, payload: &[u8]) -> BodyHash {
         let session = match self {

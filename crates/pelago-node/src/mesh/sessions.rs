@@ -38,7 +38,7 @@ pub(crate) struct Stick {
 impl Stick {
     /// Requests to one agent with the same text.
     pub(crate) fn to(agent: &AgentId, text: &str) -> Self {
-        Self { key: route::key_of(format!("{}/{agent}/{text}", agent.namespace).as_bytes()), held: None }
+        Self { key: route::key_among(agent, text), held: None }
     }
 }
 

@@ -5,11 +5,12 @@ use std::{collections::BTreeSet, time::Duration};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use pelago_core::{
-    id::Name,
+    id::{Name, TaskId},
+    record::TaskState,
     route::{Prefer, Strategy},
 };
 use pelago_node::{
-    Agent, Balancing, Config, Fault, InSession, Kind, Node, Rule, Turn, WhenBusy,
+    Agent, Balancing, Config, Fault, InSession, Kind, Node, Rule, TaskRequest, Turn, WhenBusy,
     handle::{AskOptions, Error, SessionFilter},
     keyed, pool, resident,
 };
@@ -65,6 +66,8 @@ impl Agent for Talk {
     }
 }
 
+/// How long a task may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Talks to it in each placement.
 const TALKS: [&str; 3] = ["talk", "talk-here", "talk-to:k"];
 
@@ -278,6 +281,124 @@ async fn questions_with_an_affinity_go_to_one_node_whatever_the_strategy() {
     stop_all(nodes).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_of_a_session_run_where_it_is_with_its_history_and_go_on_elsewhere_when_its_node_goes() {
+    let (_homes, mut nodes) = three().await;
+    let sessions: Vec<String> = (0..6).map(|n| format!("s{n}")).collect();
+    for to in TALKS {
+        for (n, session) in sessions.iter().enumerate() {
+            say(&nodes[0], to, session, "one").await.expect("it answers");
+            let heard = work(&nodes[n % 3], to, session, "two").await;
+            assert_eq!((heard.seen, heard.before), (1, vec!["one".into()]), "{to}");
+            let heard = say(&nodes[1], to, session, "three").await.expect("it answers");
+            assert_eq!(
+                (heard.seen, heard.before),
+                (2, vec!["one".into(), "two".into()]),
+                "{to}: the task is part of it"
+            );
+            assert_eq!(places(&nodes[1], to, session).await.len(), 1, "{to}, {session}");
+        }
+        let begun = format!("begun by a task with {to}");
+        let begun = begun.replace([' ', ':'], "-");
+        assert_eq!(work(&nodes[2], to, &begun, "one").await.seen, 0);
+        assert_eq!(say(&nodes[0], to, &begun, "two").await.expect("it answers").before, ["one"]);
+        assert_eq!(places(&nodes[1], to, &begun).await.len(), 1, "{to}, {begun}");
+    }
+    stop(nodes.remove(2)).await;
+    for to in TALKS {
+        for session in &sessions {
+            let heard = work(&nodes[0], to, session, "four").await;
+            assert_eq!((heard.seen, heard.before), (3, ["one", "two", "three"].map(String::from).to_vec()), "{to}");
+        }
+    }
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_and_questions_of_a_session_at_once_are_handled_one_after_the_other() {
+    let (_homes, nodes) = three().await;
+    for to in TALKS {
+        let worked = (0..40).map(|n| {
+            let node = &nodes[n % 3];
+            async move { work(node, to, "s", &format!("task {n}")).await }
+        });
+        let asked = (0..12).map(|n| {
+            let node = &nodes[n % 3];
+            async move { say(node, to, "s", &format!("question {n}")).await.expect("it answers") }
+        });
+        let (worked, asked) = tokio::join!(join_all(worked), join_all(asked));
+        let all = || worked.iter().chain(&asked);
+        let mut seen: Vec<u64> = all().map(|heard| heard.seen).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..52).collect::<Vec<_>>(), "{to}");
+        assert!(all().all(|heard| heard.before.len() as u64 == heard.seen), "{to}");
+    }
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_a_question_interrupts_is_done_after_it_and_its_attempt_does_not_count() {
+    let (_homes, nodes) = three().await;
+    for to in TALKS {
+        let slow = Say::After(1_000, "slow".into());
+        let once = TaskRequest { attempts_max: Some(1), ..of_session("s") };
+        let task = enqueue(&nodes[0], to, &slow, once).await.expect("it is taken");
+        let handle = nodes[1].handle();
+        let is_running = || async { handle.task(task, None).await.is_ok_and(|it| it.task.state == TaskState::Running) };
+        poll(is_running).await;
+        let within = InSession { busy: Some(WhenBusy::Interrupt), ..InSession::named(name("s")) };
+        let heard = ask(&nodes[2], to, &Say::This("first".into()), Some(within)).await.expect("it answers");
+        assert_eq!(heard.seen, 0, "{to}: nothing is kept of what it interrupted");
+        assert_eq!(result(&nodes[0], task).await.before, ["first"], "{to}");
+    }
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_task_cannot_be_of_a_session_is_refused() {
+    let (_homes, nodes) = three().await;
+    let hello = Say::This("hello".into());
+    let busy = |busy| Some(InSession { busy: Some(busy), ..InSession::named(name("s")) });
+    for bad in [
+        TaskRequest { affinity: Some("a".into()), ..of_session("s") },
+        TaskRequest { session: busy(WhenBusy::Reject), ..TaskRequest::default() },
+        TaskRequest { session: busy(WhenBusy::Interrupt), ..TaskRequest::default() },
+        TaskRequest { affinity: Some(String::new()), ..TaskRequest::default() },
+    ] {
+        let refused = enqueue(&nodes[0], "talk", &hello, bad).await;
+        assert!(matches!(refused, Err(Error::BadOption(_))), "{refused:?}");
+    }
+    let refused = enqueue(&nodes[0], "talk", &Say::This("x".repeat(66_000)), of_session("s")).await;
+    assert!(matches!(refused, Err(Error::TooLarge(_))), "{refused:?}");
+    let key = |session| TaskRequest { idempotency_key: Some("k".into()), ..of_session(session) };
+    let first = enqueue(&nodes[0], "talk", &hello, key("s")).await.expect("it is taken");
+    assert_eq!(enqueue(&nodes[1], "talk", &hello, key("s")).await, Ok(first));
+    let other = enqueue(&nodes[1], "talk", &hello, key("t")).await;
+    assert!(matches!(other, Err(Error::Conflict { .. })), "{other:?}: another session is another request");
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_with_an_affinity_go_where_questions_with_it_go() {
+    let (_homes, nodes) = three().await;
+    let mut all = BTreeSet::new();
+    for key in 0..12 {
+        let affinity = || Some(format!("key {key}"));
+        let options = AskOptions { affinity: affinity(), ..AskOptions::from(Duration::from_secs(10)) };
+        let asked = nodes[0].handle().ask("where", Bytes::from_static(b"1"), options).await.expect("it answers");
+        for node in &nodes {
+            let request = TaskRequest { affinity: affinity(), ..TaskRequest::default() };
+            let task =
+                node.handle().enqueue("where", Bytes::from_static(b"1"), request).await.expect("it is taken").task;
+            let worked = node.handle().task(task, Some(PATIENCE)).await.expect("it is there").result;
+            assert_eq!(worked, Some(asked.clone()), "key {key}");
+        }
+        all.extend([asked]);
+    }
+    assert_eq!(all.len(), 3, "all keys are on {all:?}");
+    stop_all(nodes).await;
+}
+
 /// Says which of the nodes it is on.
 #[derive(Default, Serialize, Deserialize)]
 struct Where<const N: u64>;
@@ -301,6 +422,29 @@ async fn ask(node: &Node, to: &str, say: &Say, session: Option<InSession>) -> Re
     let reply = node.handle().ask(to, Bytes::from(said), options).await?;
     let (heard, _much): (Heard, String) = serde_json::from_slice(&reply).expect("it is what it says");
     Ok(heard)
+}
+
+fn of_session(session: &str) -> TaskRequest {
+    TaskRequest { session: Some(InSession::named(name(session))), ..TaskRequest::default() }
+}
+
+async fn enqueue(node: &Node, to: &str, say: &Say, request: TaskRequest) -> Result<TaskId, Error> {
+    let input = Bytes::from(serde_json::to_vec(say).expect("it is JSON"));
+    Ok(node.handle().enqueue(to, input, request).await?.task)
+}
+
+/// What became of a task that says something in a session.
+async fn work(node: &Node, to: &str, session: &str, said: &str) -> Heard {
+    let task = enqueue(node, to, &Say::This(said.to_owned()), of_session(session)).await.expect("it is taken");
+    result(node, task).await
+}
+
+async fn result(node: &Node, task: TaskId) -> Heard {
+    let detail = node.handle().task(task, Some(PATIENCE)).await.expect("it is there");
+    let result = detail.result.unwrap_or_else(|| panic!("it is not done: {:?}", detail.task));
+    assert_eq!(detail.task.attempt, 1, "no attempt was in vain");
+    let (heard, _much): (Heard, String) = serde_json::from_slice(&result).expect("it is what it says");
+    heard
 }
 
 /// The nodes on which turns of a session ran.

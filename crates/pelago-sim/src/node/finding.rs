@@ -66,7 +66,7 @@ impl Process {
             Placement::Keyed => {
                 let ticket = self.ticket(Origin::Attempt(task.id, token));
                 let limit = Duration::from_millis(task.policy.attempt_ms_max);
-                let work = Work::Task { task: task.id, token, limit };
+                let work = Work::Task { task: task.id, token, limit, session: None };
                 self.deliver(&task.agent, Envelope { ticket, work, content: input.into() }, cx);
             }
             Placement::Pool | Placement::Resident => {
@@ -126,7 +126,10 @@ impl Process {
 
     fn finish(&mut self, task: TaskId, token: FencingToken, verdict: Verdict, cx: &mut Context<'_>) {
         self.attempts.remove(&task);
-        self.own(Op::Finish(Finish { task, token, verdict, sends: Vec::new(), enqueues: Vec::new() }), cx);
+        self.own(
+            Op::Finish(Finish { task, token, verdict, sends: Vec::new(), enqueues: Vec::new(), append: None }),
+            cx,
+        );
     }
 
     pub(super) fn attempt_gone(&mut self, task: TaskId, token: FencingToken, cx: &mut Context<'_>) {

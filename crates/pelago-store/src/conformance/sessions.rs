@@ -4,15 +4,15 @@ use bytes::Bytes;
 use pelago_core::{
     id::{Holder, SessionId, TurnId},
     record::{
-        Append, EndSession, Op, Outcome, Refusal, SESSION_BYTES_MAX, SESSION_ENTRIES_MAX, SESSION_ENTRY_BYTES_MAX,
-        SessionTurn, Sweep, Turn,
+        Append, EndSession, Finish, Op, Outcome, Refusal, SESSION_BYTES_MAX, SESSION_ENTRIES_MAX,
+        SESSION_ENTRY_BYTES_MAX, SessionTurn, Sweep, TaskState, Turn, Verdict,
     },
     time::LogTime,
 };
 
 use super::{
     Subject, cases,
-    world::{World, agent, keyed_agent, message, name},
+    world::{World, agent, finish, keyed_agent, message, name},
 };
 
 const TTL_MS: u64 = 60_000;
@@ -28,6 +28,7 @@ cases! {
     what_a_turn_of_a_session_sends_leaves_with_its_entry,
     what_is_appended_again_after_its_session_was_ended_sends_anew,
     a_run_that_was_given_up_appends_nothing,
+    a_result_and_its_entry_are_there_together_or_not_at_all,
     turns_of_a_keyed_agent_append_together_with_its_state,
     a_session_ends_when_it_is_told_to,
     sessions_are_swept_when_their_time_is_over,
@@ -201,6 +202,30 @@ fn a_run_that_was_given_up_appends_nothing<S: Subject>(world: &mut World<S>) {
     let append = next(world, &session("s"), n1, "one");
     world.expire(n1);
     assert_eq!(world.refused(Op::Append(append)), Refusal::HolderGone(n1));
+}
+
+fn a_result_and_its_entry_are_there_together_or_not_at_all<S: Subject>(world: &mut World<S>) {
+    let n1 = world.join("n1");
+    let (id, token) = world.running(n1);
+    let result = |append: Append| {
+        let done = Verdict::Done(append.replied.clone());
+        let sends = vec![message(&agent("cart"), "sent")];
+        Op::Finish(Finish { sends, append: Some(Box::new(append)), ..finish(id, token, done) })
+    };
+    let late = first(world, &session("s"), n1, "input");
+    let before = next(world, &session("s"), n1, "a question");
+    world.commit(Op::Append(before));
+    assert_eq!(world.refused(result(late)), Refusal::Overtaken { position: 0 });
+    assert_eq!((world.state(id), world.inbox(&agent("cart")).len()), (TaskState::Running, 0));
+    let op = result(next(world, &session("s"), n1, "input"));
+    world.commit(op.clone());
+    world.commit(op);
+    assert_eq!((world.state(id), world.subject.result(id)), (TaskState::Done, Some("yes".into())));
+    assert_eq!(said(world, &session("s")), ["a question", "input"]);
+    assert_eq!(world.inbox(&agent("cart")), ["sent"]);
+    let stale = result(next(world, &session("s"), n1, "again"));
+    world.commit(stale);
+    assert_eq!(said(world, &session("s")).len(), 2, "an attempt that has ended adds nothing");
 }
 
 fn turns_of_a_keyed_agent_append_together_with_its_state<S: Subject>(world: &mut World<S>) {

@@ -9,7 +9,7 @@ use pelago_core::{
     record::{
         Append, Assign, BodyHash, Cancel, Claim, Dismiss, EndSession, Expire, Finish, MessageBody, MessageId, NewTask,
         Op, Outcome, PartOf, Placement, Progress, Release, Remember, Remove, Retry, RetryPolicy,
-        SESSION_ENTRY_BYTES_MAX, Send, SessionTurn, SetTimer, Sweep, TimeOut, TimerChange, Turn, Verdict,
+        SESSION_ENTRY_BYTES_MAX, Send, SessionTurn, SetTimer, Sweep, TaskSession, TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -312,7 +312,15 @@ impl Traffic {
     fn part_of(&mut self) -> Option<Arc<PartOf>> {
         let state = self.one_in(2).then(|| "a=1".into());
         let trace = TraceContext { trace: 7, span: 1 + self.below(9), sampled: self.one_in(2), state };
-        self.one_in(4).then(|| Arc::new(PartOf { trace: Some(trace) }))
+        let session = TaskSession { name: name("s1"), ttl_ms: self.one_in(2).then_some(9) };
+        let part_of = match self.below(12) {
+            0 => PartOf { trace: Some(trace), ..PartOf::default() },
+            1 => PartOf { session: Some(session), ..PartOf::default() },
+            2 => PartOf { affinity: Some("x".into()), ..PartOf::default() },
+            3 => PartOf { trace: Some(trace), session: Some(session), affinity: None },
+            _ => return None,
+        };
+        Some(Arc::new(part_of))
     }
 
     /// A task and the token of its present attempt, or of an earlier one.

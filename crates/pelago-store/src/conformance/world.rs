@@ -298,7 +298,7 @@ pub(super) fn enqueue(task: NewTask, assign: Option<Holder>) -> Op {
 }
 
 pub(super) fn finish(task: TaskId, token: FencingToken, verdict: Verdict) -> Finish {
-    Finish { task, token, verdict, sends: Vec::new(), enqueues: Vec::new() }
+    Finish { task, token, verdict, sends: Vec::new(), enqueues: Vec::new(), append: None }
 }
 
 pub(super) fn done(task: TaskId, token: FencingToken) -> Op {

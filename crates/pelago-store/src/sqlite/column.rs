@@ -11,7 +11,7 @@ use pelago_core::{
     connection::{Connection, NoFilter},
     id::{Address, AgentId, FencingToken, Holder, Incarnation, Invalid, Key, Name, NodeId, TaskId, TimerName},
     message::TraceContext,
-    record::{IdempotencyKey, NodeState, PartOf, Phase, Placement, Sender, TaskState},
+    record::{IdempotencyKey, NodeState, PartOf, Phase, Placement, Sender, TaskSession, TaskState},
     time::LogTime,
 };
 use rusqlite::{Row, types::Type};
@@ -201,12 +201,19 @@ impl<'r, 's> Columns<'r, 's> {
         Ok(Some(IdempotencyKey { namespace, key: key.to_owned() }))
     }
 
-    /// What a task is part of: a trace as `traceparent` and `tracestate` say it.
+    /// What a task is part of: a trace as `traceparent` and `tracestate` say it, a session, an affinity.
     pub(super) fn part_of_or_null(&mut self) -> Read<Option<PartOf>> {
         let trace = self.text_or_null()?.map(str::parse::<TraceContext>).transpose();
         let trace = trace.map_err(|why| self.wrong(Type::Text, why))?;
         let state = self.text_or_null()?;
-        Ok(trace.map(|trace| PartOf { trace: Some(TraceContext { state: state.map(Into::into), ..trace }) }))
+        let session = self.text_or_null()?.map(Name::new).transpose().map_err(|why| self.wrong(Type::Text, why))?;
+        let ttl_ms = self.u64_or_null()?;
+        let part_of = PartOf {
+            trace: trace.map(|trace| TraceContext { state: state.map(Into::into), ..trace }),
+            session: session.map(|name| TaskSession { name, ttl_ms }),
+            affinity: self.text_or_null()?.map(str::to_owned),
+        };
+        Ok((part_of != PartOf::default()).then_some(part_of))
     }
 
     pub(super) fn node_state(&mut self) -> Read<NodeState> {

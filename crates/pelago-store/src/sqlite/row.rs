@@ -40,7 +40,8 @@ macro_rules! task_columns {
     () => {
         "id, namespace, name, key, state, placement, node, priority, run_at, attempts_max, attempt_ms_max, backoff_ms, \
          backoff_ms_max, attempt, token_index, token_item, holder_node, holder_incarnation, idempotency_namespace, \
-         idempotency_key, body, created, changed, events, notes, reason, trace, trace_state"
+         idempotency_key, body, created, changed, events, notes, reason, trace, trace_state, session, \
+         session_ttl_ms, affinity"
     };
 }
 macro_rules! event_columns {

@@ -52,6 +52,9 @@ CREATE TABLE session_entries (
 const PARTS_SQL: &str = "
 ALTER TABLE tasks ADD COLUMN trace TEXT;
 ALTER TABLE tasks ADD COLUMN trace_state TEXT;
+ALTER TABLE tasks ADD COLUMN session TEXT;
+ALTER TABLE tasks ADD COLUMN session_ttl_ms INTEGER;
+ALTER TABLE tasks ADD COLUMN affinity TEXT;
 ";
 
 /// Marks the file as Pelago's: "Pela" in ASCII.
@@ -262,9 +265,10 @@ mod tests {
 
     #[test]
     fn a_database_of_an_earlier_format_is_given_what_it_lacks() {
-        let mut older = "ALTER TABLE tasks DROP COLUMN trace; ALTER TABLE tasks DROP COLUMN trace_state;
-            PRAGMA user_version = 4"
-            .to_owned();
+        let added = ["trace", "trace_state", "session", "session_ttl_ms", "affinity"];
+        let mut older: String =
+            added.iter().map(|column| format!("ALTER TABLE tasks DROP COLUMN {column}; ")).collect();
+        older += "PRAGMA user_version = 4";
         is_upgraded(&older);
         older += "; DROP TABLE sessions; DROP TABLE session_entries; PRAGMA user_version = 3";
         is_upgraded(&older);

@@ -167,9 +167,14 @@ fn task(task: &&Task, cells: &mut Cells<'_, '_>) -> rusqlite::Result<()> {
     cells.put(number(task.events))?;
     cells.put(number(task.notes))?;
     cells.put(task.reason.as_deref())?;
-    let trace = task.part_of.as_ref().and_then(|part_of| part_of.trace.as_ref());
+    let part_of = task.part_of.as_deref();
+    let trace = part_of.and_then(|part_of| part_of.trace.as_ref());
+    let session = part_of.and_then(|part_of| part_of.session.as_ref());
     cells.put(trace.map(TraceContext::to_string))?;
     cells.put(trace.and_then(|trace| trace.state.as_deref()))?;
+    cells.put(session.map(|session| session.name.as_str()))?;
+    cells.put(session.and_then(|session| session.ttl_ms).map(number))?;
+    cells.put(part_of.and_then(|part_of| part_of.affinity.as_deref()))?;
     cells.put(ended(task))
 }
 

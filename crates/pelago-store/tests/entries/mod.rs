@@ -64,7 +64,14 @@ fn mixed(index: u64) -> Vec<Op> {
             first: 0,
             notes: vec![Bytes::from_static(b"half")],
         }),
-        Op::Finish(Finish { task: earlier, token: earlier_token, verdict: result, sends: vec![], enqueues: vec![] }),
+        Op::Finish(Finish {
+            task: earlier,
+            token: earlier_token,
+            verdict: result,
+            sends: vec![],
+            enqueues: vec![],
+            append: None,
+        }),
         Op::Send(Send { id: u128::from(index), idempotency: None, body: message(index) }),
     ]
 }

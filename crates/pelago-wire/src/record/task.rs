@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use pelago_core::{
     message::TraceContext,
-    record::{Assign, Cancel, Enqueue, Finish, NewTask, PartOf, Progress, Retry, RetryPolicy, Sweep, TimeOut, Verdict},
+    record::{
+        Assign, Cancel, Enqueue, Finish, NewTask, PartOf, Progress, Retry, RetryPolicy, Sweep, TaskSession, TimeOut,
+        Verdict,
+    },
 };
 
 use super::{
@@ -93,13 +96,31 @@ impl Convert for PartOf {
     type Form = proto::PartOf;
 
     fn form(&self) -> proto::PartOf {
-        let Self { trace } = self;
-        proto::PartOf { trace: trace.as_ref().map(Convert::form) }
+        let Self { trace, session, affinity } = self;
+        proto::PartOf {
+            trace: trace.as_ref().map(Convert::form),
+            session: session.as_ref().map(Convert::form),
+            affinity: affinity.clone(),
+        }
     }
 
     fn value(form: proto::PartOf) -> Result<Self, DecodeError> {
-        let proto::PartOf { trace } = form;
-        Ok(Self { trace: maybe("trace", trace)? })
+        let proto::PartOf { trace, session, affinity } = form;
+        Ok(Self { trace: maybe("trace", trace)?, session: maybe("session", session)?, affinity })
+    }
+}
+
+impl Convert for TaskSession {
+    type Form = proto::TaskSession;
+
+    fn form(&self) -> proto::TaskSession {
+        let Self { name, ttl_ms } = self;
+        proto::TaskSession { name: name.form(), ttl_ms: ttl_ms.as_ref().map(Convert::form) }
+    }
+
+    fn value(form: proto::TaskSession) -> Result<Self, DecodeError> {
+        let proto::TaskSession { name, ttl_ms } = form;
+        Ok(Self { name: field("name", name)?, ttl_ms: maybe("ttl_ms", ttl_ms)? })
     }
 }
 
@@ -174,28 +195,30 @@ impl Convert for Finish {
     type Form = proto::Finish;
 
     fn form(&self) -> proto::Finish {
-        let Self { task, token, verdict, sends, enqueues } = self;
+        let Self { task, token, verdict, sends, enqueues, append } = self;
         proto::Finish {
             task: task.form(),
             token: Some(token.form()),
             verdict: Some(verdict.form()),
             sends: forms(sends),
             enqueues: forms(enqueues),
+            append: append.as_deref().map(Convert::form),
         }
     }
 
     fn format(&self) -> u8 {
-        newest(&self.enqueues)
+        if self.append.is_some() { 6 } else { newest(&self.enqueues) }
     }
 
     fn value(form: proto::Finish) -> Result<Self, DecodeError> {
-        let proto::Finish { task, token, verdict, sends, enqueues } = form;
+        let proto::Finish { task, token, verdict, sends, enqueues, append } = form;
         Ok(Self {
             task: field("task", task)?,
             token: present("token", token)?,
             verdict: Verdict::value(verdict.ok_or_else(|| missing("verdict"))?)?,
             sends: each("sends", sends)?,
             enqueues: each("enqueues", enqueues)?,
+            append: maybe("append", append)?.map(Box::new),
         })
     }
 }

@@ -14,7 +14,7 @@ use pelago_core::{
         Append, Assign, BodyHash, Cancel, Claim, Connect, ConnectionChange, Dismiss, EndSession, Enqueue, Expire,
         Finish, IdempotencyKey, MessageBody, MessageId, NewTask, Offer, Op, Outcome, PartOf, Placement, Progress,
         Refusal, Register, Release, Remember, Remove, Retry, RetryPolicy, Send, Sender, SessionTurn, SetTimer, Sweep,
-        TimeOut, TimerChange, Turn, Verdict,
+        TaskSession, TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -240,7 +240,8 @@ impl Dice {
     }
 
     fn part_of(&mut self) -> PartOf {
-        PartOf { trace: Some(self.trace()) }
+        let session = self.maybe(|d| TaskSession { name: d.name(), ttl_ms: d.maybe(Self::number) });
+        PartOf { trace: Some(self.trace()), session, affinity: self.maybe(Self::text) }
     }
 
     fn trace(&mut self) -> TraceContext {
@@ -256,7 +257,8 @@ impl Dice {
             _ => Verdict::Returned,
         };
         let (sends, enqueues) = (self.some(Self::message), self.some(Self::task));
-        Finish { task: TaskId(self.wide()), token: self.token(), verdict, sends, enqueues }
+        let append = self.maybe(|d| Box::new(d.append()));
+        Finish { task: TaskId(self.wide()), token: self.token(), verdict, sends, enqueues, append }
     }
 
     fn progress(&mut self) -> Progress {

@@ -14,7 +14,7 @@ use pelago_core::{
         Append, Assign, BodyHash, Cancel, Claim, Connect, ConnectionChange, Dismiss, EndSession, Enqueue, Expire,
         Finish, IdempotencyKey, MessageBody, MessageId, NewTask, Offer, Op, Outcome, PartOf, Placement, Progress,
         Refusal, Register, Release, Remember, Remove, Retry, RetryPolicy, Send, Sender, SessionTurn, SetTimer, Sweep,
-        TimeOut, TimerChange, Turn, Verdict,
+        TaskSession, TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -188,11 +188,23 @@ fn ops_of_5() -> Vec<(&'static str, Op)> {
 /// What only format 6 can say.
 fn ops_of_6() -> Vec<(&'static str, Op)> {
     let trace = TraceContext { trace: ID, span: 9, sampled: true, state: Some("a=1".into()) };
-    let task = NewTask { part_of: Some(Arc::new(PartOf { trace: Some(trace) })), ..plain_task() };
+    let part_of = |part_of| NewTask { part_of: Some(Arc::new(part_of)), ..plain_task() };
+    let task = part_of(PartOf { trace: Some(trace), ..PartOf::default() });
+    let session = TaskSession { name: name("talk-1"), ttl_ms: Some(3_600_000) };
+    let in_session = part_of(PartOf { session: Some(session), ..PartOf::default() });
+    let alike = part_of(PartOf { affinity: Some("x".into()), ..PartOf::default() });
     let enqueues = vec![plain_task(), task.clone()];
     let finish = Finish { enqueues: enqueues.clone(), ..finish(Verdict::Done(Bytes::new())) };
+    let session = SessionId { agent: agent(), name: name("talk-1") };
+    let turn = SessionTurn { session, id: TurnId(ID), seen: 7, after: TurnId(ID + 1), ttl_ms: 3_600_000 };
+    let (said, replied) = (Bytes::from_static(b"?"), Bytes::from_static(b"42"));
+    let append = Append { turn, holder: holder(), said, replied, sends: Vec::new(), enqueues: Vec::new() };
+    let appends = Finish { append: Some(Box::new(append)), ..self::finish(Verdict::Done(Bytes::from_static(b"42"))) };
     vec![
         ("enqueue_in_trace", Op::Enqueue(Enqueue { task, assign: None })),
+        ("enqueue_in_session", Op::Enqueue(Enqueue { task: in_session, assign: None })),
+        ("enqueue_alike", Op::Enqueue(Enqueue { task: alike, assign: None })),
+        ("finish_appends", Op::Finish(appends)),
         ("finish_enqueues_in_trace", Op::Finish(finish)),
         ("turn_enqueues_in_trace", Op::Turn(Turn { enqueues, ..bare_turn(TurnId(ID)) })),
     ]
@@ -336,7 +348,7 @@ fn pinned_task() -> NewTask {
 }
 
 fn finish(verdict: Verdict) -> Finish {
-    Finish { task: TaskId(ID), token: token(), verdict, sends: Vec::new(), enqueues: Vec::new() }
+    Finish { task: TaskId(ID), token: token(), verdict, sends: Vec::new(), enqueues: Vec::new(), append: None }
 }
 
 fn progress() -> Progress {

@@ -23,6 +23,7 @@ Examples:
   pelago task run reader @request.json --attempts 2 --attempt-limit 10s
   pelago task run counter:a 1 --key order-17     # again with this key: the same task
   pelago task run sleeper 100 --delay 1h --priority 0
+  pelago task run chat hello --session s1        # a turn of the conversation that `agent ask --session s1` goes on with
   echo '[1, 2]' | pelago task run echo - --wait";
 
 #[derive(Debug, clap::Args)]
@@ -49,6 +50,15 @@ pub(crate) struct RunArgs {
     /// How long one attempt may take
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     attempt_limit: Option<Duration>,
+    /// The conversation with the agent that it is a turn of: it waits for its turn, and sees what was said before
+    #[arg(long, value_name = "NAME", conflicts_with = "affinity")]
+    session: Option<String>,
+    /// Keep the session for so long after it if nobody uses it
+    #[arg(long, value_name = "DURATION", value_parser = duration, requires = "session")]
+    session_ttl: Option<Duration>,
+    /// What has the same text here goes to the same node
+    #[arg(long, value_name = "TEXT")]
+    affinity: Option<String>,
 }
 
 pub(super) async fn run(args: RunArgs, client: &Client, output: Output) -> Result<Exit, Error> {
@@ -67,6 +77,9 @@ pub(super) async fn run(args: RunArgs, client: &Client, output: Output) -> Resul
         attempts_max: args.attempts,
         attempt_ms_max: args.attempt_limit.map(millis),
         backoff_ms: None,
+        session: args.session.as_deref().map(Into::into),
+        session_ttl_ms: args.session_ttl.map(millis),
+        affinity: args.affinity.as_deref().map(Into::into),
     };
     let enqueued = client.enqueue(&task, args.key.as_deref()).await?;
     if enqueued.existing {

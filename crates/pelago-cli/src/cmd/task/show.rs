@@ -60,6 +60,8 @@ fn text(task: &Task) -> String {
         ("node", task.node.clone()),
         ("pinned to", task.pinned.clone()),
         ("key", task.idempotency_key.clone()),
+        ("session", task.session.clone()),
+        ("affinity", task.affinity.clone()),
         ("reason", task.reason.clone()),
         ("input", task.input.as_ref().map(payload)),
         ("result", task.result.as_ref().map(payload)),
