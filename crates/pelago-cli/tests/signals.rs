@@ -45,10 +45,12 @@ fn the_two_nodes_of_the_example_pass_a_signal_down_three_layers() {
     let later = example.json(&["signal", "show", &id, "--wait", "30s"]);
     assert_eq!((&later["kind"], &later["id"], &later["whole"]), (&json!("Signal"), &json!(id), &json!(true)));
     assert_eq!(later["tree"]["branches"][1]["branches"][0]["to"], json!("impl-3"));
-    let other = example.second(&["signal", "show", &id]);
-    assert_eq!(other.status.code(), Some(3));
-    assert!(text(&other.stderr).contains("error[PLG-2038]"), "{other:?}");
-    assert!(text(&other.stderr).contains("node hal9-strategic took it"), "{other:?}");
+    // At any node.
+    let other = example.second(&["signal", "show", &id, "-o", "json"]);
+    assert_eq!(document(&other), later);
+    let forgotten = example.second(&["signal", "show", &format!("{}{}", &id[..8], "0".repeat(24))]);
+    assert_eq!(forgotten.status.code(), Some(3));
+    assert!(text(&forgotten.stderr).contains("error[PLG-2038]"), "{forgotten:?}");
 
     let nodes = text(&ask(&["node", "ls"]).stdout).to_owned();
     for agent in ["strategic-main(L4)", "architect-1(L3)", "impl-3(L2)"] {
@@ -155,6 +157,16 @@ fn signals_take_the_other_node_of_a_role_when_one_is_killed() {
         signal["tree"]["branches"][0]["node"].as_str().expect("somebody handled it").to_owned()
     };
     handled_by(&signal("1"));
+    let taken_by = |node: &Node| {
+        node.json(&["signal", "forward", "--to", "main", "--content", "1"])["id"]
+            .as_str()
+            .expect("it is text")
+            .to_owned()
+    };
+    let taken: Vec<String> = others.iter().map(|(_, node)| taken_by(node)).collect();
+    for id in &taken {
+        assert_eq!(first.json(&["signal", "show", id, "--wait", "30s"])["whole"], json!(true));
+    }
     let under_way = thread::spawn({
         let url = first.http.clone();
         move || {
@@ -174,13 +186,16 @@ fn signals_take_the_other_node_of_a_role_when_one_is_killed() {
     let has_it = |(_, node): &(&str, Node)| metrics(&[&node.http]).contains("pelago_signals_handled 1\n");
     until(|| others.iter().any(has_it), &"an agent has the signal");
     let at = others.iter().position(has_it).expect("it keeps it for three seconds");
-    let (_, mut killed) = others.remove(at);
+    let (lost, mut killed) = others.remove(at);
     killed.process.kill().expect("it runs");
     let told = under_way.join().expect("it does not panic");
     let survivor = others[0].0;
     assert_eq!(handled_by(&serde_json::from_slice(&told.stdout).expect("a signal")), survivor, "{told:?}");
     // At once, long before the mesh gives the lost node up.
     assert_eq!(handled_by(&signal("2")), survivor);
+    let away = output(pelago(&first.http).args(["signal", "show", &taken[at]]));
+    let told = text(&away.stderr);
+    assert!(told.contains("error[PLG-2046]") && told.contains(&format!("node {lost}, which took signal")), "{away:?}");
 }
 
 /// The example of the repository, started by its script.

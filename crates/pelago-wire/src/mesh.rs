@@ -5,7 +5,7 @@
 pub use crate::message::{Malformed, decode, encode};
 pub use proto::{
     Applied, Ask, Asked, Branch, Broadcast, Converse, Granted, Heartbeat, Hop, Nothing, Proposed, Reached, Run, Signal,
-    Verdict, Within, asked, branch, proposed,
+    Taken, Trace, Traced, Verdict, Within, asked, branch, proposed,
 };
 
 mod proto {
@@ -33,6 +33,8 @@ pub mod kind {
     pub const SIGNAL: u16 = 8;
     /// [`Converse`](super::Converse), answered with [`Asked`](super::Asked).
     pub const CONVERSE: u16 = 9;
+    /// [`Trace`](super::Trace), answered with [`Traced`](super::Traced).
+    pub const TRACE: u16 = 10;
 }
 
 #[cfg(test)]

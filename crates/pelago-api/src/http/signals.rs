@@ -8,7 +8,7 @@ use axum::{
 };
 use bytes::Bytes;
 use pelago_core::{id::SignalId, message::Headers};
-use pelago_node::{Filter, handle::Trace};
+use pelago_node::Filter;
 
 use super::{
     answer::{self, Answer},
@@ -42,7 +42,7 @@ pub(super) async fn forward(State(app): State<Arc<App>>, RawQuery(query): RawQue
     let trace = traces::ended(recorded, started)?;
     let location = HeaderValue::try_from(format!("/api/v1/signals/{}", trace.id));
     let status = if trace.tree.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = answer::with_status(status, &document(&app, trace));
+    let mut response = answer::with_status(status, &Signal::of_trace(trace));
     response.headers_mut().insert(LOCATION, location.expect("an id is hexadecimal"));
     Ok(response)
 }
@@ -52,7 +52,7 @@ pub(super) async fn show(State(app): State<Arc<App>>, Segment(id): Segment, RawQ
     let id = signal_id(&id)?;
     let wait = Query::parse(query.as_deref(), &["wait"])?.duration("wait")?;
     let trace = app.watch(wait, |wait| app.handle.trace(id, wait)).await?;
-    Ok(answer::document(&document(&app, trace)))
+    Ok(answer::document(&Signal::of_trace(trace)))
 }
 
 /// GET: all connections, or those that lead on from one agent.
@@ -88,10 +88,6 @@ pub(super) async fn disconnect(State(app): State<Arc<App>>, RawQuery(query): Raw
     let (from, to) = (given("from")?, given("to")?);
     app.handle.disconnect(&from, &to).await?;
     Ok(answer::document(&Disconnected { from, to }))
-}
-
-fn document(app: &App, trace: Trace) -> Signal {
-    Signal::of_trace(trace, app.handle.name())
 }
 
 fn signal_id(text: &str) -> Result<SignalId, Failure> {

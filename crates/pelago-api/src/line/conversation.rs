@@ -203,7 +203,7 @@ impl Conversation {
                 let wait = Some(wait).filter(|wait| !wait.is_zero());
                 async move {
                     match handle.signal(&to, content, options, wait).await {
-                        Ok(trace) => Answer::of_signal(id, Signal::of_trace(trace, handle.name())),
+                        Ok(trace) => Answer::of_signal(id, Signal::of_trace(trace)),
                         Err(failed) => error(id, failed),
                     }
                 }

@@ -58,7 +58,7 @@ pub struct Signal {
     pub from: String,
     /// The address that it was for.
     pub to: String,
-    /// The node that took it, and knows what became of it.
+    /// The node that took it, and keeps what became of it.
     pub node: String,
     /// How many hops a path may have.
     pub hops_max: u32,
@@ -107,8 +107,8 @@ pub struct Branch {
 }
 
 impl Signal {
-    pub(crate) fn of_trace(trace: Trace, node: &Name) -> Self {
-        let Trace { id, from, to, hops_max, started, tree } = trace;
+    pub(crate) fn of_trace(trace: Trace) -> Self {
+        let Trace { id, node, from, to, hops_max, started, tree } = trace;
         Self {
             id,
             from,

@@ -128,7 +128,7 @@ codes! {
     Starting = 2036, 503, Soon, "the node is starting";
     /// A signal has made as many hops as it may.
     HopLimit = 2037, 508, Never, "the signal has made as many hops as it may";
-    /// The node knows no such signal.
+    /// No node knows such a signal.
     UnknownSignal = 2038, 404, Never, "signal not found";
     /// There is no such connection.
     UnknownConnection = 2039, 404, Never, "connection not found";
@@ -142,6 +142,8 @@ codes! {
     Interrupted = 2043, 409, Never, "another message of the session interrupted this one";
     /// There is no such session.
     UnknownSession = 2044, 404, Never, "session not found";
+    /// The node that took a signal does not answer.
+    SignalAway = 2046, 503, Maybe, "the node that took the signal does not answer";
     /// A header of a request says something that it cannot.
     BadHeader = 2050, 400, Never, "a header is not valid";
 }

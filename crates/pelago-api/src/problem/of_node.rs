@@ -31,12 +31,14 @@ impl From<Error> for Problem {
             Error::UnknownTask(_) => {
                 problem(Code::UnknownTask, "tasks are forgotten some time after they ended").with_next("pelago task ls")
             }
-            Error::UnknownSignal { taken_by: None, .. } => {
-                problem(Code::UnknownSignal, "signals are forgotten ten minutes after they ended, or with their node")
+            Error::UnknownSignal(_) => {
+                let hint = "signals are forgotten ten minutes after they ended, or once the node that took them stops";
+                problem(Code::UnknownSignal, hint)
             }
-            Error::UnknownSignal { taken_by: Some(node), .. } => {
-                problem(Code::UnknownSignal, &format!("node {node} took it, and only that node knows it: ask there"))
-                    .with_next("pelago node ls")
+            Error::SignalAway { .. } => {
+                let hint = "only that node knows what became of it, and forgets it if it stops; what its turns did stays \
+                            done";
+                problem(Code::SignalAway, hint).with_next("pelago node ls")
             }
             Error::UnknownConnection { .. } => problem(Code::UnknownConnection, "both ends are written as in the list")
                 .with_next("pelago connection ls"),
@@ -109,7 +111,7 @@ fn meant(nearest: &[Name]) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
-    use pelago_core::id::{AgentId, SessionId, TaskId};
+    use pelago_core::id::{AgentId, SessionId, SignalId, TaskId};
 
     use super::*;
 
@@ -137,6 +139,8 @@ mod tests {
             Error::BreakerOpen(name("cart")),
             Error::SessionBusy,
             Error::Interrupted,
+            Error::UnknownSignal(SignalId(1)),
+            Error::SignalAway { id: SignalId(1), node: name("n2") },
             Error::UnknownSession(SessionId { agent: AgentId::unkeyed(name("chat")), name: name("s") }),
             Error::AgentFailed { reason: "no".into(), hopeless: false },
             Error::AgentFailed { reason: "never".into(), hopeless: true },

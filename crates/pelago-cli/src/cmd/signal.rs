@@ -26,7 +26,7 @@ pub(crate) enum SignalCommand {
     Forward(ForwardArgs),
     /// Show what became of a signal
     ///
-    /// The node that took it knows, for ten minutes after it has ended.
+    /// Any node tells, for ten minutes after it has ended, as long as the node that took it is there.
     #[command(after_long_help = SHOW_EXAMPLES)]
     Show {
         /// Its id

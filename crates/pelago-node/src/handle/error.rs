@@ -34,13 +34,16 @@ pub enum Error {
     /// There is no such task; it may have been forgotten.
     #[error("task {0} not found")]
     UnknownTask(TaskId),
-    /// This node knows no such signal: it was forgotten, or another node took it.
-    #[error("signal {id} not found")]
-    UnknownSignal {
+    /// There is no such signal; it may have been forgotten.
+    #[error("signal {0} not found")]
+    UnknownSignal(SignalId),
+    /// The node that took the signal, and alone knows what became of it, does not answer.
+    #[error("node {node}, which took signal {id}, does not answer")]
+    SignalAway {
         /// Its id.
         id: SignalId,
-        /// The node that took it, if that is another.
-        taken_by: Option<Name>,
+        /// The node that took it.
+        node: Name,
     },
     /// There is no such connection.
     #[error("there is no connection from {from} to {to}")]
@@ -131,7 +134,7 @@ impl Error {
             Self::Conflict { .. } => Why::Conflict,
             Self::WrongState(_) | Self::NodeUp(_) => Why::WrongState,
             // Clients over links have no signals.
-            Self::UnknownSignal { .. } | Self::UnknownConnection { .. } => Why::Malformed,
+            Self::UnknownSignal(_) | Self::SignalAway { .. } | Self::UnknownConnection { .. } => Why::Malformed,
             Self::BadOption(_) => Why::Malformed,
             Self::TooLarge(_) => Why::TooLarge,
             Self::BadCursor => Why::BadCursor,

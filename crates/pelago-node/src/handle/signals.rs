@@ -10,7 +10,7 @@ use pelago_core::{
 };
 
 use super::{Connected, Error, Handle, SignalOptions, Trace};
-use crate::services;
+use crate::{mesh::taken, services};
 
 /// The longest that a signal may take.
 const SIGNAL_MAX: Duration = Duration::from_mins(10);
@@ -41,26 +41,33 @@ impl Handle {
         let started = self.parts().signals.start(address, content, options, self.log_time())?;
         let id = started.id;
         match wait {
-            Some(wait) => started.wait(wait).await.ok_or(Error::UnknownSignal { id, taken_by: None }),
+            Some(wait) => started.wait(wait).await.ok_or(Error::UnknownSignal(id)),
             None => self.trace(started.detach(), None).await,
         }
     }
 
-    /// A signal that this node took: with `wait` once it has ended, or as it stands then.
+    /// A signal, whichever node took it: with `wait` once it has ended, or as it stands then.
     ///
     /// # Errors
-    /// [`Error::UnknownSignal`], also if another node took it.
+    /// [`Error::UnknownSignal`]; [`Error::SignalAway`] if the node that took it does not answer.
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
     pub async fn trace(&self, id: SignalId, wait: Option<Duration>) -> Result<Trace, Error> {
-        if let Some(trace) = self.parts().signals.trace(id, wait.unwrap_or(Duration::ZERO)).await {
+        let wait = wait.unwrap_or(Duration::ZERO);
+        if let Some(trace) = self.parts().signals.trace(id, wait).await {
             return Ok(trace);
         }
         let view = self.parts().view.get();
         let mut others = view.nodes().filter(|node| node.id != self.holder().node);
-        let taken_by = others.find(|node| id.is_of(node.id)).map(|node| node.name.clone());
-        Err(Error::UnknownSignal { id, taken_by })
+        let Some(node) = others.find(|node| id.is_of(node.id)).map(|node| node.name.clone()) else {
+            return Err(Error::UnknownSignal(id));
+        };
+        match taken::ask(&self.parts().links, &node, id, wait).await {
+            Ok(Some(trace)) => Ok(trace),
+            Ok(None) => Err(Error::UnknownSignal(id)),
+            Err(taken::NoAnswer) => Err(Error::SignalAway { id, node }),
+        }
     }
 
     /// The connections along which signals go on: those of the configuration of nodes that take part, then those that

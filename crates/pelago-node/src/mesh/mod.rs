@@ -5,7 +5,7 @@
 //! what is answered where it is read; `forward` takes batches and strict reads to the leader; `router` finds the node an
 //! agent is on (`homes` knows where one belongs, `balance` chooses one of those that host a pool), `broadcast` all nodes
 //! that host some, `publish` all that may have subscribers (`subscriptions` are those of clients); `passing` has signals
-//! as they pass from node to node; `lease` and `grants` are the two sides of a node's lease; `join` and `removal` are
+//! as they pass from node to node, `taken` asks the node that took one; `lease` and `grants` are the two sides of a node's lease; `join` and `removal` are
 //! how a node comes and goes for good.
 //!
 //! *Is not:* consensus, which has links of its own (`raft`), nor a rule about who may own what (`core::record`).
@@ -30,6 +30,7 @@ mod removal;
 mod router;
 mod sessions;
 mod subscriptions;
+pub(crate) mod taken;
 mod tells;
 
 pub(crate) use balance::Balance;

@@ -83,7 +83,7 @@ fn decode_branch(namespace: &Name, bytes: Bytes) -> Option<Branch> {
     value(namespace, wire::decode::<wire::Branch>("branch of a signal", bytes).ok()?)
 }
 
-fn form(branch: Branch) -> wire::Branch {
+pub(super) fn form(branch: Branch) -> wire::Branch {
     use branch::Outcome as Form;
     let Branch { to, node, outcome, stopped, took, branches, left_out } = branch;
     let outcome = match outcome {
@@ -109,7 +109,7 @@ fn form(branch: Branch) -> wire::Branch {
     }
 }
 
-fn value(namespace: &Name, form: wire::Branch) -> Option<Branch> {
+pub(super) fn value(namespace: &Name, form: wire::Branch) -> Option<Branch> {
     use branch::Outcome as Form;
     let wire::Branch { to, node, stopped, took_us, branches, left_out, outcome } = form;
     let outcome = match outcome? {

@@ -34,6 +34,7 @@ use super::{
     removal::Removal,
     sessions::{Conversing, decode_conversing},
     subscriptions::Subscriptions,
+    taken,
     tells::{Source, Tells},
 };
 use crate::{Handle as NodeHandle, agents::Agents, committer, gossip, raft::Consensus, signals::Signals};
@@ -143,9 +144,9 @@ impl Deliver for FromNode {
                 ask.refuse(NoReply::Busy);
                 continue;
             };
-            if self.is_node && kind == kind::SIGNAL {
-                // It may wait for others, who may wait for this link: its room is bounded where it is handled.
-                let (id, answer) = (ask.id(), node.clone().signal(payload, ask.wait()));
+            let of_signal = if self.is_node { node.of_signal(kind, &payload, ask.wait()) } else { None };
+            if let Some(answer) = of_signal {
+                let id = ask.id();
                 self.under_way.insert(id, self.receiver.loops.spawn(reply(ask, answer, None)));
                 continue;
             }
@@ -318,6 +319,19 @@ impl Answers {
             (Err(_), _) | (_, Err(_)) => 0,
         };
         wire::encode(&wire::Reached { agents })
+    }
+
+    /// What is answered to a signal, or to a question for one. It may wait for others, who may wait for this link: it
+    /// takes no room of that, and is bounded where it is handled. `None` if it is neither.
+    fn of_signal(&self, kind: u16, payload: &Bytes, wait: Duration) -> Option<BoxFuture<'static, Bytes>> {
+        match kind {
+            kind::SIGNAL => Some(self.clone().signal(payload.clone(), wait)),
+            kind::TRACE => {
+                let (signals, payload) = (Arc::clone(&self.signals), payload.clone());
+                Some(Box::pin(async move { taken::answer(&signals, payload).await }))
+            }
+            _other => None,
+        }
     }
 
     fn signal(self, payload: Bytes, wait: Duration) -> BoxFuture<'static, Bytes> {

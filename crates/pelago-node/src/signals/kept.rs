@@ -8,7 +8,7 @@ use std::{
 
 use pelago_core::{
     connection::Branch,
-    id::{Address, SignalId},
+    id::{Address, Name, SignalId},
     time::LogTime,
 };
 use tokio::{
@@ -33,6 +33,8 @@ const ENDED_MAX_AGE: Duration = Duration::from_mins(10);
 pub struct Trace {
     /// Its id.
     pub id: SignalId,
+    /// The node that took it.
+    pub node: Name,
     /// Who started it.
     pub from: String,
     /// Whom it was for.
@@ -137,7 +139,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use pelago_core::{connection::Outcome, id::Name};
+    use pelago_core::connection::Outcome;
 
     use super::*;
 
@@ -178,7 +180,8 @@ mod tests {
 
     fn begin(kept: &Kept, now: Instant, id: u128) -> Result<(), Error> {
         let (id, started) = (SignalId(id), LogTime::ZERO);
-        let trace = Trace { id, from: "client".into(), to: to(), hops_max: 16, started, tree: None };
+        let node = Name::new("n1").expect("valid");
+        let trace = Trace { id, node, from: "client".into(), to: to(), hops_max: 16, started, tree: None };
         kept.begin(now, trace, CancellationToken::new())
     }
 

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! *Is not:* a rule about where signals go (`core::connection`), nor durable: a signal is lost with the node that took
-//! it, and what its turns did stays done.
+//! it, and what its turns did stays done. Other nodes ask that one what became of it (`mesh::taken`).
 
 mod content;
 mod kept;
@@ -119,7 +119,8 @@ impl Signals {
         let SignalOptions { from, timeout, hops_max } = options;
         let hops_max = hops_max.unwrap_or(self.parts.hops_max);
         let id = SignalId::new(self.parts.holder.node, ids::random());
-        let trace = Trace { id, from: from.clone(), to: to.clone(), hops_max, started: now, tree: None };
+        let node = self.parts.me.clone();
+        let trace = Trace { id, node, from: from.clone(), to: to.clone(), hops_max, started: now, tree: None };
         let off = CancellationToken::new();
         self.kept.begin(Instant::now(), trace, off.clone())?;
         let signal = Arc::new(Signal { id, from, hops_max, branches_max: BRANCHES_MAX, path: Vec::new() });

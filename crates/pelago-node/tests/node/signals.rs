@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use pelago_core::{
     connection::{Branch, Connection, Cut, Outcome},
-    id::{Address, Name},
+    id::{Address, Name, SignalId},
 };
 use pelago_node::{
     Agent, Config, Fault, Handle, Kind, Node, Turn,
@@ -122,17 +122,39 @@ async fn a_signal_crosses_nodes_and_its_tree_comes_back() {
         assert!(tree.is_whole());
         assert!(tree.all().all(|branch| branch.took <= tree.took && branch.outcome.reply().is_some()));
     }
-    // From a node that hosts none of them too; what came of it is known where it was taken, and there only.
+    // From a node that hosts none of them too.
     let trace = run(nodes[1].handle(), "main", "{}").await;
     assert_eq!(shown(&trace), "main@n0(one@n1(deep@n2(census:a)) two@n2)");
-    assert_eq!(nodes[1].handle().trace(trace.id, None).await, Ok(trace.clone()));
-    let elsewhere = nodes[2].handle().trace(trace.id, None).await;
-    let taken_by = Some(nodes[1].handle().name().clone());
-    assert_eq!(elsewhere, Err(Error::UnknownSignal { id: trace.id, taken_by }));
     // To one, two and deep each time, and once to main; where the census is, nobody says.
     assert!(counted(&nodes, "pelago_signals_remote_total") >= 10);
     let census = nodes[0].handle().agent("census:a").await.expect("it had turns");
     assert_eq!(census.state.as_deref(), Some(&br#"{"signals":3}"#[..]));
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_tells_what_became_of_a_signal_as_long_as_the_node_that_took_it_is_there() {
+    let (_homes, mut nodes) = mesh(&["main > one two"]).await;
+    let [first, second, third] = [0, 1, 2].map(|n| nodes[n].handle().clone());
+    let ended = run(&second, "main", "{}").await;
+    for handle in [&first, &second, &third] {
+        let told = handle.trace(ended.id, None).await.expect("it is known");
+        assert_eq!((shown(&told), told.started, &told.node), (shown(&ended), ended.started, second.name()));
+    }
+
+    let slow = Bytes::from_static(br#"{"two": {"sleep": [500, "traced"]}}"#);
+    let under_way = second.signal("main", slow, options(), None).await.expect("it is taken");
+    assert_eq!(third.trace(under_way.id, None).await, Ok(under_way.clone()), "it goes on");
+    let waited_for = third.trace(under_way.id, Some(Duration::from_secs(20))).await.expect("it is known");
+    assert_eq!(shown(&waited_for), "main@n0(one@n1 two@n2)");
+
+    let nobody_knows = SignalId(ended.id.0 ^ 1);
+    for handle in [&first, &second] {
+        assert_eq!(handle.trace(nobody_knows, None).await, Err(Error::UnknownSignal(nobody_knows)));
+    }
+    stop(nodes.remove(1)).await;
+    let away = Error::SignalAway { id: ended.id, node: second.name().clone() };
+    assert_eq!(third.trace(ended.id, None).await, Err(away));
     stop_all(nodes).await;
 }
 
