@@ -82,7 +82,8 @@ pub struct Branch {
     /// The node that handled it, if one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// What came of it: `replied`, `failed`, `not_taken`, `timed_out`, `in_doubt`, `cycle` or `hop_limit`.
+    /// What came of it: `replied`, `failed`, `not_taken`, `breaker_open`, `timed_out`, `in_doubt`, `cycle` or
+    /// `hop_limit`.
     pub outcome: Cow<'static, str>,
     /// The code of the problem, if it is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -130,7 +131,7 @@ impl From<connection::Branch> for Branch {
         let (reply, reason) = match outcome {
             Outcome::Replied { reply } => (reply.map(Payload::from), None),
             Outcome::Failed { reason, hopeless: _ } | Outcome::NotTaken { reason, unknown: _ } => (None, Some(reason)),
-            Outcome::TimedOut | Outcome::InDoubt | Outcome::Cut(_) => (None, None),
+            Outcome::BreakerOpen | Outcome::TimedOut | Outcome::InDoubt | Outcome::Cut(_) => (None, None),
         };
         Self {
             to: to.to_string(),
@@ -155,6 +156,7 @@ fn code_of(outcome: &Outcome) -> Option<Code> {
         Outcome::Failed { hopeless: true, .. } => Some(Code::AgentRefused),
         Outcome::NotTaken { unknown: false, .. } => Some(Code::Busy),
         Outcome::NotTaken { unknown: true, .. } => Some(Code::UnknownAgent),
+        Outcome::BreakerOpen => Some(Code::BreakerOpen),
         Outcome::TimedOut => Some(Code::Timeout),
         Outcome::InDoubt => Some(Code::InDoubt),
         Outcome::Cut(Cut::HopLimit) => Some(Code::HopLimit),

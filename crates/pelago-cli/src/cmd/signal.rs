@@ -202,10 +202,11 @@ mod tests {
         let leaf = |to: &str| json!({ "to": to, "node": "n2", "outcome": "replied", "took_us": 950, "reply": 1 });
         let cut = json!({ "to": "main", "outcome": "cycle", "took_us": 0 });
         let failed = json!({ "to": "b", "node": "n1", "outcome": "failed", "code": "PLG-2023", "reason": "no", "took_us": 1_040 });
+        let open = json!({ "to": "d", "outcome": "breaker_open", "code": "PLG-2041", "took_us": 7 });
         let one = json!({ "to": "a", "node": "n2", "outcome": "replied", "took_us": 2_000, "reply": "x",
                           "branches": [leaf("c"), cut], "stopped": true });
         let tree = json!({ "to": "main", "node": "n1", "outcome": "replied", "took_us": 12_345, "reply": {"n": 1},
-                           "branches": [one, failed] });
+                           "branches": [one, open, failed] });
         let tree: Branch = serde_json::from_value(tree).expect("a branch");
         let mut shown = String::new();
         draw(&tree, "", "", &mut shown);
@@ -214,11 +215,12 @@ main  on n1  replied  12.3 ms  {\"n\":1}
 ├─ a  on n2  replied  2.0 ms  \"x\"  not passed on
 │  ├─ c  on n2  replied  0.9 ms  1
 │  └─ main  cycle
+├─ d  breaker open  (PLG-2041)
 └─ b  on n1  failed  (PLG-2023)  1.0 ms  no
 ";
         assert_eq!(shown, expected);
         let mut found = Vec::new();
         problems(&tree, &mut found);
-        assert_eq!(found, ["b failed (PLG-2023): no"]);
+        assert_eq!(found, ["d breaker open (PLG-2041)", "b failed (PLG-2023): no"]);
     }
 }

@@ -51,6 +51,9 @@ pub enum Outcome {
         /// Whether nobody of that name can be meant.
         unknown: bool,
     },
+    /// Nobody took it, and it had no effect: the agent failed too often of late wherever it is hosted, and is tried
+    /// again after a while.
+    BreakerOpen,
     /// There was no reply in time. The turn may have had its effect, or have it later.
     TimedOut,
     /// The node that had it was lost. The turn may have had its effect.
@@ -117,6 +120,7 @@ impl Branch {
             Outcome::Replied { .. }
             | Outcome::Failed { .. }
             | Outcome::NotTaken { .. }
+            | Outcome::BreakerOpen
             | Outcome::TimedOut
             | Outcome::InDoubt
             | Outcome::Cut(_) => self.branches.iter_mut().any(|branch| branch.drop_one_of(bytes)),
@@ -138,6 +142,7 @@ impl Outcome {
             Self::Replied { .. } => "replied",
             Self::Failed { .. } => "failed",
             Self::NotTaken { .. } => "not_taken",
+            Self::BreakerOpen => "breaker_open",
             Self::TimedOut => "timed_out",
             Self::InDoubt => "in_doubt",
             Self::Cut(Cut::Cycle) => "cycle",

@@ -234,9 +234,7 @@ impl Signals {
         let handled = timeout_at(deadline, services.router.fulfil(&to, placement, &wish, deadline)).await;
         let outcome = match handled {
             Ok(Ok(branch)) => return Branch { to, took: began.elapsed(), ..branch },
-            Ok(Err(Undone::BreakerOpen(name))) => {
-                Outcome::NotTaken { reason: Error::BreakerOpen(name).to_string(), unknown: false }
-            }
+            Ok(Err(Undone::BreakerOpen(_))) => Outcome::BreakerOpen,
             Ok(Err(Undone::Failed(failure))) if Instant::now() < deadline => Outcome::from(failure),
             Ok(Err(_)) | Err(_) => Outcome::TimedOut,
         };

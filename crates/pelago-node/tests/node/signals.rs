@@ -212,6 +212,21 @@ async fn whatever_comes_of_a_branch_is_in_the_tree_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_branch_to_an_agent_that_failed_too_often_says_that_its_breaker_is_open() {
+    let (_homes, nodes) = mesh(&["main > one two", "one > deep"]).await;
+    let failing = || run(nodes[0].handle(), "main", r#"{"two": "fail", "deep": "fail"}"#);
+    let open = "main@n0(one@n1(deep!breaker_open) two!breaker_open)";
+    // Each node has its own breaker: that of `deep` is open at n1, which passes the signal on to it.
+    poll(async || shown(&failing().await) == open).await;
+    let tree = failing().await.tree.expect("it has ended");
+    assert_eq!((tree.branches[1].outcome.clone(), tree.is_whole()), (Outcome::BreakerOpen, false));
+    let first = run(nodes[0].handle(), "two", "{}").await;
+    assert_eq!(shown(&first), "two!breaker_open");
+    assert!(counted(&nodes, "pelago_signal_branches_total{outcome=\"breaker_open\"}") >= 3);
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_signal_takes_the_other_host_when_its_node_is_lost() {
     let (_homes, mut nodes) = mesh(&["main > role"]).await;
     let name = |trace: &Trace| {
@@ -400,6 +415,7 @@ fn shown_branch(branch: &Branch) -> String {
         Outcome::Cut(Cut::Cycle | Cut::HopLimit)
         | Outcome::Failed { .. }
         | Outcome::NotTaken { .. }
+        | Outcome::BreakerOpen
         | Outcome::TimedOut
         | Outcome::InDoubt => text.push_str(&format!("!{}", branch.outcome.word())),
     }
