@@ -10,7 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use pelago::{
+    Mesh,
+    mesh::{Cut, Outcome, SignalOptions},
+};
 use pelago_api::client::Client;
+use pelago_core::id::SignalId;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -56,6 +61,7 @@ fn the_two_nodes_of_the_example_pass_a_signal_down_three_layers() {
     for agent in ["strategic-main(L4)", "architect-1(L3)", "impl-3(L2)"] {
         assert!(nodes.contains(agent), "{agent} is not in {nodes}");
     }
+    a_program_starts_and_follows_signals(&example);
     connections_change_at_any_node(&example);
     what_comes_to_nothing_says_why(&example);
     let metrics = example.metrics();
@@ -63,6 +69,54 @@ fn the_two_nodes_of_the_example_pass_a_signal_down_three_layers() {
         assert!(metrics.contains(line), "{line} is not in {metrics}");
     }
     example.stop();
+}
+
+fn a_program_starts_and_follows_signals(example: &Example) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        // The first listens for links at the third port, the second at the fourth.
+        let connect = async |n: usize| Mesh::connect(&format!("127.0.0.1:{}", example.ports[n])).await;
+        let (first, second) = (connect(2).await.expect("it listens"), connect(3).await.expect("it listens"));
+        let options = || SignalOptions { from: "planner".into(), ..SignalOptions::default() };
+        let waited = first.signal("strategic-main", "7", options(), Some(PATIENCE)).await.expect("it is taken");
+        let tree = waited.tree.as_ref().expect("it has ended");
+        let seen: Vec<String> = tree.all().map(|branch| format!("{} {}", branch.to, branch.outcome.word())).collect();
+        let all = ["strategic-main", "architect-1", "impl-1", "impl-2", "architect-2", "impl-3"];
+        assert_eq!(seen, all.map(|agent| format!("{agent} replied")));
+        assert!(tree.all().all(|branch| branch.outcome.reply().is_some_and(|reply| reply == "7")));
+        assert_eq!((waited.from.as_str(), waited.node.as_str()), ("planner", "hal9-strategic"));
+
+        let sent = second.signal("strategic-main", "8", options(), None).await.expect("it is taken");
+        assert_eq!((sent.tree.as_ref(), sent.node.as_str()), (None, "hal9-workers"));
+        let ended = first.trace(sent.id, PATIENCE).await.expect("any node tells");
+        assert!(ended.tree.is_some_and(|tree| tree.is_whole() && tree.all().count() == 6));
+
+        let limited = SignalOptions { hops_max: Some(1), ..options() };
+        let limited = first.signal("strategic-main", "9", limited, Some(PATIENCE)).await.expect("it is taken");
+        assert!(limited.tree.is_some_and(|tree| tree.branches[0].outcome == Outcome::Cut(Cut::HopLimit)));
+        let slow = SignalOptions { timeout: Duration::from_millis(200), ..options() };
+        let slow = first.signal("sleeper", "60000", slow, Some(PATIENCE)).await.expect("it is taken");
+        assert_eq!(slow.tree.map(|tree| tree.outcome), Some(Outcome::TimedOut));
+
+        let refused = async |to: &str, options| {
+            first.signal(to, "1", options, Some(PATIENCE)).await.expect_err("it makes no sense").code().as_str()
+        };
+        assert_eq!(refused("strategic-mian", options()).await, "PLG-2004");
+        assert_eq!(refused("strategic-main", SignalOptions { hops_max: Some(0), ..options() }).await, "PLG-2003");
+        let forgotten = SignalId(ended.id.0 ^ 1);
+        assert_eq!(first.trace(forgotten, PATIENCE).await.expect_err("nobody knows it").code().as_str(), "PLG-2038");
+
+        // Whoever goes away calls off what it waits for.
+        let handled = async || client(&example.url(1)).metrics().await.expect("the node answers");
+        let under_way = first.signal("hal9-workers/sleeper", "60000", options(), Some(PATIENCE));
+        let has_it = async { while !handled().await.contains("pelago_signals_handled 1\n") {} };
+        tokio::select! {
+            ended = under_way => panic!("it ended: {ended:?}"),
+            () = has_it => {}
+        }
+        let called_off = async { while !handled().await.contains("pelago_signals_handled 0\n") {} };
+        tokio::time::timeout(PATIENCE, called_off).await.expect("it is called off");
+    });
 }
 
 fn connections_change_at_any_node(example: &Example) {

@@ -10,7 +10,7 @@ use pelago_core::id::TaskId;
 pub use crate::message::{Malformed, decode, encode};
 pub use proto::{
     Answer, Ask, Broadcast, Cancel, Cancelled, Converse, Ended, Enqueue, Enqueued, Failed, Find, Found, Published,
-    Reached, Result as TaskResult, Send, Sent, Subscribe, Subscribed, Why, answer, ended,
+    Reached, Result as TaskResult, Send, Sent, Signal, Subscribe, Subscribed, Trace, Why, answer, ended,
 };
 
 mod proto {
@@ -40,6 +40,10 @@ pub mod kind {
     pub const SUBSCRIBE: u16 = 72;
     /// [`Converse`](super::Converse).
     pub const CONVERSE: u16 = 73;
+    /// [`Signal`](super::Signal).
+    pub const SIGNAL: u16 = 80;
+    /// [`Trace`](super::Trace).
+    pub const TRACE: u16 = 81;
 }
 
 /// The most subscriptions that a client has over one link.

@@ -2,6 +2,9 @@
 //!
 //! The types are those generated from `proto/pelago/mesh/v1/mesh.proto`; `node::mesh` turns them into core's.
 
+use bytes::Bytes;
+use pelago_core::id::SignalId;
+
 pub use crate::message::{Malformed, decode, encode};
 pub use proto::{
     Applied, Ask, Asked, Branch, Broadcast, Converse, Granted, Heartbeat, Hop, Nothing, Proposed, Reached, Run, Signal,
@@ -37,10 +40,20 @@ pub mod kind {
     pub const TRACE: u16 = 10;
 }
 
+/// Writes a signal's id.
+#[must_use]
+pub fn signal_bytes(id: SignalId) -> Bytes {
+    Bytes::copy_from_slice(&id.0.to_be_bytes())
+}
+
+/// Reads a signal's id. `None` if it is not 16 bytes.
+#[must_use]
+pub fn signal_of(bytes: &[u8]) -> Option<SignalId> {
+    Some(SignalId(u128::from_be_bytes(bytes.try_into().ok()?)))
+}
+
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     /// Bytes written by the first release. They must decode for ever.

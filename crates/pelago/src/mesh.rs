@@ -15,7 +15,7 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use pelago_core::{
-    id::{BootId, Destination, Incarnation, Name, NodeId, TaskId},
+    id::{BootId, Destination, Incarnation, Name, NodeId, SignalId, TaskId},
     link::{Ended, Hello, LANE_BYTES_MIN, Lane, NoReply, Pauses, PerLane, Refusal, Role, Versions, feature},
 };
 use pelago_net::{Config, Dial, Handle, Links, RequestError, SendError, State};
@@ -23,6 +23,7 @@ use pelago_node::{InSession, TaskRequest};
 use pelago_wire::{
     client::{self as wire, answer::Answer, ended::How, kind},
     headers,
+    mesh::signal_bytes,
 };
 use tokio::{sync::watch, time::Instant};
 use tokio_util::task::AbortOnDropHandle;
@@ -31,10 +32,11 @@ use arrivals::Arrivals;
 pub use error::Error;
 pub use latest::Latest;
 pub use pelago_core::{
+    connection::{Branch, Cut, Outcome},
     link::Account,
     message::{Content, ContentType, Headers, Priority, TraceContext},
 };
-pub use pelago_node::handle::{AskOptions, Enqueued, Published, Reached};
+pub use pelago_node::handle::{AskOptions, Enqueued, Published, Reached, SignalOptions, Trace};
 pub use recipient::Recipient;
 pub use subscription::Subscription;
 
@@ -42,6 +44,8 @@ pub use subscription::Subscription;
 const DURABLE_MAX: Duration = Duration::from_secs(30);
 /// How long something may wait to be told.
 const TELL_MAX: Duration = Duration::from_secs(5);
+/// How much longer a node has to answer than it waits for the end of a signal.
+const SIGNAL_ANSWER_MAX: Duration = Duration::from_secs(10);
 /// How long a broadcast may take: nodes that say nothing are waited for for half of it.
 const BROADCAST_MAX: Duration = Duration::from_secs(10);
 /// The longest pause between two dials.
@@ -310,6 +314,73 @@ impl Mesh {
         let answer = self.request(kind::CANCEL, &wire::encode(&cancel), DURABLE_MAX).await?;
         let Answer::Cancelled(wire::Cancelled {}) = answer else { return Err(Error::BadAnswer) };
         Ok(())
+    }
+
+    /// Starts a signal, which goes from its first agent on along connections. With `wait` it is waited so long for its
+    /// end, and [`Trace::tree`] says then who handled it; without, it is only sent, and [`Self::trace`] tells later.
+    ///
+    /// ```no_run
+    /// # async fn example(mesh: pelago::Mesh) -> Result<(), pelago::mesh::Error> {
+    /// use std::time::Duration;
+    /// use pelago::mesh::SignalOptions;
+    ///
+    /// let options = SignalOptions { from: "planner".into(), hops_max: Some(4), ..SignalOptions::default() };
+    /// let signal = mesh.signal("strategic-main", "\"Design a task system\"", options, Some(Duration::from_secs(30))).await?;
+    /// for branch in signal.tree.iter().flat_map(|tree| tree.all()) {
+    ///     println!("{} {}", branch.to, branch.outcome.word());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error`] says why it was not started, or that nobody knows whether it was.
+    ///
+    /// # Cancel safety
+    /// Dropping the future while it waits calls the signal off: what its turns did stays done. Without `wait` it is left
+    /// open whether it is started.
+    pub async fn signal(
+        &self,
+        to: &str,
+        content: impl Into<Content>,
+        options: SignalOptions,
+        wait: Option<Duration>,
+    ) -> Result<Trace, Error> {
+        let Content { headers, payload } = content.into();
+        let SignalOptions { from, timeout, hops_max } = options;
+        let signal = wire::Signal {
+            to: to.to_owned(),
+            payload,
+            headers: headers::field(headers.as_deref()),
+            from,
+            timeout_ms: millis(timeout),
+            hops_max,
+            wait_ms: wait.map(millis),
+        };
+        self.taken(kind::SIGNAL, &wire::encode(&signal), wait.unwrap_or_default()).await
+    }
+
+    /// A signal, whichever node took it: once it has ended, or as it stands after `wait`.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with [`Code::UnknownSignal`] if it was forgotten, and with [`Code::SignalAway`] if the node that
+    /// took it does not answer; else [`Error`] says why that is not known.
+    ///
+    /// # Cancel safety
+    /// Dropping the future loses nothing.
+    ///
+    /// [`Code::UnknownSignal`]: pelago_api::problem::Code::UnknownSignal
+    /// [`Code::SignalAway`]: pelago_api::problem::Code::SignalAway
+    pub async fn trace(&self, id: SignalId, wait: Duration) -> Result<Trace, Error> {
+        let trace = wire::Trace { id: signal_bytes(id), wait_ms: millis(wait) };
+        self.taken(kind::TRACE, &wire::encode(&trace), wait).await
+    }
+
+    async fn taken(&self, kind: u16, payload: &[u8], wait: Duration) -> Result<Trace, Error> {
+        let Answer::Taken(taken) = self.request(kind, payload, wait + SIGNAL_ANSWER_MAX).await? else {
+            return Err(Error::BadAnswer);
+        };
+        Trace::decode(taken).ok_or(Error::BadAnswer)
     }
 
     async fn request(&self, kind: u16, payload: &[u8], wait: Duration) -> Result<Answer, Error> {

@@ -13,9 +13,6 @@ use serde_json::value::RawValue;
 use super::{Payload, Timestamp};
 use crate::{problem::Code, text};
 
-/// How long a signal may take unless told.
-const SIGNAL_MAX: Duration = Duration::from_secs(30);
-
 /// A signal to be started.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -40,9 +37,10 @@ pub struct NewSignal<'a> {
 impl NewSignal<'_> {
     /// Who starts it, and its limits.
     pub(crate) fn options(&self) -> SignalOptions {
+        let unsaid = SignalOptions::default();
         SignalOptions {
-            from: self.from.as_deref().unwrap_or("client").to_owned(),
-            timeout: self.timeout_ms.map_or(SIGNAL_MAX, Duration::from_millis),
+            from: self.from.as_deref().map_or(unsaid.from, str::to_owned),
+            timeout: self.timeout_ms.map_or(unsaid.timeout, Duration::from_millis),
             hops_max: self.hops_max,
         }
     }

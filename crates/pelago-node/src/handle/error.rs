@@ -133,8 +133,10 @@ impl Error {
             Self::NoState(_) => Why::NoState,
             Self::Conflict { .. } => Why::Conflict,
             Self::WrongState(_) | Self::NodeUp(_) => Why::WrongState,
-            // Clients over links have no signals.
-            Self::UnknownSignal(_) | Self::SignalAway { .. } | Self::UnknownConnection { .. } => Why::Malformed,
+            Self::UnknownSignal(_) => Why::UnknownSignal,
+            Self::SignalAway { .. } => Why::SignalAway,
+            // Clients over links do not change connections.
+            Self::UnknownConnection { .. } => Why::Malformed,
             Self::BadOption(_) => Why::Malformed,
             Self::TooLarge(_) => Why::TooLarge,
             Self::BadCursor => Why::BadCursor,

@@ -11,12 +11,13 @@ use pelago_core::{id::Name, link::PAYLOAD_BYTES_MAX, message::Content};
 use pelago_wire::{
     client::{self as wire, Answer, Ended, Failed, Why, answer, ended::How, kind},
     headers,
+    mesh::signal_of,
 };
 
 use super::at_once::{self, AtOnce};
 use crate::{
     Handle,
-    handle::{AskOptions, Error, Reached},
+    handle::{AskOptions, Error, Reached, SignalOptions},
     host::TaskRequest,
     services,
     sessions::{InSession, WhenBusy},
@@ -32,6 +33,8 @@ pub(super) enum NoValue {
     NotHeaders(#[from] headers::NotHeaders),
     #[error("a task's id has 16 bytes")]
     NoTaskId,
+    #[error("a signal's id has 16 bytes")]
+    NoSignalId,
     #[error(transparent)]
     Node(#[from] Error),
     #[error("the request took effect, but its answer of {bytes} bytes does not fit a frame ({PAYLOAD_BYTES_MAX})")]
@@ -49,6 +52,8 @@ pub(super) fn answer(handle: Handle, kind: u16, payload: Bytes, wait: Duration) 
         kind::RESULT => Box::pin(async move { encoded(result(&handle, payload, wait).await) }),
         kind::CANCEL => Box::pin(async move { encoded(within(wait, pin!(cancel(&handle, payload))).await) }),
         kind::BROADCAST => Box::pin(async move { encoded(within(wait, pin!(broadcast(&handle, payload))).await) }),
+        kind::SIGNAL => Box::pin(async move { encoded(signal(&handle, payload).await) }),
+        kind::TRACE => Box::pin(async move { encoded(trace(&handle, payload).await) }),
         kind::FIND => Box::pin(async move { encoded(find(&handle, payload)) }),
         _unknown => return None,
     })
@@ -131,6 +136,19 @@ async fn broadcast(handle: &Handle, payload: Bytes) -> Result<answer::Answer, No
     Ok(answer::Answer::Reached(wire::Reached { nodes, agents, missed }))
 }
 
+async fn signal(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoValue> {
+    let wire::Signal { to, payload, headers, from, timeout_ms, hops_max, wait_ms } = wire::decode("signal", payload)?;
+    let options = SignalOptions { from, timeout: Duration::from_millis(timeout_ms), hops_max };
+    let wait = wait_ms.map(Duration::from_millis);
+    Ok(answer::Answer::Taken(handle.signal(&to, content(headers, payload)?, options, wait).await?.encode()))
+}
+
+async fn trace(handle: &Handle, payload: Bytes) -> Result<answer::Answer, NoValue> {
+    let wire::Trace { id, wait_ms } = wire::decode("question for a signal", payload)?;
+    let id = signal_of(&id).ok_or(NoValue::NoSignalId)?;
+    Ok(answer::Answer::Taken(handle.trace(id, Some(Duration::from_millis(wait_ms))).await?.encode()))
+}
+
 fn content(headers: Option<headers::Form>, payload: Bytes) -> Result<Content, NoValue> {
     Ok(Content { headers: headers::of_field(headers)?, payload })
 }
@@ -207,7 +225,7 @@ fn encode(answer: answer::Answer) -> Bytes {
 
 fn failed(error: &NoValue) -> answer::Answer {
     let why = match error {
-        NoValue::Malformed(_) | NoValue::NotHeaders(_) | NoValue::NoTaskId => Why::Malformed,
+        NoValue::Malformed(_) | NoValue::NotHeaders(_) | NoValue::NoTaskId | NoValue::NoSignalId => Why::Malformed,
         NoValue::Node(error) => error.why(),
         NoValue::TooLarge { .. } => Why::AnswerTooLarge,
     };
@@ -224,6 +242,7 @@ fn text(error: &NoValue) -> String {
         NoValue::Malformed(_)
         | NoValue::NotHeaders(_)
         | NoValue::NoTaskId
+        | NoValue::NoSignalId
         | NoValue::Node(_)
         | NoValue::TooLarge { .. } => error.to_string(),
     }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use pelago_core::{
     agent::Failure,
     connection::{BRANCHES_MAX, Branch, Cut, HOPS_MAX, Hop, Outcome, Signal},
-    id::{Address, AgentId, Name, SignalId},
+    id::{Address, AgentId, Name},
     message::Content,
 };
 use pelago_wire::mesh::{self as wire, Nothing, branch};
@@ -42,7 +42,7 @@ fn encode_passing(passing: &Passing) -> Bytes {
     let hop = |Hop { agent, node }: &Hop| wire::Hop { agent: agent.to_string(), node: node.to_string() };
     wire::encode(&wire::Signal {
         ask: Some(answer::ask_of(&question)),
-        id: Bytes::copy_from_slice(&id.0.to_be_bytes()),
+        id: wire::signal_bytes(*id),
         from: from.clone(),
         hops_max: *hops_max,
         branches_max: *branches_max,
@@ -63,7 +63,7 @@ pub(super) fn decode_passing(bytes: Bytes) -> Option<Passing> {
         Some(Hop { agent, node: Name::new(&node).ok()? })
     };
     let path = path.into_iter().map(hop).collect::<Option<_>>()?;
-    let id = SignalId(u128::from_be_bytes(id.as_ref().try_into().ok()?));
+    let id = wire::signal_of(&id)?;
     let signal = Arc::new(Signal { id, from, hops_max, branches_max, path });
     // It is kept for longer than the buffer it came in should be.
     let content = Content { payload: Bytes::copy_from_slice(&content.payload), ..content };
@@ -141,7 +141,7 @@ pub(super) fn value(namespace: &Name, form: wire::Branch) -> Option<Branch> {
 mod tests {
     use pelago_core::{
         connection::{REASON_BYTES_MAX, REPLIES_BYTES_MAX},
-        id::Key,
+        id::{Key, SignalId},
         link::PAYLOAD_BYTES_MAX,
     };
 

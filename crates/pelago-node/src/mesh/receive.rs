@@ -172,8 +172,11 @@ impl Deliver for FromNode {
                 ask.refuse(NoReply::UnknownKind);
                 continue;
             };
-            let questions =
-                if self.is_node { [kind::ASK, kind::CONVERSE] } else { [client::kind::ASK, client::kind::CONVERSE] };
+            let questions: &[u16] = if self.is_node {
+                &[kind::ASK, kind::CONVERSE]
+            } else {
+                &[client::kind::ASK, client::kind::CONVERSE, client::kind::SIGNAL]
+            };
             let (id, is_question) = (ask.id(), questions.contains(&kind));
             let answering = self.receiver.loops.spawn(reply(ask, answer, Some(Arc::clone(&credit))));
             if is_question && lane == Lane::Requests {

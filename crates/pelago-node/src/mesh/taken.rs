@@ -9,7 +9,7 @@ use pelago_core::{
     time::LogTime,
 };
 use pelago_net::{Links, RequestError};
-use pelago_wire::mesh::{self as wire, kind};
+use pelago_wire::mesh::{self as wire, kind, signal_bytes, signal_of};
 
 use super::passing;
 use crate::signals::{Signals, Trace};
@@ -28,7 +28,7 @@ pub(crate) struct NoAnswer;
 pub(crate) async fn ask(links: &Links, node: &Name, id: SignalId, wait: Duration) -> Result<Option<Trace>, NoAnswer> {
     let link = links.get(node, Role::Main).ok_or(NoAnswer)?;
     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-    let question = wire::encode(&wire::Trace { id: id_bytes(id), wait_ms });
+    let question = wire::encode(&wire::Trace { id: signal_bytes(id), wait_ms });
     match link.request(Lane::Requests, kind::TRACE, &question, wait + ANSWER_MAX).await {
         Ok(answer) => match wire::decode::<wire::Traced>("what became of a signal", answer) {
             Ok(wire::Traced { taken }) => taken.map(|taken| value(taken).ok_or(NoAnswer)).transpose(),
@@ -53,15 +53,29 @@ pub(super) async fn answer(signals: &Signals, question: Bytes) -> Bytes {
     wire::encode(&wire::Traced { taken: taken.map(form) })
 }
 
+impl Trace {
+    /// Its bytes, as nodes send them to each other and to clients.
+    #[must_use]
+    pub fn encode(self) -> Bytes {
+        wire::encode(&form(self))
+    }
+
+    /// What [`Self::encode`] has written. `None` if it is something else.
+    #[must_use]
+    pub fn decode(bytes: Bytes) -> Option<Self> {
+        value(wire::decode("signal", bytes).ok()?)
+    }
+}
+
 fn decode(question: Bytes) -> Option<(SignalId, Duration)> {
     let wire::Trace { id, wait_ms } = wire::decode("question for a signal", question).ok()?;
-    Some((id_of(&id)?, Duration::from_millis(wait_ms)))
+    Some((signal_of(&id)?, Duration::from_millis(wait_ms)))
 }
 
 fn form(trace: Trace) -> wire::Taken {
     let Trace { id, node, from, to, hops_max, started, tree } = trace;
     wire::Taken {
-        id: id_bytes(id),
+        id: signal_bytes(id),
         node: node.to_string(),
         from,
         namespace: to.agent.namespace.to_string(),
@@ -76,7 +90,7 @@ fn value(taken: wire::Taken) -> Option<Trace> {
     let wire::Taken { id, node, from, namespace, to, hops_max, started_ms, tree } = taken;
     let namespace = Name::new(&namespace).ok()?;
     Some(Trace {
-        id: id_of(&id)?,
+        id: signal_of(&id)?,
         node: Name::new(&node).ok()?,
         from,
         to: Address::parse(&namespace, &to).ok()?,
@@ -87,14 +101,6 @@ fn value(taken: wire::Taken) -> Option<Trace> {
             None => None,
         },
     })
-}
-
-fn id_bytes(id: SignalId) -> Bytes {
-    Bytes::copy_from_slice(&id.0.to_be_bytes())
-}
-
-fn id_of(bytes: &[u8]) -> Option<SignalId> {
-    Some(SignalId(u128::from_be_bytes(bytes.try_into().ok()?)))
 }
 
 #[cfg(test)]
@@ -111,7 +117,7 @@ mod tests {
         for tree in [None, Some(tree)] {
             let (id, started) = (SignalId(3 << 96 | 5), LogTime::from_millis(9));
             let trace = Trace { id, node: name("n1"), from: "me".into(), to: to.clone(), hops_max: 3, started, tree };
-            assert_eq!(value(form(trace.clone())), Some(trace));
+            assert_eq!(Trace::decode(trace.clone().encode()), Some(trace));
         }
         assert_eq!(value(wire::Taken::default()), None);
         assert_eq!(decode(wire::encode(&wire::Trace { id: Bytes::from_static(b"short"), wait_ms: 1 })), None);

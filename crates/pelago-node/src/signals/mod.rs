@@ -61,15 +61,24 @@ const HANDLED_KIB_MIN: usize = 4;
 const ANSWER_PART: u32 = 20;
 const ANSWER_MAX: Duration = Duration::from_millis(100);
 
+/// How long a signal may take whose starter does not say.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 /// How a signal is started.
 #[derive(Debug, Clone)]
 pub struct SignalOptions {
-    /// Who starts it, in its own words.
+    /// Who starts it, in its own words; `client` unless said.
     pub from: String,
-    /// How long it may take.
+    /// How long it may take, with all its branches; 30 s unless said.
     pub timeout: Duration,
     /// How many hops a path may have; as the node is configured if nothing is said.
     pub hops_max: Option<u32>,
+}
+
+impl Default for SignalOptions {
+    fn default() -> Self {
+        Self { from: "client".into(), timeout: TIMEOUT, hops_max: None }
+    }
 }
 
 /// Takes signals, lets them go on, and keeps their trees for a while.

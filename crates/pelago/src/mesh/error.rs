@@ -128,6 +128,8 @@ fn code(why: Why) -> Code {
         Why::SessionBusy => Code::SessionBusy,
         Why::Interrupted => Code::Interrupted,
         Why::UnknownSession => Code::UnknownSession,
+        Why::UnknownSignal => Code::UnknownSignal,
+        Why::SignalAway => Code::SignalAway,
         Why::AgentFailed => Code::AgentFailed,
         Why::AgentRefused => Code::AgentRefused,
         Why::Timeout => Code::Timeout,
@@ -141,7 +143,7 @@ fn code(why: Why) -> Code {
 
 #[cfg(test)]
 mod tests {
-    use pelago_core::id::{Name, TaskId};
+    use pelago_core::id::{Name, SignalId, TaskId};
 
     use super::*;
 
@@ -158,6 +160,8 @@ mod tests {
             Node::BadCursor,
             Node::Busy("b".into()),
             Node::BreakerOpen(Name::default_namespace()),
+            Node::UnknownSignal(SignalId(1)),
+            Node::SignalAway { id: SignalId(1), node: Name::default_namespace() },
             Node::AgentFailed { reason: "r".into(), hopeless: false },
             Node::AgentFailed { reason: "r".into(), hopeless: true },
             Node::Timeout { waited_ms: 1 },
