@@ -113,6 +113,12 @@ impl Mesh {
         }
     }
 
+    /// The node that the link is with, by its name. `None` while there is no link.
+    #[must_use]
+    pub fn node(&self) -> Option<Name> {
+        self.link_now().map(|link| link.terms().other.node_name.clone())
+    }
+
     /// Asks an agent and waits for its reply: `name`, `name:key`, or `node/name[:key]` to pin it to a node. How long
     /// to wait, or [`AskOptions`] with an idempotency key, a session or an affinity too.
     ///

@@ -26,7 +26,7 @@ pub use session::{EndedSession, Said, Session, SessionHistory, SessionList};
 pub use signal::{Branch, Connection, ConnectionList, Disconnected, NewConnection, NewSignal, Signal};
 pub use task::{Cancel, Enqueued, Happening, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList};
 pub use time::Timestamp;
-pub use topic::Published;
+pub use topic::{Moved, Published};
 
 pub use crate::problem::Problem;
 
@@ -54,6 +54,7 @@ documents![
     Enqueued,
     Health,
     Liveness,
+    Moved,
     Node,
     NodeList,
     Problem,

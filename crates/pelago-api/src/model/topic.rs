@@ -20,6 +20,19 @@ pub struct Published {
     pub about: About,
 }
 
+/// The node that topics were heard at was lost, and they are heard at this one since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The node that was lost, if its name is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// The node at which the topics are heard now; the same one if it is there again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// How long nothing was heard, in milliseconds. What was published then is missed, and nobody knows how much it is.
+    pub deaf_ms: u64,
+}
+
 /// What a message says about itself. What it does not say is left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {

@@ -3,6 +3,7 @@
 use pelago::Mesh;
 use pelago_api::{
     client::Client,
+    model::Status,
     problem::{Code, Problem},
 };
 
@@ -97,25 +98,24 @@ pub(super) async fn link_of(urls: &[String]) -> Result<Mesh, Error> {
             Err(failed) => Err(answers_http(address).await.unwrap_or_else(|| failed.into())),
         };
     }
-    let client = client_of(urls);
-    let node = client.status().await?.node;
-    let Some(address) = mesh_address(&client, &node).await? else {
-        let detail = format!("{node} is not among the nodes of its mesh");
+    let status = client_of(urls).status().await?;
+    let Some(address) = mesh_address(&status) else {
+        let detail = format!("{} is not among the nodes of its mesh", status.node);
         return Err(Problem::new(Code::UnknownNode, detail, "name its mesh address by --url HOST:PORT").into());
     };
-    Ok(Mesh::connect(&address).await?)
+    Ok(Mesh::connect(address).await?)
 }
 
-async fn mesh_address(client: &Client, node: &str) -> Result<Option<String>, Error> {
-    let nodes = client.nodes().await?.items;
-    Ok(nodes.into_iter().find(|other| other.name == node).map(|node| node.mesh_address))
+/// Where the node that answered takes links.
+fn mesh_address(status: &Status) -> Option<&str> {
+    status.nodes.iter().find(|node| node.name == status.node).map(|node| node.mesh_address.as_str())
 }
 
 /// What to say if a node answers over HTTP where a link was wanted.
 async fn answers_http(address: &str) -> Option<Error> {
     let client = client_of(&[address.to_owned()]);
     let status = timeout(OTHER_MAX, client.status()).await.ok()?.ok()?;
-    let mesh = mesh_address(&client, &status.node).await.ok()??;
+    let mesh = mesh_address(&status)?;
     let detail = format!("{address} is the HTTP address of {}, and this goes over a link", status.node);
     let hint = format!("name its mesh address by --url {mesh}, or let it be asked for by --url http://{address}");
     Some(Problem::new(Code::Unreachable, detail, hint).into())

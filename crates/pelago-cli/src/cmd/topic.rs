@@ -1,13 +1,17 @@
 //! `pelago publish` and `pelago tail`: topics.
 
-use std::num::NonZeroU64;
+use std::{num::NonZeroU64, time::Duration};
 
-use pelago::mesh::{self, Subscription};
+use pelago::{
+    Mesh,
+    mesh::{self, Subscription},
+};
 use pelago_api::{
     client::Client,
-    model::{Payload, Published},
+    model::{Moved, Payload, Published},
 };
 use pelago_core::id::Name;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::request::link_of;
 use crate::{
@@ -23,6 +27,9 @@ Examples:
   date | pelago publish clock -";
 
 pub(super) const TAIL_EXAMPLES: &str = "\
+When its node is lost, another one of those given is listened at: that is told on stderr, and to programs as a document
+of the kind Moved, with how long nothing was heard.
+
 Examples:
   pelago tail orders.eu                   # Ctrl-C ends it
   pelago tail 'orders.*'                  # * is any part of a dotted name, ** any parts at its end
@@ -57,19 +64,25 @@ pub(super) async fn publish(args: &PublishArgs, client: &Client, output: Output)
     Ok(Exit::Done)
 }
 
+/// How long one try to listen elsewhere may take, and the pause before the next.
+const TRY_MAX: Duration = Duration::from_secs(5);
+const TRY_AGAIN: Duration = Duration::from_millis(200);
+
 pub(super) async fn tail(args: &TailArgs, urls: &[String], output: Output) -> Result<Exit, Error> {
-    let mut subscription = subscribed(urls, &args.to).await?;
+    let mut listening = Listening::begin(urls, &args.to).await?;
     output.note("listening; Ctrl-C ends it");
     let mut left = args.count.map(NonZeroU64::get);
     while left != Some(0) {
-        match subscription.next().await {
+        match listening.subscription.next().await {
             Ok(published) => show(published, output)?,
             // The node was lost: another one hears the same.
             Err(error) => {
+                let deaf = Instant::now();
                 output.note(&format!("{error}; trying again"));
-                if let Ok(other) = subscribed(urls, &args.to).await {
-                    subscription = other;
-                }
+                let from = listening.node.take();
+                listening = Listening::again(urls, &args.to).await;
+                let deaf_ms = u64::try_from(deaf.elapsed().as_millis()).unwrap_or(u64::MAX);
+                moved(&Moved { from, to: listening.node.clone(), deaf_ms }, output)?;
                 continue;
             }
         }
@@ -78,9 +91,38 @@ pub(super) async fn tail(args: &TailArgs, urls: &[String], output: Output) -> Re
     Ok(Exit::Done)
 }
 
-/// Subscribes at whichever of the nodes answers.
-async fn subscribed(urls: &[String], to: &str) -> Result<Subscription, Error> {
-    Ok(link_of(urls).await?.subscribe(to).await?)
+/// A subscription, and the name of the node that it is at.
+struct Listening {
+    subscription: Subscription,
+    node: Option<String>,
+}
+
+impl Listening {
+    /// Subscribes at whichever of the nodes answers.
+    async fn begin(urls: &[String], to: &str) -> Result<Self, Error> {
+        let mesh: Mesh = link_of(urls).await?;
+        let subscription = mesh.subscribe(to).await?;
+        Ok(Self { subscription, node: mesh.node().as_ref().map(Name::to_string) })
+    }
+
+    /// The same, as soon as one does.
+    async fn again(urls: &[String], to: &str) -> Self {
+        loop {
+            if let Ok(Ok(listening)) = timeout(TRY_MAX, Self::begin(urls, to)).await {
+                return listening;
+            }
+            sleep(TRY_AGAIN).await;
+        }
+    }
+}
+
+/// To programs it is a document among those of the messages; people read on stdout what was published, and nothing else.
+fn moved(moved: &Moved, output: Output) -> Result<(), Error> {
+    let Moved { from, to, deaf_ms } = moved;
+    let name = |node: &Option<String>| node.clone().unwrap_or_else(|| "another node".into());
+    let (from, to) = (name(from), name(to));
+    output.note(&format!("{from} was lost, listening at {to}: what was published within {deaf_ms} ms may be missed"));
+    output.document(moved, |_said_already| String::new())
 }
 
 fn show(published: mesh::Published, output: Output) -> Result<(), Error> {

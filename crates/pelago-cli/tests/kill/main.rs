@@ -17,6 +17,7 @@ mod sessions;
 mod slow;
 mod soak;
 mod storm;
+mod tail;
 mod tells;
 mod tests;
 

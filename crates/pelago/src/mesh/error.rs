@@ -50,6 +50,13 @@ pub enum Error {
     /// The link ended, or the node dropped the request. It may or may not take effect.
     #[error("the link ended before an answer came")]
     Unknown,
+    /// The link that a subscription heard over has ended. What was published since then, and is until it is subscribed
+    /// anew, is missed, and nobody knows how much that is.
+    #[error("the link with {address} has ended")]
+    Parted {
+        /// The node.
+        address: String,
+    },
     /// The node does not know the request, or its answer cannot be read: it is of another version.
     #[error("the node's answer is not one to this request")]
     BadAnswer,
@@ -79,7 +86,7 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Self::Refused { code, .. } => *code,
-            Self::Unreachable { .. } | Self::Unknown => Code::Unreachable,
+            Self::Unreachable { .. } | Self::Parted { .. } | Self::Unknown => Code::Unreachable,
             Self::NoRoom { .. } => Code::NoRoom,
             Self::Busy => Code::Busy,
             Self::TooLarge { .. } => Code::TooLarge,
@@ -101,6 +108,7 @@ impl From<Error> for Problem {
             Error::Timeout { .. } | Error::Unknown => {
                 "the request may or may not take effect; repeat it with the same idempotency key"
             }
+            Error::Parted { .. } => "subscribe anew, here or at another node: what was published meanwhile is missed",
             Error::BadAnswer => "the node is of another version",
             Error::Dead { .. } | Error::Cancelled { .. } => "its events tell more",
         };

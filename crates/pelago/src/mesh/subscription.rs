@@ -30,11 +30,12 @@ impl Subscription {
         Ok(subscription)
     }
 
-    /// The next message. When the link was lost, the topics are subscribed to anew: what was published meanwhile is
-    /// missed, and not counted.
+    /// The next message.
     ///
     /// # Errors
-    /// [`Error`] says why there is no link. The next call tries again.
+    /// [`Error::Parted`] at once when the link was lost, after all that came over it: what is published until the next
+    /// call subscribes anew is missed, and not counted. Else [`Error`] says why that fails, and the next call tries
+    /// again.
     ///
     /// # Cancel safety
     /// Dropping the future loses nothing.
@@ -48,7 +49,10 @@ impl Subscription {
                 biased;
                 // The sender is kept until this is dropped.
                 Some(published) = self.messages.recv() => return Ok(published),
-                _ended = link.ended() => self.link = None,
+                _ended = link.ended() => {
+                    self.link = None;
+                    return Err(Error::Parted { address: self.mesh.shared.address.clone() });
+                }
             }
         }
     }
