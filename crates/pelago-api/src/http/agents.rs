@@ -80,19 +80,30 @@ pub(super) async fn ask(
     request: Request,
 ) -> Answer {
     let query = Query::parse(query.as_deref(), &["wait", "session", "session_busy", "session_ttl", "affinity"])?;
-    let (wait, session) = (query.duration("wait")?, session(&query)?);
-    let affinity = query.text("affinity").map(str::to_owned);
+    let wait = query.duration("wait")?.unwrap_or(ASK_WAIT).min(WAIT_MAX);
+    let options = options(&query, wait)?;
     let (head, body) = request.into_parts();
     let idempotency_key = body::idempotency_key(&head.headers)?;
     let mut question = body::content(&head.headers, body).await?;
     let recorded = app.handle.record(&mut question, || traces::name("ask", &address));
-    let wait = wait.unwrap_or(ASK_WAIT).min(WAIT_MAX);
-    let options = AskOptions { wait, idempotency_key, session, affinity };
+    let options = AskOptions { idempotency_key, ..options };
     let reply = traces::ended(recorded, app.handle.ask(&address, question, options).await)?;
     Ok(answer::json(StatusCode::OK, reply))
 }
 
-/// The session that a question belongs to.
+/// What says what a question belongs to: a session, or other questions with the same text.
+pub(super) const AMONG: [&str; 4] = ["session", "session_busy", "session_ttl", "affinity"];
+
+/// How a question is asked that waits so long for its reply.
+pub(super) fn options(query: &Query<'_>, wait: Duration) -> Result<AskOptions, Failure> {
+    let affinity = query.text("affinity").map(str::to_owned);
+    let options = AskOptions { session: session(query)?, affinity, ..AskOptions::from(wait) };
+    let refused =
+        |error: handle::Error| Failure::new(Code::BadParameter, error.to_string(), "change it, or leave it out");
+    options.check().map_err(refused)?;
+    Ok(options)
+}
+
 fn session(query: &Query<'_>) -> Result<Option<InSession>, Failure> {
     let name = query.name("session")?;
     let busy = query.read(

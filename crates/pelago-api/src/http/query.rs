@@ -34,6 +34,12 @@ impl<'a> Query<'a> {
         Ok(Self(pairs))
     }
 
+    /// The same rules for what was given otherwise than in a query.
+    pub(super) fn of(given: impl IntoIterator<Item = (&'a str, Option<&'a str>)>) -> Self {
+        let pair = |(name, value): (&'a str, Option<&'a str>)| Some((Cow::Borrowed(name), Cow::Borrowed(value?)));
+        Self(given.into_iter().filter_map(pair).collect())
+    }
+
     /// A parameter as it was given; an empty one is as good as none.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         let (_, value) = self.0.iter().find(|(given, _)| given == name)?;

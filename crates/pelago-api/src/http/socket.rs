@@ -32,10 +32,12 @@ use tokio_util::{
 };
 
 use super::{
+    agents,
     app::{App, WAIT_MAX},
     failure::Failure,
     listener::Place,
-    query, traces,
+    query::{self, Query},
+    traces,
 };
 use crate::{
     model::{Payload, Published},
@@ -75,6 +77,11 @@ struct Command<'a> {
     message: Option<&'a RawValue>,
     /// How long to wait for the reply: `5s`.
     wait: Option<String>,
+    /// What a question belongs to, as in the query of HTTP.
+    session: Option<String>,
+    session_busy: Option<String>,
+    session_ttl: Option<String>,
+    affinity: Option<String>,
     /// What the message says about itself.
     message_type: Option<u32>,
     priority: Option<u32>,
@@ -237,23 +244,19 @@ impl Conversation {
     }
 
     fn begin(&mut self, command: Command<'_>) -> Result<Option<Answer>, Failure> {
-        let headers = headers(&command)?;
-        let Command { id, ask, tell, broadcast, publish, subscribe, unsubscribe, message, wait, .. } = command;
+        let (headers, wait) = (headers(&command)?, wait(&command)?);
+        let options = options(&command, wait)?;
+        let Command { id, ask, tell, broadcast, publish, subscribe, unsubscribe, message, .. } = command;
         let message = message.map_or_else(Bytes::new, |message| Bytes::copy_from_slice(message.get().as_bytes()));
         let mut message = headers.of(message);
         if self.answers.len() >= COMMANDS_MAX {
             let busy = format!("{COMMANDS_MAX} commands of this socket wait for their answers");
             return Err(handle::Error::Busy(busy).into());
         }
-        let wait = match wait {
-            Some(text) => query::duration(&text).ok_or_else(|| bad_time("wait", &text))?.min(WAIT_MAX),
-            None => ASK_WAIT,
-        };
         let app = Arc::clone(&self.app);
         let answer = match (ask, tell.or(publish.map(as_topic)), broadcast, subscribe, unsubscribe) {
             (Some(to), None, None, None, None) => async move {
                 let recorded = app.handle.record(&mut message, || traces::name("ask", &to));
-                let options = AskOptions::from(wait);
                 answer(id, traces::ended(recorded, app.handle.ask(&to, message, options).await), |reply| {
                     Answer::Reply { id, reply: reply.into() }
                 })
@@ -336,6 +339,26 @@ fn headers(command: &Command<'_>) -> Result<Headers, Failure> {
         },
         trace: traceparent.as_deref().map(str::parse).transpose().map_err(invalid)?,
     })
+}
+
+/// How long a command waits for its reply.
+fn wait(command: &Command<'_>) -> Result<Duration, Failure> {
+    Ok(match &command.wait {
+        Some(text) => query::duration(text).ok_or_else(|| bad_time("wait", text))?.min(WAIT_MAX),
+        None => ASK_WAIT,
+    })
+}
+
+/// How a command's question is asked.
+fn options(command: &Command<'_>, wait: Duration) -> Result<AskOptions, Failure> {
+    let Command { ask, session, session_busy, session_ttl, affinity, .. } = command;
+    let given = [session, session_busy, session_ttl, affinity].map(Option::as_deref);
+    let given = agents::AMONG.into_iter().zip(given);
+    if let Some((name, _)) = given.clone().find(|(_, text)| ask.is_none() && text.is_some()) {
+        let detail = format!("only a question has `{name}`");
+        return Err(Failure::new(Code::BadParameter, detail, "use it with `ask`, or leave it out"));
+    }
+    agents::options(&Query::of(given), wait)
 }
 
 fn bad_time(field: &str, text: &str) -> Failure {

@@ -11,6 +11,7 @@ mod line;
 mod refusals;
 #[path = "../../../../fuzz/bodies/replay.rs"]
 mod replay;
+mod sessions;
 mod starting;
 mod stopping;
 mod topics;

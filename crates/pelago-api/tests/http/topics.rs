@@ -86,6 +86,12 @@ async fn a_socket_asks_tells_and_listens_until_the_node_stops() {
     heard.sort();
     let published = r#"{"subscription":2,"topic":"orders.eu","message":[7],"missed":0}"#;
     assert_eq!(heard, [r##"{"id":6,"told":"#orders.eu"}"##, published]);
+    for seen in 0..2 {
+        let within = r#"{"id": 27, "ask": "talk", "message": "hello", "session": "ws", "session_ttl": "1h"}"#;
+        assert_eq!(socket.ask(within).await, format!(r#"{{"id":27,"reply":{seen}}}"#));
+    }
+    let alike = r#"{"id": 28, "ask": "talk", "affinity": "a"}"#;
+    assert_eq!(socket.ask(alike).await, r#"{"id":28,"reply":null}"#);
     assert_eq!(socket.ask(r#"{"id": 7, "unsubscribe": 2}"#).await, r#"{"id":7,"unsubscribed":2}"#);
     assert_eq!(socket.ask(r#"{"id": 8, "publish": "orders.eu"}"#).await, r##"{"id":8,"told":"#orders.eu"}"##);
 
@@ -100,6 +106,12 @@ async fn a_socket_asks_tells_and_listens_until_the_node_stops() {
         (r#"{"id": 16, "tell": "echo", "priority": 10}"#, "16", "PLG-2003"),
         (r#"{"id": 17, "tell": "echo", "traceparent": "00-1"}"#, "17", "PLG-2003"),
         (r#"{"id": 18, "unsubscribe": 99}"#, "18", "PLG-2003"),
+        (r#"{"id": 21, "ask": "talk", "session": "no name"}"#, "21", "PLG-2009"),
+        (r#"{"id": 22, "ask": "talk", "session": "s", "session_busy": "wait"}"#, "22", "PLG-2009"),
+        (r#"{"id": 23, "ask": "talk", "session": "s", "session_ttl": "999ms"}"#, "23", "PLG-2009"),
+        (r#"{"id": 24, "ask": "talk", "session_ttl": "1h"}"#, "24", "PLG-2009"),
+        (r#"{"id": 25, "ask": "talk", "session": "s", "affinity": "a"}"#, "25", "PLG-2009"),
+        (r#"{"id": 26, "tell": "talk", "session": "s"}"#, "26", "PLG-2009"),
         (r#"{"ask": "echo"}"#, "null", "PLG-2003"),
         (r#"[19, "echo"]"#, "null", "PLG-2003"),
         ("no JSON", "null", "PLG-2003"),

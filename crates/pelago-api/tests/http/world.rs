@@ -57,6 +57,19 @@ impl Agent for Echo {
     }
 }
 
+/// Says how many turns its session had before; nothing outside one.
+#[derive(Default, Serialize, Deserialize)]
+struct Talk;
+
+impl Agent for Talk {
+    type Input = Value;
+    type Output = Option<u64>;
+
+    async fn handle(&mut self, _heard: Value, turn: &mut Turn) -> Result<Option<u64>, Fault> {
+        Ok(turn.session().map(|session| session.seen))
+    }
+}
+
 /// The gate of the agent `gate:{key}`: one permit lets one turn through. Tests share the process, so each takes a key
 /// of its own.
 pub(crate) fn gate(key: &str) -> Arc<Semaphore> {
@@ -108,6 +121,7 @@ impl World {
             pelago_node::keyed::<Counter>("counter"),
             pelago_node::pool::<Echo>("echo"),
             pelago_node::keyed::<Gate>("gate"),
+            pelago_node::pool::<Talk>("talk"),
         ];
         let node = Node::start(Config { connections_max, ..config(&directory) }, kinds)
             .await

@@ -49,6 +49,33 @@ fn a_message_has_its_effect_once_even_within_one_commit() {
 }
 
 #[test]
+fn a_mesh_has_so_many_sessions_and_no_more_until_one_ends() {
+    let mut table = Table::new();
+    table.sessions = SESSIONS_MAX;
+    let session = SessionId { agent: agent(), name: Name::new("s").expect("valid") };
+    let turn = SessionTurn { session: session.clone(), id: TurnId(1), seen: 0, after: TurnId(0), ttl_ms: 1_000 };
+    let begin = Append {
+        turn,
+        holder: table.holder,
+        said: Bytes::from("hello"),
+        replied: Bytes::from("hi"),
+        sends: vec![MessageBody { to: agent(), payload: Bytes::new() }],
+        enqueues: Vec::new(),
+    };
+    let mut writes = Vec::new();
+    let Ok(refused) = decide(table.stamp(), &Op::Append(begin.clone()), &table, &mut writes);
+    let Outcome::Refused(Refusal::TooLarge { what, bytes_max: SESSIONS_MAX, .. }) = refused else {
+        panic!("there is no room: {refused:?}")
+    };
+    assert_eq!((what, writes), ("the sessions of the mesh", vec![]));
+
+    table.sessions -= 1;
+    let mut writes = Vec::new();
+    assert_eq!(decide(table.stamp(), &Op::Append(begin), &table, &mut writes), Ok(Outcome::Committed));
+    assert!(writes.iter().any(|write| matches!(write, Write::Session(row) if row.id == session)));
+}
+
+#[test]
 fn a_key_is_answered_once_even_within_one_commit() {
     let mut table = Table::new();
     let remember = Remember { key: key("k"), request: BodyHash([0; 16]), reply: Bytes::from("r") };
@@ -172,6 +199,8 @@ struct Table {
     timers: BTreeMap<TimerName, Timer>,
     replies: BTreeMap<IdempotencyKey, Reply>,
     tasks: BTreeMap<TaskId, Arc<Task>>,
+    /// How many there are, of which none is here.
+    sessions: u64,
 }
 
 impl Table {
@@ -186,6 +215,7 @@ impl Table {
             timers: BTreeMap::new(),
             replies: BTreeMap::new(),
             tasks: BTreeMap::new(),
+            sessions: 0,
         };
         let register = Register {
             name: Name::new("node").expect("valid"),
@@ -366,7 +396,7 @@ impl Rows for Table {
     }
 
     fn sessions_len(&self) -> Result<u64, Infallible> {
-        Ok(0)
+        Ok(self.sessions)
     }
 
     fn session_entry(&self, _id: &SessionId, _n: u64) -> Result<Option<SessionEntry>, Infallible> {

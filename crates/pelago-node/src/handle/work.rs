@@ -339,3 +339,13 @@ impl Handle {
         }
     }
 }
+
+impl AskOptions {
+    /// Whether a question can be asked so.
+    ///
+    /// # Errors
+    /// [`Error::BadOption`] says why not.
+    pub fn check(&self) -> Result<(), Error> {
+        Among::of(self.session.clone(), self.affinity.clone()).map(drop)
+    }
+}
