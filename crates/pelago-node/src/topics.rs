@@ -1,7 +1,10 @@
 //! Topics: what is published under a dotted name reaches whoever subscribes to it at that moment, on any node.
 //!
 //! Nothing is stored, and nobody who is slow holds up whoever publishes: a subscriber has a queue of bounded length,
-//! loses what is oldest in it, and is told how much that was.
+//! loses what is oldest in it, and is told how much that was. So it is told what was lost on its way from another node:
+//! a node numbers what it publishes, topic by topic, and who hears of it sees which numbers are missing ([`Numbers`]).
+
+mod numbers;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
@@ -12,10 +15,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use pelago_core::{id::Name, message::Content, pattern::Pattern};
+use pelago_core::{
+    id::{BootId, Name},
+    message::Content,
+    pattern::Pattern,
+};
 use tokio::sync::Notify;
 
+pub(crate) use numbers::{Heard, Numbers};
+
 use crate::metrics::Metrics;
+use numbers::Few;
 
 /// The most subscriptions of one node.
 pub(crate) const SUBSCRIPTIONS_MAX: usize = 8_192;
@@ -38,6 +48,10 @@ struct Shared {
     subscribers: RwLock<Subscribers>,
     is_closed: AtomicBool,
     metrics: Arc<Metrics>,
+    /// What this node publishes.
+    numbers: Few<Name, Numbers>,
+    /// What came from runs of other nodes.
+    heard: Few<(BootId, Name), Heard>,
 }
 
 /// Who subscribes, so that whoever hears of a topic is found without a look at all others.
@@ -75,7 +89,7 @@ pub struct Published {
     pub topic: Name,
     /// The message.
     pub content: Content,
-    /// How many messages before it this subscriber missed, since it was slow.
+    /// How many messages before it this subscriber missed, since it was slow or they were lost between nodes.
     pub missed: u64,
 }
 
@@ -95,7 +109,8 @@ pub(crate) struct TooMany;
 
 impl Topics {
     pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
-        Self(Arc::new(Shared { subscribers: RwLock::default(), is_closed: AtomicBool::new(false), metrics }))
+        let (subscribers, is_closed) = (RwLock::default(), AtomicBool::new(false));
+        Self(Arc::new(Shared { subscribers, is_closed, metrics, numbers: Few::default(), heard: Few::default() }))
     }
 
     /// Hears of topics that meet the pattern, from here on.
@@ -134,6 +149,21 @@ impl Topics {
             self.0.metrics.published.inc();
             self.0.metrics.published_missed.inc_by(missed);
         }
+    }
+
+    /// The numbers of what this node publishes under a topic.
+    pub(crate) fn numbers(&self, topic: &Name) -> Numbers {
+        self.0.numbers.of(topic, Numbers::begin)
+    }
+
+    /// What came from a run of another node under a topic.
+    pub(crate) fn heard(&self, from: BootId, topic: &Name) -> Heard {
+        self.0.heard.of(&(from, topic.clone()), |_series| Heard::default())
+    }
+
+    /// So many messages of a topic were lost on their way to this node.
+    pub(crate) fn lost(&self, topic: &Name, messages: u64) {
+        self.read().of(topic).for_each(|queue| queue.lock().missed += messages);
     }
 
     /// A node could not be told a message.

@@ -13,7 +13,7 @@ pub struct Published {
     pub topic: String,
     /// What it says.
     pub message: Payload,
-    /// How many messages before it this subscriber missed, since it was slow.
+    /// How many messages before it this subscriber missed, since it was slow or they were lost between nodes.
     pub missed: u64,
     /// What the message says about itself.
     #[serde(flatten)]

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use pelago::mesh::{Recipient, Subscription};
 use pelago_api::model::Status;
+use tokio::{sync::watch, time::timeout};
 
 use super::{
-    mesh::{Mesh, Node},
+    mesh::{Mesh, Node, PATIENCE},
     namespaces::{address, enter},
     register::Writers,
     say,
@@ -75,6 +77,85 @@ fn who_is_heard_by_nobody_acknowledges_nothing_and_comes_back() {
         let checked = writers.check(&mesh.nodes[leader].client()).await;
         say(&format!("{checked} acknowledged writes are there, once"));
     });
+}
+
+#[test]
+fn what_is_published_while_a_link_is_broken_is_heard_or_counted_as_missed() {
+    let Some(namespaces) =
+        enter("partition::what_is_published_while_a_link_is_broken_is_heard_or_counted_as_missed", 3)
+    else {
+        return;
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let places = (0..3).map(|node| namespaces.place(node)).collect();
+        let mesh = Mesh::start_at(places, &[]).await;
+        let connect = async |node: usize| pelago::Mesh::connect(&mesh.nodes[node].mesh_address()).await;
+        let (publishing, listening) = (connect(0).await.expect("it is there"), connect(1).await.expect("it is there"));
+        let mut heard = listening.subscribe("numbers").await.expect("it is there");
+        let topic = publishing.recipient("#numbers").await.expect("anybody may publish");
+        let (stop, stopped) = watch::channel(false);
+        let publisher = tokio::spawn(publish(topic, stopped));
+        let mut tally = Tally::default();
+        tally.hear(&mut heard, 100).await;
+
+        namespaces.cut(0, 1);
+        let listener = tokio::spawn(async move {
+            // Until it has heard what was published after all was well again.
+            while tally.missed == 0 {
+                tally.hear(&mut heard, 1).await;
+            }
+            (tally, heard)
+        });
+        mesh.nodes[0].until("the link is lost", |status| !is_linked(status, &mesh.nodes[1])).await;
+        // Some are published while there is no link at all.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        namespaces.heal(0, 1);
+        mesh.until_whole().await;
+        let (mut tally, mut heard) = timeout(PATIENCE, listener).await.expect("it hears again").expect("no panic");
+        stop.send_replace(true);
+        let published = publisher.await.expect("it does not panic");
+        while tally.last < published {
+            tally.hear(&mut heard, 1).await;
+        }
+        say(&format!("{published} published, {tally:?}"));
+        assert_eq!(tally.heard + tally.missed, published, "{tally:?}");
+        assert_eq!(publishing.account().lost, 0, "all of them came to the first node");
+    });
+}
+
+/// What was heard of numbers that are published one after the other.
+#[derive(Debug, Default)]
+struct Tally {
+    heard: u64,
+    missed: u64,
+    last: u64,
+}
+
+impl Tally {
+    async fn hear(&mut self, subscription: &mut Subscription, messages: usize) {
+        for _ in 0..messages {
+            let next = timeout(PATIENCE, subscription.next()).await.expect("something comes in time");
+            let published = next.expect("the link to this node is whole");
+            let number = std::str::from_utf8(&published.content.payload).ok().and_then(|text| text.parse().ok());
+            let number: u64 = number.expect("a number");
+            assert!(number > self.last, "{number} after {self:?}");
+            self.heard += 1;
+            self.missed += published.missed;
+            self.last = number;
+        }
+    }
+}
+
+/// Publishes 1, 2, … until it is stopped, and says how far it came.
+async fn publish(mut topic: Recipient, stopped: watch::Receiver<bool>) -> u64 {
+    let mut last = 0;
+    while !*stopped.borrow() {
+        last += 1;
+        topic.tell(last.to_string()).await.expect("its node takes it");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    last
 }
 
 fn number(node: usize) -> u8 {

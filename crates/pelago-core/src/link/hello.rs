@@ -147,8 +147,10 @@ pub mod feature {
     pub const CHUNKS: u64 = 1;
     /// Frames may be compressed by LZ4.
     pub const LZ4: u64 = 2;
+    /// Messages of topics have numbers.
+    pub const NUMBERED: u64 = 4;
     /// What this version knows.
-    pub const HERE: u64 = CHUNKS | LZ4;
+    pub const HERE: u64 = CHUNKS | LZ4 | NUMBERED;
 }
 
 impl Hello {

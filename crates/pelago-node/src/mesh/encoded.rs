@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use pelago_core::message::{Content, Headers};
-use pelago_wire::{headers, tell::Message};
+use pelago_wire::{
+    headers,
+    tell::{Message, Nth},
+};
 
 /// A message that goes on.
 pub(super) struct Encoded<'c> {
@@ -24,6 +27,11 @@ impl<'c> Encoded<'c> {
 
     /// As it is told.
     pub(super) fn message(&self) -> Message<'_> {
-        Message { headers: &self.headers, payload: &self.content.payload }
+        Message { nth: None, headers: &self.headers, payload: &self.content.payload }
+    }
+
+    /// As it is told to a node as one of a topic's messages.
+    pub(super) fn numbered(&self, nth: Nth) -> Message<'_> {
+        Message { nth: Some(nth), ..self.message() }
     }
 }

@@ -5,21 +5,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use pelago_core::{
     id::{Destination, Name},
-    link::{Lane, Role},
+    link::{Lane, Role, feature},
     message::Content,
 };
 use pelago_net::Recipient;
 
 use super::{encoded::Encoded, router::Router};
-use crate::agents::Told;
+use crate::{agents::Told, topics::Numbers};
 
 impl Router {
     /// Publishes messages on all nodes that there is a link with, whatever the log says of them. One without room for a
     /// message misses it.
     pub(super) async fn publish(&self, topic: &Name, told: Told) {
-        let mut others = self.others(topic);
+        let (mut others, numbers) = (self.others(topic), self.topics.numbers(topic));
         for message in told {
-            self.pass_on(&mut others, &message);
+            self.pass_on(&mut others, &numbers, &message);
             self.give(topic, &message).await;
         }
     }
@@ -32,9 +32,9 @@ impl Router {
         if !self.topics.is_quick(topic) {
             return Err(told);
         }
-        let mut others = self.others(topic);
+        let (mut others, numbers) = (self.others(topic), self.topics.numbers(topic));
         for message in told {
-            self.pass_on(&mut others, &message);
+            self.pass_on(&mut others, &numbers, &message);
             self.topics.publish(topic, &message);
         }
         Ok(())
@@ -65,13 +65,18 @@ impl Router {
         links.map(|link| link.recipient(Lane::Bulk, name.clone())).collect()
     }
 
-    fn pass_on(&self, others: &mut [Recipient], message: &Content) {
+    /// A number that does not arrive tells the other node that the message was lost.
+    fn pass_on(&self, others: &mut [Recipient], numbers: &Numbers, message: &Content) {
         let encoded = Encoded::new(message, Duration::ZERO);
-        for other in others {
-            if other.try_tell(encoded.message()).is_err() {
-                self.topics.missed();
+        numbers.next(|nth| {
+            for other in others {
+                let is_numbered = other.link().terms().features & feature::NUMBERED != 0;
+                let message = if is_numbered { encoded.numbered(nth) } else { encoded.message() };
+                if other.try_tell(message).is_err() {
+                    self.topics.missed();
+                }
             }
-        }
+        });
     }
 
     /// Gives a message to those who subscribe here, and then way to others if these are many.

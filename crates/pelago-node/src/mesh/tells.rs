@@ -15,13 +15,14 @@ use std::{
 
 use bytes::Bytes;
 use pelago_core::{
+    id::{Destination, Name},
     link::{Bound, Lane, PerLane},
     message::Content,
 };
 use pelago_net::{Credit, Incoming, Window};
 use pelago_wire::{
     headers,
-    tell::{self, kind},
+    tell::{self, Nth, kind},
 };
 use prometheus_client::metrics::counter::Counter;
 use tokio::{
@@ -34,7 +35,7 @@ use super::{
     receive::Answers,
     router::{TELL_MAX, Untold, Whom},
 };
-use crate::{Handle, agents::Told, handle::Error};
+use crate::{Handle, agents::Told, handle::Error, topics::Heard};
 
 /// The longest name: a node's, an agent's and its key.
 const NAME_BYTES_MAX: usize = 1_024;
@@ -71,6 +72,8 @@ struct Recipient {
     bytes: u32,
     /// Its loop, once something had to wait.
     waits: Option<Waits>,
+    /// What came of the topic from that node, if it is one and its messages have numbers.
+    heard: Option<Heard>,
 }
 
 struct Waits {
@@ -95,8 +98,11 @@ impl Tells {
                 self.hand_over(credit, node);
                 self.bind(lane, number, &payload, credit)
             }
-            kind::TELL | kind::TELL_WITH => {
-                let Some(content) = content(kind, payload) else { return false };
+            kind::TELL | kind::TELL_WITH | kind::TELL_NUMBERED => {
+                let Some((nth, content)) = content(kind, payload) else { return false };
+                if let Some(nth) = nth {
+                    self.count(lane, number, nth, credit, node);
+                }
                 let Some(recipient) = self.bound[lane].get_mut(number) else { return false };
                 match recipient.messages.last() {
                     None => self.touched.push((lane, number)),
@@ -112,6 +118,26 @@ impl Tells {
                 true
             }
             _unknown => false,
+        }
+    }
+
+    /// Tells those who hear of a topic what was lost of it before this message.
+    fn count(&mut self, lane: Lane, number: u64, nth: Nth, credit: &Arc<Credit>, node: Option<&Handle>) {
+        let (Some(recipient), Some(node)) = (self.bound[lane].get_mut(number), node) else { return };
+        let topics = &node.router().topics;
+        let lost = match &recipient.heard {
+            Some(heard) => heard.comes(nth),
+            None => {
+                // Clients, and those who tell agents, number nothing.
+                let Some(topic) = recipient.topic().filter(|_| self.source.from_node) else { return };
+                let from = self.source.link.terms().other.boot;
+                recipient.heard.insert(topics.heard(from, &topic)).comes(nth)
+            }
+        };
+        if let (1.., Some(topic)) = (lost, recipient.topic()) {
+            // What came before it was heard before.
+            self.hand_over(credit, Some(node));
+            topics.lost(&topic, lost);
         }
     }
 
@@ -162,7 +188,11 @@ impl Drop for Tells {
 
 impl Recipient {
     fn new(name: Bytes, window: Arc<Window>) -> Self {
-        Self { name, to: None, window, messages: Vec::new(), bytes: 0, waits: None }
+        Self { name, to: None, window, messages: Vec::new(), bytes: 0, waits: None, heard: None }
+    }
+
+    fn topic(&self) -> Option<Name> {
+        Name::new(std::str::from_utf8(&self.name).ok()?.strip_prefix(Destination::TOPIC)?).ok()
     }
 
     fn to(&mut self, node: &Handle) -> Option<Arc<Whom>> {
@@ -209,13 +239,15 @@ impl Recipient {
     }
 }
 
-/// What a frame tells. `None` if it is not what its kind says.
-fn content(kind: u16, mut payload: Bytes) -> Option<Content> {
+/// What a frame tells, and which message of its topic that is. `None` if it is not what its kind says.
+fn content(kind: u16, mut payload: Bytes) -> Option<(Option<Nth>, Content)> {
     if kind == kind::TELL {
-        return Some(payload.into());
+        return Some((None, payload.into()));
     }
-    let headers = headers::decode(&tell::cut_headers(&mut payload)?)?;
-    Some(headers.of(payload))
+    let nth = if kind == kind::TELL_NUMBERED { Some(tell::cut_number(&mut payload)?) } else { None };
+    let headers = tell::cut_headers(&mut payload)?;
+    let content = if headers.is_empty() { payload.into() } else { headers::decode(&headers)?.of(payload) };
+    Some((nth, content))
 }
 
 fn try_tell(to: &Whom, told: Told, source: &Source, node: &Handle) -> Result<(), Untold> {

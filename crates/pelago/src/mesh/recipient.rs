@@ -44,7 +44,7 @@ impl Recipient {
     /// # Cancel safety
     /// Dropped before it is done, nothing was told.
     pub async fn tell_with(&mut self, headers: &Headers, payload: impl AsRef<[u8]>) -> Result<(), Error> {
-        self.put(Message { headers: &headers::encode(headers), payload: payload.as_ref() }).await
+        self.put(Message { headers: &headers::encode(headers), ..(&payload).into() }).await
     }
 
     /// Tells the agent something at once, or not at all.
