@@ -247,10 +247,11 @@ impl Attempt {
         }
     }
 
-    /// The attempt is over, unless a later one has taken its place.
+    /// The attempt is over, unless another has taken its place: by its token it may be the same, if a row of before was
+    /// heard of between two that order it. Nobody waits for the end of this one any more.
     fn forget(&self) {
         let mut running = self.agents.attempts.running();
-        if running.get(&self.task.id).is_some_and(|(token, _)| *token == self.token) {
+        if running.get(&self.task.id).is_some_and(|(_, stop)| stop.is_closed()) {
             running.remove(&self.task.id);
         }
     }
