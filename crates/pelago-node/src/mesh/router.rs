@@ -139,6 +139,10 @@ pub(crate) trait Wish: Sync {
     ) -> impl Future<Output = Result<Self::Answer, Failure>> + Send;
     /// Whether it is done by another node if nobody knows what became of it at the first.
     fn may_be_repeated(&self) -> bool;
+    /// Whether the answer says that the agent failed.
+    fn tells_of_failure(_answer: &Self::Answer) -> bool {
+        false
+    }
 }
 
 impl Wish for Question {
@@ -334,7 +338,11 @@ impl Router {
                     let (asked, in_flight) = self.ask_at(Some(begun.holder()), wish, deadline).await;
                     match asked {
                         Ok(answer) => {
-                            begun.answered(in_flight);
+                            if W::tells_of_failure(&answer) {
+                                begun.failed();
+                            } else {
+                                begun.answered(in_flight);
+                            }
                             return Ok(answer);
                         }
                         Err(Missed::Elsewhere(_)) => begun.away(),

@@ -338,6 +338,10 @@ impl Wish for Wished<'_> {
     fn may_be_repeated(&self) -> bool {
         true
     }
+
+    fn tells_of_failure(branch: &Branch) -> bool {
+        matches!(branch.outcome, Outcome::Failed { hopeless: false, .. })
+    }
 }
 
 /// When an agent's node stops waiting, so that its answer is not later than who asked waits.
