@@ -20,18 +20,21 @@ use crate::{
     time::LogTime,
 };
 
+/// The most waiting tasks of one agent name that are looked at in one go, whatever keeps each from being placed.
+const LOOKED_AT_MAX: usize = 4_096;
+
 /// Limits of a scheduler.
 #[derive(Debug, Clone, Copy)]
 pub struct Config {
     /// The most tasks that wait; more are refused.
     pub queued_max: usize,
-    /// How many waiting tasks of one agent name are looked at when the first has no room.
+    /// For how many waiting tasks of one agent name room is sought where they belong, when the first has none.
     pub look_ahead: usize,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { queued_max: 1_000_000, look_ahead: 64 }
+        Self { queued_max: 1_000_000, look_ahead: 256 }
     }
 }
 
@@ -397,9 +400,12 @@ impl Scheduler {
 
     /// Places what can be placed of one agent name, in order.
     fn place_ready(&mut self, name: &Name, effects: &mut Vec<Effect>) {
-        let mut passed_over = 0;
+        let (mut passed_over, mut looked_at) = (0, 0);
         let mut from: Option<Rank> = None;
-        while passed_over < self.config.look_ahead {
+        // Those without room where they belong: others that belong there need no look of their own.
+        let mut crowded = BTreeSet::new();
+        while passed_over < self.config.look_ahead && looked_at < LOOKED_AT_MAX {
+            looked_at += 1;
             let Some(ready) = self.ready.get(name) else { return };
             let next = match from {
                 None => ready.first(),
@@ -413,6 +419,11 @@ impl Scheduler {
                     ready.remove(&rank);
                 }
                 self.behind.entry(session).or_default().insert(rank);
+                continue;
+            }
+            let belongs = waiting.stick.filter(|_| waiting.node.is_none()).map(|stick| stick.key);
+            if belongs.is_some_and(|key| crowded.contains(&key)) {
+                from = Some(rank);
                 continue;
             }
             match self.choose(waiting) {
@@ -434,6 +445,7 @@ impl Scheduler {
                 None if waiting.goes_anywhere() => return,
                 None => {
                     passed_over += 1;
+                    crowded.extend(belongs);
                     from = Some(rank);
                 }
             }

@@ -176,6 +176,14 @@ fn tasks_with_an_affinity_go_to_one_node_and_several_at_a_time() {
         assert_eq!(mesh.tell(Input::Queued(alike(n, n % 10))), [assign(n, home)]);
     }
     assert!(mesh.scheduler.running_on(A) > 0 && mesh.scheduler.running_on(B) > 0);
+    // However many wait for room where they belong, others go where there is some.
+    let full = route::sticking(1, [A, B]).expect("there are candidates");
+    let other = if full == A { B } else { A };
+    mesh.tell(up(full, 0));
+    for n in 100..100 + 2 * Config::default().look_ahead as u64 {
+        assert_eq!(mesh.tell(Input::Queued(alike(n, 1))), []);
+    }
+    assert_eq!(mesh.tell(Input::Queued(pool(1_000))), [assign(1_000, other)]);
 }
 
 struct Mesh {
