@@ -13,6 +13,7 @@ use pelago_core::{
     },
 };
 use pelago_store::sqlite;
+use tokio::time::timeout;
 
 use super::{Agents, Context, Hosted, activation::Command, not_hosted, pool::Pool, resident::Resident, send, tell_all};
 use crate::{
@@ -87,7 +88,13 @@ impl Agents {
         let busy = within.busy.unwrap_or_default();
         let session = within.with(agent);
         let metrics = &self.context.metrics;
-        let pass = self.gates.enter(&session, busy).await.inspect_err(|why| metrics.session_turn(outcome(why)))?;
+        let pass = self.gates.enter(&session, busy);
+        let pass = match of {
+            TurnOf::Question(_) => pass.await,
+            // The rest is for its turn. It comes again, and that it waited is no failure.
+            TurnOf::Attempt { limit, .. } => timeout(*limit / 2, pass).await.unwrap_or(Err(Failure::SessionBusy)),
+        };
+        let pass = pass.inspect_err(|why| metrics.session_turn(outcome(why)))?;
         let mut tries = 0;
         loop {
             tries += 1;
