@@ -1,12 +1,13 @@
 //! Commands that ask a node.
 
+use std::slice;
+
 use pelago::Mesh;
 use pelago_api::{
     client::Client,
     model::Status,
     problem::{Code, Problem},
 };
-
 use tokio::time::{Duration, timeout};
 
 use super::{agent, connection, node, session, signal, status, task, topic};
@@ -98,12 +99,24 @@ pub(super) async fn link_of(urls: &[String]) -> Result<Mesh, Error> {
             Err(failed) => Err(answers_http(address).await.unwrap_or_else(|| failed.into())),
         };
     }
-    let status = client_of(urls).status().await?;
+    let status = status_of_any(urls).await?;
     let Some(address) = mesh_address(&status) else {
         let detail = format!("{} is not among the nodes of its mesh", status.node);
         return Err(Problem::new(Code::UnknownNode, detail, "name its mesh address by --url HOST:PORT").into());
     };
     Ok(Mesh::connect(address).await?)
+}
+
+/// What the first node says that answers soon. One that is frozen keeps nobody from the others.
+async fn status_of_any(urls: &[String]) -> Result<Status, Error> {
+    if urls.len() > 1 {
+        for url in urls {
+            if let Ok(Ok(status)) = timeout(OTHER_MAX, client_of(slice::from_ref(url)).status()).await {
+                return Ok(status);
+            }
+        }
+    }
+    Ok(client_of(urls).status().await?)
 }
 
 /// Where the node that answered takes links.

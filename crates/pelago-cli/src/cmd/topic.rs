@@ -72,20 +72,23 @@ pub(super) async fn tail(args: &TailArgs, urls: &[String], output: Output) -> Re
     let mut listening = Listening::begin(urls, &args.to).await?;
     output.note("listening; Ctrl-C ends it");
     let mut left = args.count.map(NonZeroU64::get);
+    let mut heard = Instant::now();
     while left != Some(0) {
         match listening.subscription.next().await {
             Ok(published) => show(published, output)?,
             // The node was lost: another one hears the same.
             Err(error) => {
-                let deaf = Instant::now();
                 output.note(&format!("{error}; trying again"));
                 let from = listening.node.take();
                 listening = Listening::again(urls, &args.to).await;
-                let deaf_ms = u64::try_from(deaf.elapsed().as_millis()).unwrap_or(u64::MAX);
+                // When the node was lost nobody knows: it may have been frozen before its link ended.
+                let deaf_ms = u64::try_from(heard.elapsed().as_millis()).unwrap_or(u64::MAX);
                 moved(&Moved { from, to: listening.node.clone(), deaf_ms }, output)?;
+                heard = Instant::now();
                 continue;
             }
         }
+        heard = Instant::now();
         left = left.map(|left| left - 1);
     }
     Ok(Exit::Done)
@@ -121,7 +124,8 @@ fn moved(moved: &Moved, output: Output) -> Result<(), Error> {
     let Moved { from, to, deaf_ms } = moved;
     let name = |node: &Option<String>| node.clone().unwrap_or_else(|| "another node".into());
     let (from, to) = (name(from), name(to));
-    output.note(&format!("{from} was lost, listening at {to}: what was published within {deaf_ms} ms may be missed"));
+    let missed = format!("nothing was heard for {deaf_ms} ms, and what was published then may be missed");
+    output.note(&format!("the link with {from} was lost, listening at {to}: {missed}"));
     output.document(moved, |_said_already| String::new())
 }
 

@@ -32,6 +32,7 @@ pub(super) async fn ask(
         let now = Instant::now();
         let due = schedule.before(now.min(end.get()));
         while next < due
+            && now < end.get()
             && let Some(requests) = free.pop()
         {
             if next >= first {
