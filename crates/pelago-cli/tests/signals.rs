@@ -57,7 +57,7 @@ fn the_two_nodes_of_the_example_pass_a_signal_down_three_layers() {
     assert_eq!(forgotten.status.code(), Some(3));
     assert!(text(&forgotten.stderr).contains("error[PLG-2038]"), "{forgotten:?}");
 
-    let nodes = text(&ask(&["node", "ls"]).stdout).to_owned();
+    let nodes = text(&ask(&["node", "ls", "-o", "wide"]).stdout).to_owned();
     for agent in ["strategic-main(L4)", "architect-1(L3)", "impl-3(L2)"] {
         assert!(nodes.contains(agent), "{agent} is not in {nodes}");
     }

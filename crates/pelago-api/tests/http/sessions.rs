@@ -77,7 +77,7 @@ async fn what_makes_no_sense_of_a_session_is_refused() {
         ("session=s&session_ttl=soon", "parameter `session_ttl` must be a time"),
         ("session=s&session_ttl=999ms", "1 s to 30 days"),
         ("session=s&session_ttl=721h", "1 s to 30 days"),
-        ("session=s&affinity=a", "with a session or with an affinity"),
+        ("session=s&affinity=a", "give a session or an affinity"),
         ("session_ttl=1h", "parameter `session` is missing"),
     ] {
         let refused = world.post(&format!("/api/v1/agents/talk/ask?{query}"), "1").await;

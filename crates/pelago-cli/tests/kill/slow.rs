@@ -123,8 +123,14 @@ impl Deaf {
                         Err(error) => panic!("{error}"),
                     }
                 }
-                // What came before it was let go; then it is there again by itself.
-                while subscription.next().await.expect("the node is there").content.payload != "again" {}
+                // What came before it was let go; then it is told so, and goes on.
+                loop {
+                    match subscription.next().await {
+                        Ok(published) if published.content.payload == "again" => break,
+                        Ok(_) | Err(Error::Parted { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
                 let _gone = hears.send(());
                 (answered, lost)
             })
