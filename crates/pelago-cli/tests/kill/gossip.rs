@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pelago_api::{
     client::{Client, Error},
-    model::Status,
+    model::{NewSignal, Status},
 };
 use pelago_core::membership::State;
 
@@ -40,6 +40,9 @@ async fn residents_are_reached_without_a_majority() {
     assert_eq!(problem.code, "PLG-2026", "{problem:?}");
     // Long after every lease has ended too.
     assert_eq!(ask(&n3, "tally").await, Ok(20));
+    let signal = NewSignal { from: None, to: "n4/tally".into(), content: None, timeout_ms: None, hops_max: None };
+    let handled = n3.forward(&signal, Some(Duration::from_secs(30))).await.expect("signals go on too");
+    assert_eq!(handled.whole, Some(true), "{handled:?}");
     for node in &mesh.nodes[3..] {
         node.until("the dead are seen", |status| {
             let down = ["n0", "n1", "n2"].into_iter().all(|name| seen(status, name) == Some(State::Down));

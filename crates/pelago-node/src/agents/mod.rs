@@ -134,7 +134,8 @@ impl Agents {
     pub(crate) async fn run(self: &Arc<Self>, agent: &AgentId, work: Work, content: Content) -> Result<Bytes, Failure> {
         let hosted = self.hosted.get(&agent.name);
         // Another node may be given this one's keyed agents and tasks. Residents and pools belong to nobody else.
-        let is_own = matches!((hosted, &work), (Some(Hosted::Pool(_) | Hosted::Resident(_)), Work::Ask { .. }));
+        let is_asked = matches!(work, Work::Ask { .. } | Work::Signal(_));
+        let is_own = is_asked && matches!(hosted, Some(Hosted::Pool(_) | Hosted::Resident(_)));
         if !is_own && !self.context.lease.is_valid() {
             return Err(Failure::Lapsed);
         }
