@@ -152,12 +152,12 @@ impl Topics {
     }
 
     /// The numbers of what this node publishes under a topic.
-    pub(crate) fn numbers(&self, topic: &Name) -> Numbers {
+    pub(crate) fn numbers(&self, topic: &Name) -> Arc<Numbers> {
         self.0.numbers.of(topic, Numbers::begin)
     }
 
     /// What came from a run of another node under a topic.
-    pub(crate) fn heard(&self, from: BootId, topic: &Name) -> Heard {
+    pub(crate) fn heard(&self, from: BootId, topic: &Name) -> Arc<Heard> {
         self.0.heard.of(&(from, topic.clone()), |_series| Heard::default())
     }
 

@@ -73,7 +73,7 @@ struct Recipient {
     /// Its loop, once something had to wait.
     waits: Option<Waits>,
     /// What came of the topic from that node, if it is one and its messages have numbers.
-    heard: Option<Heard>,
+    heard: Option<Arc<Heard>>,
 }
 
 struct Waits {

@@ -11,13 +11,13 @@ use pelago_wire::tell::Nth;
 /// Of how many topics numbers are kept. What is lost of one that gave way to others since is not noticed.
 const KEPT_MAX: usize = 4_096;
 
-/// The numbers of what this node publishes under one topic. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct Numbers(Arc<Mutex<Nth>>);
+/// The numbers of what this node publishes under one topic.
+#[derive(Debug)]
+pub(crate) struct Numbers(Mutex<Nth>);
 
 impl Numbers {
     pub(super) fn begin(series: u32) -> Self {
-        Self(Arc::new(Mutex::new(Nth { series, n: 0 })))
+        Self(Mutex::new(Nth { series, n: 0 }))
     }
 
     /// Gives the next message its number, and lets nobody publish the one after it before `publish` is done.
@@ -28,9 +28,9 @@ impl Numbers {
     }
 }
 
-/// What came under one topic from one run of another node. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Heard(Arc<Mutex<Option<Nth>>>);
+/// What came under one topic from one run of another node.
+#[derive(Debug, Default)]
+pub(crate) struct Heard(Mutex<Option<Nth>>);
 
 impl Heard {
     /// A message comes. Says how many before it were lost.
@@ -51,7 +51,7 @@ pub(super) struct Few<K, V>(Mutex<Kept<K, V>>);
 
 #[derive(Debug)]
 struct Kept<K, V> {
-    of: HashMap<K, V>,
+    of: HashMap<K, Arc<V>>,
     /// The oldest first.
     order: VecDeque<K>,
     begun: u32,
@@ -63,22 +63,22 @@ impl<K, V> Default for Few<K, V> {
     }
 }
 
-impl<K: Clone + Eq + Hash, V: Clone> Few<K, V> {
+impl<K: Clone + Eq + Hash, V> Few<K, V> {
     /// The value of a key; a new one is made with how many were made before it.
-    pub(super) fn of(&self, key: &K, make: impl FnOnce(u32) -> V) -> V {
+    pub(super) fn of(&self, key: &K, make: impl FnOnce(u32) -> V) -> Arc<V> {
         let mut kept = lock(&self.0);
         if let Some(value) = kept.of.get(key) {
-            return value.clone();
+            return Arc::clone(value);
         }
         if kept.order.len() == KEPT_MAX
             && let Some(oldest) = kept.order.pop_front()
         {
             kept.of.remove(&oldest);
         }
-        let value = make(kept.begun);
+        let value = Arc::new(make(kept.begun));
         kept.begun = kept.begun.wrapping_add(1);
         kept.order.push_back(key.clone());
-        kept.of.insert(key.clone(), value.clone());
+        kept.of.insert(key.clone(), Arc::clone(&value));
         value
     }
 }
