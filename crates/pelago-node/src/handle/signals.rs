@@ -39,10 +39,10 @@ impl Handle {
         services::fits("the signal", &content.payload)?;
         check(&options)?;
         let started = self.parts().signals.start(address, content, options, self.log_time())?;
-        let id = started.id;
+        let id = started.trace.id;
         match wait {
             Some(wait) => started.wait(wait).await.ok_or(Error::UnknownSignal(id)),
-            None => self.trace(started.detach(), None).await,
+            None => Ok(started.detach()),
         }
     }
 

@@ -102,7 +102,7 @@ pub(crate) struct Parts {
 
 /// A signal that whoever started it waits for. Dropped before it has ended, it is called off.
 pub(crate) struct Started {
-    pub(crate) id: SignalId,
+    pub(crate) trace: Trace,
     signals: Arc<Signals>,
     calls_off: bool,
 }
@@ -131,7 +131,7 @@ impl Signals {
         let node = self.parts.me.clone();
         let trace = Trace { id, node, from: from.clone(), to: to.clone(), hops_max, started: now, tree: None };
         let off = CancellationToken::new();
-        self.kept.begin(Instant::now(), trace, off.clone())?;
+        self.kept.begin(Instant::now(), trace.clone(), off.clone())?;
         let signal = Arc::new(Signal { id, from, hops_max, branches_max: BRANCHES_MAX, path: Vec::new() });
         let (signals, deadline) = (Arc::clone(self), Instant::now() + timeout);
         self.loops.spawn(async move {
@@ -146,7 +146,7 @@ impl Signals {
                 None => signals.kept.forget(id),
             }
         });
-        Ok(Started { id, signals: Arc::clone(self), calls_off: true })
+        Ok(Started { trace, signals: Arc::clone(self), calls_off: true })
     }
 
     /// A signal that was started here, once it has ended, or as it stands after `wait`. `None` if it is not known here.
@@ -267,22 +267,22 @@ impl Signals {
 impl Started {
     /// The signal once it has ended, or as it stands after `wait`; it goes on then, whoever waits.
     pub(crate) async fn wait(mut self, wait: Duration) -> Option<Trace> {
-        let trace = self.signals.trace(self.id, wait).await;
+        let trace = self.signals.trace(self.trace.id, wait).await;
         self.calls_off = false;
         trace
     }
 
-    /// Lets it go on by itself.
-    pub(crate) fn detach(mut self) -> SignalId {
+    /// Lets it go on by itself: as it began, though it may have ended since.
+    pub(crate) fn detach(mut self) -> Trace {
         self.calls_off = false;
-        self.id
+        self.trace.clone()
     }
 }
 
 impl Drop for Started {
     fn drop(&mut self) {
         if self.calls_off {
-            self.signals.kept.call_off(self.id);
+            self.signals.kept.call_off(self.trace.id);
         }
     }
 }
