@@ -52,7 +52,7 @@ pub(super) fn task_changed(agents: &Arc<Agents>, task: &Task, input: Option<Byte
     }
     // A node that has put its agents away begins nothing: it takes leave, and the attempt does not count.
     let Some(token) = ordered.filter(|_| !agents.stopping.is_cancelled()) else { return };
-    let (stop, stopped) = oneshot::channel();
+    let (stop, mut stopped) = oneshot::channel();
     running.insert(task.id, (token, stop));
     drop(running);
     let attempt = Attempt { agents: Arc::clone(agents), task: task.clone(), token };
@@ -62,7 +62,7 @@ pub(super) fn task_changed(agents: &Arc<Agents>, task: &Task, input: Option<Byte
         let trace = recorded.as_ref().map(Recorded::context).or(attempt.trace()).cloned();
         let ended = tokio::select! {
             biased;
-            state = stopped => Ended::Over(state.ok()),
+            state = &mut stopped => Ended::Over(state.ok()),
             ended = attempt.run(input, trace) => ended,
         };
         let became = match ended {
@@ -73,6 +73,8 @@ pub(super) fn task_changed(agents: &Arc<Agents>, task: &Task, input: Option<Byte
         if let Some(recorded) = &mut recorded {
             became.tell(recorded);
         }
+        // From here on it is nobody's that it could be told to stop.
+        drop(stopped);
         attempt.forget();
     });
 }
@@ -247,8 +249,8 @@ impl Attempt {
         }
     }
 
-    /// The attempt is over, unless another has taken its place: by its token it may be the same, if a row of before was
-    /// heard of between two that order it. Nobody waits for the end of this one any more.
+    /// The attempt is over. Another may have taken its place, under the same token too, if a row of before was heard of
+    /// between two that order it: then somebody waits to be stopped.
     fn forget(&self) {
         let mut running = self.agents.attempts.running();
         if running.get(&self.task.id).is_some_and(|(_, stop)| stop.is_closed()) {
