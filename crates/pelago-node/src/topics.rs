@@ -163,7 +163,10 @@ impl Topics {
 
     /// So many messages of a topic were lost on their way to this node.
     pub(crate) fn lost(&self, topic: &Name, messages: u64) {
-        self.read().of(topic).for_each(|queue| queue.lock().missed += messages);
+        self.read().of(topic).for_each(|queue| {
+            let mut queue = queue.lock();
+            queue.missed = queue.missed.saturating_add(messages);
+        });
     }
 
     /// A node could not be told a message.

@@ -60,7 +60,7 @@ impl Nth {
     #[must_use]
     pub fn lost_since(self, last: Option<Self>) -> u64 {
         match last {
-            Some(last) if last.series == self.series => self.n.saturating_sub(last.n + 1),
+            Some(last) if last.series == self.series => self.n.saturating_sub(last.n).saturating_sub(1),
             Some(last) if last.series < self.series => self.n - 1,
             Some(_) | None => 0,
         }
@@ -171,5 +171,6 @@ mod tests {
         assert_eq!([lost(Some(nth(1, 4)), nth(1, 5)), lost(Some(nth(1, 4)), nth(1, 9))], [0, 4]);
         assert_eq!([lost(None, nth(3, 7)), lost(Some(nth(1, 4)), nth(2, 3))], [0, 2]);
         assert_eq!([lost(Some(nth(1, 4)), nth(1, 4)), lost(Some(nth(2, 1)), nth(1, 9))], [0, 0], "late ones");
+        assert_eq!(lost(Some(nth(1, u64::MAX)), nth(1, 1)), 0, "whatever another node says");
     }
 }
