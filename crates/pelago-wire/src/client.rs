@@ -41,9 +41,9 @@ pub mod kind {
     /// [`Converse`](super::Converse).
     pub const CONVERSE: u16 = 73;
     /// [`Signal`](super::Signal).
-    pub const SIGNAL: u16 = 80;
+    pub const SIGNAL: u16 = 74;
     /// [`Trace`](super::Trace).
-    pub const TRACE: u16 = 81;
+    pub const TRACE: u16 = 75;
 }
 
 /// The most subscriptions that a client has over one link.
