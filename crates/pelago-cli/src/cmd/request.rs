@@ -16,6 +16,8 @@ use crate::{
     output::{Error, Output},
 };
 
+/// How long a node may take to say how it stands before the next is asked.
+const STATUS_MAX: Duration = Duration::from_secs(2);
 /// How long a node may take to answer at the other kind of address, once it did not at the one that was meant.
 const OTHER_MAX: Duration = Duration::from_secs(2);
 
@@ -111,7 +113,7 @@ pub(super) async fn link_of(urls: &[String]) -> Result<Mesh, Error> {
 async fn status_of_any(urls: &[String]) -> Result<Status, Error> {
     if urls.len() > 1 {
         for url in urls {
-            if let Ok(Ok(status)) = timeout(OTHER_MAX, client_of(slice::from_ref(url)).status()).await {
+            if let Ok(Ok(status)) = timeout(STATUS_MAX, client_of(slice::from_ref(url)).status()).await {
                 return Ok(status);
             }
         }

@@ -64,7 +64,7 @@ pub(super) async fn publish(args: &PublishArgs, client: &Client, output: Output)
     Ok(Exit::Done)
 }
 
-/// How long one try to listen elsewhere may take, and the pause before the next.
+/// How long one try to listen elsewhere may take for each node that may be asked, and the pause before the next.
 const TRY_MAX: Duration = Duration::from_secs(5);
 const TRY_AGAIN: Duration = Duration::from_millis(200);
 
@@ -110,8 +110,9 @@ impl Listening {
 
     /// The same, as soon as one does.
     async fn again(urls: &[String], to: &str) -> Self {
+        let try_max = TRY_MAX * u32::try_from(urls.len()).unwrap_or(u32::MAX);
         loop {
-            if let Ok(Ok(listening)) = timeout(TRY_MAX, Self::begin(urls, to)).await {
+            if let Ok(Ok(listening)) = timeout(try_max, Self::begin(urls, to)).await {
                 return listening;
             }
             sleep(TRY_AGAIN).await;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use pelago_api::{
     client::Client,
     model::{Enqueued, NewTask, PRIORITY_MAX},
@@ -57,7 +58,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration, requires = "session")]
     session_ttl: Option<Duration>,
     /// What has the same text here goes to the same node
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     affinity: Option<String>,
 }
 
