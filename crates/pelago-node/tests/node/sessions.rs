@@ -1,6 +1,6 @@
 //! Sessions: each on one node, with its whole history, one message at a time.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -56,7 +56,10 @@ impl Agent for Talk {
         let mut much = String::new();
         match say {
             Say::This(_) => {}
-            Say::After(ms, _) => tokio::time::sleep(Duration::from_millis(ms)).await,
+            Say::After(ms, said) => {
+                BEGUN.lock().expect("nobody panics with it").insert((turn.agent().to_string(), said));
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+            }
             Say::Telling(to, _) => turn.send(&to, &1)?,
             Say::Much => much = "x".repeat(70_000),
         }
@@ -66,6 +69,8 @@ impl Agent for Talk {
     }
 }
 
+/// Who has begun to think about what.
+static BEGUN: Mutex<BTreeSet<(String, String)>> = Mutex::new(BTreeSet::new());
 /// How long a task may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Talks to it in each placement.
@@ -350,6 +355,24 @@ async fn a_task_that_a_question_interrupts_is_done_after_it_and_its_attempt_does
         let heard = ask(&nodes[2], to, &Say::This("first".into()), Some(within)).await.expect("it answers");
         assert_eq!(heard.seen, 0, "{to}: nothing is kept of what it interrupted");
         assert_eq!(result(&nodes[0], task).await.before, ["first"], "{to}");
+    }
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_waits_for_a_question_of_its_session_for_longer_than_it_may_take_is_done_all_the_same() {
+    let (_homes, nodes) = three().await;
+    for to in TALKS {
+        let handle = nodes[1].handle().clone();
+        let slow = Bytes::from(serde_json::to_vec(&Say::After(2_500, "long".into())).expect("it is JSON"));
+        let options = AskOptions { session: Some(InSession::named(name("s"))), ..AskOptions::from(PATIENCE) };
+        let asking = tokio::spawn(async move { handle.ask(to, slow, options).await });
+        let begun = || BEGUN.lock().expect("nobody panics with it").contains(&(to.to_owned(), "long".to_owned()));
+        poll(async || begun()).await;
+        let once = TaskRequest { attempts_max: Some(1), attempt_max: Some(Duration::from_secs(1)), ..of_session("s") };
+        let task = enqueue(&nodes[0], to, &Say::This("short".into()), once).await.expect("it is taken");
+        assert_eq!(result(&nodes[2], task).await.before, ["long"], "{to}");
+        asking.await.expect("it does not panic").expect("it answers");
     }
     stop_all(nodes).await;
 }
