@@ -379,6 +379,21 @@ fn bench_measures_inside_a_node_and_without_one() {
 }
 
 #[test]
+fn what_is_due_and_not_sent_in_time_is_told_and_not_sent_later() {
+    let home = TempDir::new().expect("a temporary folder");
+    let node = Node::start(&home, "127.0.0.1:0");
+    let mut command = pelago();
+    // More than any machine answers.
+    command.args(["bench", "ask", "--rate", "50000000", "--seconds", "1", "--warm-up", "0", "-o", "json"]);
+    let shown = command.args(["--url", &node.mesh]).output().expect("the binary runs");
+    assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+    let figures: Value = serde_json::from_slice(&shown.stdout).expect("it shows JSON");
+    let number = |name: &str| figures[name].as_u64().expect("a number");
+    assert!(number("answers") > 0 && number("answers") < 10_000_000, "{figures}");
+    assert_eq!(number("answers") + number("busy") + number("in_doubt") + number("unsent"), 50_000_000, "{figures}");
+}
+
+#[test]
 fn fanout_at_a_rate_says_when_each_subscriber_heard_what_was_due() {
     let home = TempDir::new().expect("a temporary folder");
     let node = Node::start(&home, "127.0.0.1:0");

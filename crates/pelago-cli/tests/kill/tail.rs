@@ -8,6 +8,7 @@ use std::{
 };
 
 use pelago_api::client::Client;
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::{sync::mpsc, time::timeout};
 
@@ -43,6 +44,25 @@ async fn a_tail_whose_node_is_killed_goes_on_at_another_at_once_and_says_that_it
         assert_eq!(tail.number().await, first + n, "from there on nothing is missed");
     }
     say(&format!("{moved}; {} messages were not heard", first - last - 1));
+    publishing.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_whose_node_is_frozen_goes_on_at_another_while_it_is() {
+    let mesh = Mesh::start(3).await;
+    let publishing = tokio::spawn(publish(mesh.nodes[2].client()));
+    let mut tail = Tail::start(&mesh, &[0, 1]);
+    tail.number().await;
+    mesh.nodes[0].signal(Signal::STOP);
+    let moved = loop {
+        let heard = tail.next().await;
+        if heard["kind"] == "Moved" {
+            break heard;
+        }
+    };
+    assert_eq!((&moved["from"], &moved["to"]), (&"n0".into(), &"n1".into()), "{moved}");
+    tail.number().await;
+    mesh.nodes[0].signal(Signal::CONT);
     publishing.abort();
 }
 
