@@ -34,7 +34,7 @@ async fn both_ends_know_each_other_and_may_ask() {
 async fn a_refusal_is_reported_on_both_sides_with_its_reason() {
     let cases: [(Hello, Refusal); 5] = [
         (Hello { mesh_name: name("other"), ..hello("a") }, Refusal::OtherMesh { mesh_name: name("test") }),
-        (Hello { mesh: Some(MeshId(8)), ..hello("a") }, Refusal::OtherMesh { mesh_name: name("test") }),
+        (Hello { mesh: Some(MeshId(u128::MAX)), ..hello("a") }, Refusal::OtherMesh { mesh_name: name("test") }),
         (Hello { boot: hello("b").boot, ..hello("a") }, Refusal::SameNode),
         (Hello { boot: BootId(1), ..hello("b") }, Refusal::NameTaken { name: name("b") }),
         (
