@@ -135,7 +135,7 @@ impl End {
                 }
                 Effect::Up(terms) => assert!(self.up.replace(*terms).is_none(), "it is up twice"),
                 Effect::Down(ended) => self.down = Some(ended),
-                Effect::Credited(_) => {}
+                Effect::Credited(_) | Effect::Closing => {}
                 Effect::Unanswered { .. } => panic!("nothing was asked"),
             }
         }

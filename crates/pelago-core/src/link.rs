@@ -3,10 +3,13 @@
 //! It counts and decides; it neither encodes nor reads a socket. `net::driver` drives it.
 //!
 //! ```text
-//!   dialled:  Hello ►            ┌─► Judging ─┬─► Up ─┬─► Closing ─► Down      (goodbye said, waiting for the other's)
-//!   accepted:         ◄ Hello ───┘            │       └────────────► Down      (goodbye heard, silent, broken, lost)
+//!   dialled:  Hello ►            ┌─► Judging ─┬─► Up ─┬─► Closing ─► Down      (goodbye said here or there)
+//!   accepted:         ◄ Hello ───┘            │       └────────────► Down      (silent, broken, lost)
 //!                                             └────────────────────► Down      (refused, with a reason both report)
 //! ```
+//!
+//! An end that hears a goodbye says one too. After its own, an end asks and tells nothing new, and answers what it was
+//! asked before; once both are said and nothing is unanswered either way, the link is down, and nobody is in doubt.
 //!
 //! What changes the state of the link goes through [`Link::handle`]. What happens for each frame (charging credit,
 //! checking order, naming requests) are plain methods, cheap enough for millions a second.
@@ -53,7 +56,7 @@ pub struct Config {
     /// After how long without taking a byte of what waits to be written the other end counts as stuck, whatever it
     /// sends.
     pub stuck_after: Duration,
-    /// How long an end that said goodbye waits for the other's.
+    /// How long an end that said goodbye waits for the other's, and for what is unanswered.
     pub close_max: Duration,
 }
 
@@ -74,7 +77,7 @@ enum Phase {
     Greeting { until: Time },
     Judging { until: Time, terms: Box<Terms> },
     Up { pinged: bool },
-    Closing { until: Time, why: Goodbye },
+    Closing { until: Time, how: Ended, has_heard: bool },
     Down,
 }
 
@@ -124,7 +127,7 @@ impl Link {
             Input::Ping(number) => self.pinged(number, effects),
             Input::Pong(_) => self.expect_up(effects),
             Input::Credit { lane, bytes } => self.credited(lane, bytes, effects),
-            Input::Goodbye(why) => self.goodbye(why, effects),
+            Input::Goodbye(why) => self.goodbye(now, why, effects),
             Input::Close(why) => self.close(now, why, effects),
             Input::Broken(flaw) => self.broken(flaw, effects),
             // Nothing can be said to it.
@@ -143,9 +146,9 @@ impl Link {
             Phase::Greeting { until } | Phase::Judging { until, .. } if now >= *until => {
                 self.end(Ended::NoHandshake, effects);
             }
-            Phase::Closing { until, why } if now >= *until => {
-                let why = *why;
-                self.end(Ended::ClosedHere(why), effects);
+            Phase::Closing { until, how, .. } if now >= *until => {
+                let how = how.clone();
+                self.end(how, effects);
             }
             Phase::Up { .. } if now >= self.heard + self.config.dead_after => self.end(Ended::Silent, effects),
             Phase::Up { pinged } if !*pinged && now >= self.heard + self.config.ping_after => {
@@ -169,10 +172,26 @@ impl Link {
         Some(self.requests.deadline().map_or(own, |deadline| deadline.min(own)))
     }
 
-    /// Whether frames with payloads may be sent.
+    /// Whether anything may be asked or told.
     #[must_use]
     pub fn is_up(&self) -> bool {
         matches!(self.phase, Phase::Up { .. })
+    }
+
+    /// Whether what arrived may be answered.
+    #[must_use]
+    pub fn may_answer(&self) -> bool {
+        matches!(self.phase, Phase::Up { .. } | Phase::Closing { .. })
+    }
+
+    /// Ends a link that both ends have closed, once nothing is unanswered. Call after requests and answers.
+    pub fn part(&mut self, effects: &mut Vec<Effect>) {
+        if let Phase::Closing { has_heard: true, how, .. } = &self.phase
+            && self.requests.are_over()
+        {
+            let how = how.clone();
+            self.end(how, effects);
+        }
     }
 
     /// Bytes came from the other end: it lives.
@@ -186,6 +205,11 @@ impl Link {
     /// Takes the credit for a frame of `bytes`, header included; `false`, with nothing taken, if there is not enough.
     pub fn charge(&mut self, lane: Lane, bytes: u32) -> bool {
         self.is_up() && self.credit.charge(lane, bytes)
+    }
+
+    /// Takes the credit for a reply, as [`Self::charge`] does.
+    pub fn charge_reply(&mut self, lane: Lane, bytes: u32) -> bool {
+        self.may_answer() && self.credit.charge(lane, bytes)
     }
 
     /// A charged frame of `bytes` arrived.
@@ -335,23 +359,30 @@ impl Link {
         }
     }
 
-    fn goodbye(&mut self, why: Goodbye, effects: &mut Vec<Effect>) {
-        match self.phase {
-            Phase::Closing { why, .. } => self.end(Ended::ClosedHere(why), effects),
+    fn goodbye(&mut self, now: Time, why: Goodbye, effects: &mut Vec<Effect>) {
+        match &mut self.phase {
+            Phase::Closing { has_heard, .. } => *has_heard = true,
             Phase::Up { .. } => {
-                effects.push(Effect::Send(Control::Goodbye(why)));
-                self.end(Ended::ClosedThere(why), effects);
+                effects.extend([Effect::Send(Control::Goodbye(why)), Effect::Closing]);
+                let until = now + self.config.close_max;
+                self.phase = Phase::Closing { until, how: Ended::ClosedThere(why), has_heard: true };
             }
-            Phase::Greeting { .. } | Phase::Judging { .. } => self.broken(Flaw::Unexpected, effects),
-            Phase::Down => {}
+            Phase::Greeting { .. } | Phase::Judging { .. } => return self.broken(Flaw::Unexpected, effects),
+            Phase::Down => return,
+        }
+        match why {
+            Goodbye::Stopping | Goodbye::Replaced => self.part(effects),
+            // It has ended there.
+            Goodbye::Broken => self.lost(effects),
         }
     }
 
     fn close(&mut self, now: Time, why: Goodbye, effects: &mut Vec<Effect>) {
         match self.phase {
             Phase::Up { .. } => {
-                effects.push(Effect::Send(Control::Goodbye(why)));
-                self.phase = Phase::Closing { until: now + self.config.close_max, why };
+                effects.extend([Effect::Send(Control::Goodbye(why)), Effect::Closing]);
+                let until = now + self.config.close_max;
+                self.phase = Phase::Closing { until, how: Ended::ClosedHere(why), has_heard: false };
             }
             Phase::Greeting { .. } | Phase::Judging { .. } => self.refuse(Refusal::Stopping, effects),
             Phase::Closing { .. } | Phase::Down => {}
@@ -371,8 +402,8 @@ impl Link {
     }
 
     fn lost(&mut self, effects: &mut Vec<Effect>) {
-        let ended = match self.phase {
-            Phase::Closing { why, .. } => Ended::ClosedHere(why),
+        let ended = match &self.phase {
+            Phase::Closing { how, .. } => how.clone(),
             Phase::Greeting { .. } | Phase::Judging { .. } | Phase::Up { .. } | Phase::Down => Ended::Lost,
         };
         self.end(ended, effects);
@@ -383,8 +414,19 @@ impl Link {
             return;
         }
         self.phase = Phase::Down;
+        let why = match ended {
+            Ended::RefusedThere(_) => Unanswered::Refused,
+            Ended::RefusedHere(_)
+            | Ended::ClosedHere(_)
+            | Ended::ClosedThere(_)
+            | Ended::NoHandshake
+            | Ended::Silent
+            | Ended::Stuck
+            | Ended::Broken(_)
+            | Ended::Lost => Unanswered::LinkDown,
+        };
         for ticket in self.requests.end_all() {
-            effects.push(Effect::Unanswered { ticket, why: Unanswered::LinkDown });
+            effects.push(Effect::Unanswered { ticket, why });
         }
         effects.push(Effect::Down(ended));
     }

@@ -77,7 +77,7 @@ impl Ask {
         check(payload)?;
         let outbox = self.outbox.clone().expect("an ask has its outbox until it is answered");
         let result =
-            outbox.when_there_is_room((self.lane, Queue::Others), |attempt| self.attempt(attempt, payload)).await;
+            outbox.when_there_is_room((self.lane, Queue::Replies), |attempt| self.attempt(attempt, payload)).await;
         self.forget();
         result
     }
@@ -91,7 +91,7 @@ impl Ask {
         if check(payload).is_err() {
             return Err(self);
         }
-        match outbox.try_now((self.lane, Queue::Others), |attempt| self.attempt(attempt, payload)) {
+        match outbox.try_now((self.lane, Queue::Replies), |attempt| self.attempt(attempt, payload)) {
             Ok(()) | Err(SendError::Down) => {
                 self.forget();
                 Ok(())

@@ -72,6 +72,8 @@ struct Rooms {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Queue {
     Requests,
+    /// Replies wait with the others. Unlike these they are sent after a goodbye too.
+    Replies,
     Others,
 }
 
@@ -175,6 +177,7 @@ impl Outbox {
         let mut state = self.lock();
         let had_unsent = state.has_unsent();
         work(&mut state, &mut after);
+        state.part(&mut after);
         after.unsent |= !had_unsent && state.has_unsent();
         after.sooner = state.is_sooner();
         drop(state);
@@ -196,7 +199,7 @@ impl Outbox {
         let _waiting = Waiting::begin(&room.waiting);
         let _turn = room.turn.lock().await;
         loop {
-            match self.attempt(&mut attempt) {
+            match self.attempt(queue, &mut attempt) {
                 Err(SendError::Busy) => room.freed.notified().await,
                 done => return done,
             }
@@ -210,12 +213,13 @@ impl Outbox {
         attempt: impl FnMut(&mut Attempt<'_>) -> Option<T>,
     ) -> Result<T, SendError> {
         let is_free = self.rooms[lane].of(queue).waiting.load(Ordering::SeqCst) == 0;
-        if is_free { self.attempt(attempt) } else { Err(SendError::Busy) }
+        if is_free { self.attempt(queue, attempt) } else { Err(SendError::Busy) }
     }
 
-    fn attempt<T>(&self, mut attempt: impl FnMut(&mut Attempt<'_>) -> Option<T>) -> Result<T, SendError> {
+    fn attempt<T>(&self, queue: Queue, mut attempt: impl FnMut(&mut Attempt<'_>) -> Option<T>) -> Result<T, SendError> {
         let mut state = self.lock();
-        if !state.link.is_up() {
+        let is_up = state.link.is_up();
+        if !(is_up || queue == Queue::Replies && state.link.may_answer()) {
             return Err(SendError::Down);
         }
         let had_unsent = state.has_unsent();
@@ -223,6 +227,10 @@ impl Outbox {
         let is_first = !had_unsent && state.has_unsent();
         let is_sooner = state.is_sooner();
         drop(state);
+        if !is_up {
+            // It may have been the last reply.
+            drop(self.with(|_, _| {}));
+        }
         if is_first {
             self.unsent.notify_one();
         }
@@ -235,7 +243,7 @@ impl Outbox {
     /// Says that a request gets no reply, unless it has ended.
     pub(crate) fn put_no_reply(&self, lane: Lane, id: RequestId, why: NoReply) {
         self.with(|state, _| {
-            if state.link.answer(lane, id) && state.link.is_up() {
+            if state.link.answer(lane, id) && state.link.may_answer() {
                 frame::put_no_reply(&mut state.lanes[lane], lane, id, why);
             }
         });
@@ -264,7 +272,7 @@ impl Outbox {
     /// Says what became of messages to a name of this end.
     pub(crate) fn settled(&self, lane: Lane, settled: Settled) {
         self.with(|state, _| {
-            if state.link.is_up() {
+            if state.link.may_answer() {
                 state.put_control(&Control::Settled { lane, settled });
             }
         });
@@ -337,7 +345,6 @@ impl Outbox {
         }
         if let Some(ended) = after.down.take() {
             self.ended.send_replace(Some(ended));
-            after.freed = PerLane::all(true);
         }
         self.free(|lane| after.freed[lane]);
     }
@@ -363,7 +370,7 @@ impl Rooms {
     fn of(&self, queue: Queue) -> &Room {
         match queue {
             Queue::Requests => &self.requests,
-            Queue::Others => &self.others,
+            Queue::Replies | Queue::Others => &self.others,
         }
     }
 }
@@ -428,19 +435,35 @@ impl State {
                 Effect::Unanswered { ticket, why } => {
                     let error = match why {
                         Unanswered::Deadline => RequestError::Deadline,
+                        Unanswered::Refused => SendError::Down.into(),
                         Unanswered::LinkDown => RequestError::Unknown,
                     };
                     after.ends.push((self.tickets.take(ticket), Err(error)));
                     after.freed = PerLane::all(true);
                 }
+                Effect::Closing => self.turn_away(after),
                 Effect::Down(ended) => {
                     after.down = Some(ended);
-                    let closed = self.closed.0.iter_mut().map(std::mem::take);
-                    after.opened.extend(closed.flat_map(BTreeMap::into_values).flatten());
+                    self.turn_away(after);
                 }
             }
         }
         self.effects = effects;
+    }
+
+    /// Ends the link if nothing is left of it but its connection.
+    fn part(&mut self, after: &mut After) {
+        self.link.part(&mut self.effects);
+        if !self.effects.is_empty() {
+            self.carry_out(after);
+        }
+    }
+
+    /// Whoever waits for room waits in vain, and finds out.
+    fn turn_away(&mut self, after: &mut After) {
+        after.freed = PerLane::all(true);
+        let closed = self.closed.0.iter_mut().map(std::mem::take);
+        after.opened.extend(closed.flat_map(BTreeMap::into_values).flatten());
     }
 
     fn put_control(&mut self, control: &Control) {
@@ -562,7 +585,8 @@ impl Attempt<'_> {
             return Some(());
         }
         let form = Form::Reply(id);
-        self.charge(lane, frame::charge_of(form, len(payload)))?;
+        let bytes = frame::charge_of(form, len(payload));
+        (self.has_room(lane) && self.state.link.charge_reply(lane, bytes)).then_some(())?;
         self.state.link.answer(lane, id);
         self.put_data(lane, form, 0, payload);
         Some(())
@@ -590,8 +614,11 @@ impl Attempt<'_> {
     }
 
     fn charge(&mut self, lane: Lane, bytes: u32) -> Option<()> {
-        let has_room = self.state.lanes[lane].len() < UNSENT_BYTES_MAX;
-        (has_room && self.state.link.charge(lane, bytes)).then_some(())
+        (self.has_room(lane) && self.state.link.charge(lane, bytes)).then_some(())
+    }
+
+    fn has_room(&self, lane: Lane) -> bool {
+        self.state.lanes[lane].len() < UNSENT_BYTES_MAX
     }
 }
 

@@ -59,8 +59,6 @@ const FAILED_MAX: Duration = Duration::from_secs(1);
 const LEASE_MAX: Duration = Duration::from_secs(5);
 /// How long a node that stops tries to tell the mesh.
 const LEAVE_MAX: Duration = Duration::from_secs(2);
-/// How long a node that has taken leave keeps its links, for what others sent before they heard of it.
-const LEFT_FOR: Duration = Duration::from_millis(100);
 /// How often a node that stops looks whether others still need its vote.
 const VOTE_LOOK: Duration = Duration::from_millis(100);
 
@@ -507,15 +505,11 @@ impl Node {
         }
         self.vote_for_others().await;
         self.gossip.leave().await;
-        if self.handle.has_others() {
-            // Whoever has heard of it asks others. What was on its way is still told so, and tried elsewhere: a link that
-            // ends leaves it in doubt.
-            tokio::time::sleep(LEFT_FOR).await;
-        }
-        self.links.close(Goodbye::Stopping).await;
-        self.receivers.0.shut();
         // None is left unless the drain was cut short.
         self.signals.drain(tokio::time::Instant::now()).await;
+        // What comes until others hear the goodbye is refused, and tried elsewhere.
+        self.receivers.0.shut();
+        self.links.close(Goodbye::Stopping).await;
         self.receivers.1.shut();
         self.loops.stop().await;
         self.consensus.stop().await;

@@ -6,7 +6,7 @@ const SEEDS: u64 = 300;
 
 #[test]
 fn links_that_break_keep_order_lose_nothing_unsaid_and_leak_nothing() {
-    let (mut links, mut breaks, mut handled, mut asks) = (0, 0, 0, [0; 5]);
+    let (mut links, mut breaks, mut handled, mut asks) = (0, 0, 0, [0; 6]);
     for seed in 0..SEEDS {
         let run = run(seed);
         assert_eq!(run.violation, None, "seed {seed}: {run:?}");

@@ -57,6 +57,8 @@ pub enum Effect {
         /// Why.
         why: Unanswered,
     },
+    /// Nothing new may be asked or told: tell who waits for room.
+    Closing,
     /// The link is over: write what was sent, then close the connection. Nothing more will happen.
     Down(Ended),
 }
@@ -93,7 +95,7 @@ pub enum Control {
         /// Which.
         request: RequestId,
     },
-    /// The last frame of a link.
+    /// The last frame of an end, but for answers and what keeps the link going.
     Goodbye(Goodbye),
 }
 
@@ -140,6 +142,9 @@ pub enum Unanswered {
     /// Its deadline passed. It may have had its effect.
     #[error("no reply came within the deadline")]
     Deadline,
+    /// The other end refused the link, which was up only here. The request had no effect.
+    #[error("the other end refused the link")]
+    Refused,
     /// The link ended first. It may have had its effect.
     #[error("the link ended before a reply came")]
     LinkDown,

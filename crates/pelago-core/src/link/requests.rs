@@ -110,6 +110,11 @@ impl Requests {
         self.open[lane].contains(&id)
     }
 
+    /// Whether none is unanswered, either way.
+    pub(super) fn are_over(&self) -> bool {
+        self.sent.0.iter().all(BTreeMap::is_empty) && self.open.0.iter().all(BTreeSet::is_empty)
+    }
+
     /// Whether a request of this id ever came.
     pub(super) fn has_come(&self, lane: Lane, id: RequestId) -> bool {
         (1..=self.latest_received[lane]).contains(&id.0)

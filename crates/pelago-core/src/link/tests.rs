@@ -39,6 +39,12 @@ fn expire(link: &mut Link, now: Time) -> Vec<Effect> {
     effects
 }
 
+fn part(link: &mut Link) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    link.part(&mut effects);
+    effects
+}
+
 /// The end of `a` of a link that `a` dialled.
 fn dialled() -> Link {
     let mut effects = Vec::new();
@@ -280,21 +286,48 @@ fn requests_that_come_are_in_order_and_bounded() {
 
 #[test]
 fn a_goodbye_is_answered_and_its_sender_waits_for_that() {
-    let goodbye = Effect::Send(Control::Goodbye(Goodbye::Stopping));
+    let goodbye = [Effect::Send(Control::Goodbye(Goodbye::Stopping)), Effect::Closing];
     let mut closing = up();
-    assert_eq!(tell(&mut closing, at(1), Input::Close(Goodbye::Stopping)), std::slice::from_ref(&goodbye));
+    assert_eq!(tell(&mut closing, at(1), Input::Close(Goodbye::Stopping)), goodbye);
     assert!(!closing.charge(Lane::Bulk, 1));
     assert_eq!(closing.received(Lane::Bulk, 100), Ok(()), "what was on its way counts");
+    assert_eq!(part(&mut closing), []);
     let closed = Effect::Down(Ended::ClosedHere(Goodbye::Stopping));
     let mut other = up();
     let answered = tell(&mut other, at(1), Input::Goodbye(Goodbye::Stopping));
-    assert_eq!(answered, [goodbye, Effect::Down(Ended::ClosedThere(Goodbye::Stopping))]);
+    assert_eq!(answered[..2], goodbye);
+    assert_eq!(answered[2..], [Effect::Down(Ended::ClosedThere(Goodbye::Stopping))]);
     assert_eq!(tell(&mut closing, at(1), Input::Goodbye(Goodbye::Stopping)), std::slice::from_ref(&closed));
 
     let mut unheard = up();
     tell(&mut unheard, at(1), Input::Close(Goodbye::Stopping));
     assert_eq!(unheard.deadline(), Some(at(3)));
     assert_eq!(expire(&mut unheard, at(3)), [closed]);
+}
+
+#[test]
+fn a_link_that_both_ends_close_waits_for_what_is_unanswered_either_way() {
+    let closed = Effect::Down(Ended::ClosedThere(Goodbye::Replaced));
+    let under_way = || {
+        let mut link = up();
+        link.ask(Lane::Requests, Ticket(1), at(60));
+        assert_eq!(link.asked(Lane::Control, RequestId(1)), Ok(()));
+        let said = tell(&mut link, at(1), Input::Goodbye(Goodbye::Replaced));
+        assert_eq!(said, [Effect::Send(Control::Goodbye(Goodbye::Replaced)), Effect::Closing]);
+        assert!(!link.is_up());
+        link
+    };
+    let mut link = under_way();
+    assert!(link.charge_reply(Lane::Control, 1) && !link.charge(Lane::Control, 1));
+    assert!(link.answer(Lane::Control, RequestId(1)));
+    assert_eq!(part(&mut link), []);
+    assert_eq!(link.replied(Lane::Requests, RequestId(1)), Ok(Some(Ticket(1))));
+    assert_eq!(part(&mut link), std::slice::from_ref(&closed));
+
+    let late = Effect::Unanswered { ticket: Ticket(1), why: Unanswered::LinkDown };
+    assert_eq!(expire(&mut under_way(), at(3)), [late.clone(), closed.clone()]);
+    // Whoever says so has ended the link.
+    assert_eq!(tell(&mut under_way(), at(2), Input::Goodbye(Goodbye::Broken)), [late, closed]);
 }
 
 /// Both nodes dial; every order in which the two hellos of the two connections can arrive is tried.

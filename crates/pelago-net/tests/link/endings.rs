@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use pelago_core::link::{self, Control, Ended, Goodbye, Hello, Lane, PerLane, Role};
-use pelago_net::Config;
+use pelago_net::{Config, RequestError, SendError};
 use pelago_wire::frame::{Form, Frame};
 use tokio::{io::AsyncWriteExt, net::TcpListener};
 
@@ -57,6 +57,34 @@ async fn requests_under_way_are_still_answered_after_a_goodbye_from_here() {
     let reply = within(pending).await.expect("a request does not panic");
     assert_eq!(reply.as_deref(), Ok(&b"after all"[..]));
     assert_eq!(within(link.ended()).await, Ended::ClosedHere(Goodbye::Stopping));
+}
+
+#[tokio::test]
+async fn nobody_is_in_doubt_when_either_end_says_goodbye() {
+    for closes_here in [true, false] {
+        let (a, b) = (Node::start("a").await, Node::start("b").await);
+        let link = a.link_to(&b).await;
+        let asking = |_| {
+            let link = link.clone();
+            tokio::spawn(async move {
+                for asked in 0_u32.. {
+                    match link.request(Lane::Requests, ECHO, b"", WAIT).await {
+                        Ok(_) => {}
+                        Err(RequestError::NotSent(SendError::Down)) => return asked,
+                        Err(other) => panic!("after {asked}: {other}"),
+                    }
+                }
+                unreachable!("the link is closed")
+            })
+        };
+        let asking: Vec<_> = (0..64).map(asking).collect();
+        let asked_some = async { while link.request(Lane::Bulk, ECHO, b"", WAIT).await.is_err() {} };
+        within(asked_some).await;
+        within(if closes_here { &a } else { &b }.links.close(Goodbye::Stopping)).await;
+        for asking in asking {
+            assert!(within(asking).await.expect("each is answered, or was not sent") > 0);
+        }
+    }
 }
 
 #[tokio::test]

@@ -68,6 +68,8 @@ pub(crate) struct Agents {
     config: agent::Config,
     loops: TaskTracker,
     stopping: CancellationToken,
+    /// What runs still is not waited for any more.
+    given_up: CancellationToken,
 }
 
 /// What every turn needs of its node.
@@ -124,6 +126,7 @@ impl Agents {
             config,
             loops,
             stopping,
+            given_up: CancellationToken::new(),
         })
     }
 
@@ -139,20 +142,31 @@ impl Agents {
         if !is_own && !self.context.lease.is_valid() {
             return Err(Failure::Lapsed);
         }
-        match hosted {
-            Some(Hosted::Keyed(kind)) => self.run_keyed(kind, agent, work, content).await,
-            Some(Hosted::Pool(pool)) => {
-                let (reply, effects) = pool.run(&self.context, agent, work, content).await?;
-                send_all(&self.context, effects).await?;
-                Ok(reply)
-            }
-            Some(Hosted::Resident(resident)) => {
-                let (reply, effects) = resident.run(agent, work, content).await?;
-                send_all(&self.context, effects).await?;
-                Ok(reply)
-            }
-            None => Err(not_hosted(&agent.name)),
+        if self.given_up.is_cancelled() {
+            return Err(Failure::Stopped);
         }
+        tokio::select! {
+            biased;
+            ended = self.run_hosted(hosted, agent, work, content) => ended,
+            () = self.given_up.cancelled() => Err(Failure::Unknown),
+        }
+    }
+
+    async fn run_hosted(
+        self: &Arc<Self>,
+        hosted: Option<&Hosted>,
+        agent: &AgentId,
+        work: Work,
+        content: Content,
+    ) -> Result<Bytes, Failure> {
+        let (reply, effects) = match hosted {
+            Some(Hosted::Keyed(kind)) => return self.run_keyed(kind, agent, work, content).await,
+            Some(Hosted::Pool(pool)) => pool.run(&self.context, agent, work, content).await?,
+            Some(Hosted::Resident(resident)) => resident.run(agent, work, content).await?,
+            None => return Err(not_hosted(&agent.name)),
+        };
+        send_all(&self.context, effects).await?;
+        Ok(reply)
     }
 
     /// A turn of an agent that is asked, if it is a pool of this node whose code is known to be quick.
@@ -407,6 +421,8 @@ impl Agents {
         if tokio::time::timeout_at(deadline, ended).await.is_err() {
             tracing::warn!(loops = self.loops.len(), "some turns did not end in time and were given up");
         }
+        // Whoever asked is told so.
+        self.given_up.cancel();
     }
 
     fn active(&self) -> MutexGuard<'_, HashMap<AgentId, Mailbox<Command>>> {

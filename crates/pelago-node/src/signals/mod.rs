@@ -167,7 +167,7 @@ impl Signals {
     /// branch.
     ///
     /// # Errors
-    /// [`Failure`] if nothing was done: another node may have the agent, or be asked later.
+    /// [`Failure`] if nothing was done, or nobody knows what: another node may have the agent, or be asked later.
     pub(crate) fn handle(
         self: Arc<Self>,
         passing: Passing,
@@ -199,9 +199,13 @@ impl Signals {
             let to = Address { node: None, agent };
             let (reply, stopped) = match ended {
                 Ok(Ok(sealed)) => unseal(sealed),
-                Ok(Err(failure @ (Failure::Busy | Failure::Elsewhere(_) | Failure::Stopped | Failure::Lapsed))) => {
-                    return Err(failure);
-                }
+                Ok(Err(
+                    failure @ (Failure::Busy
+                    | Failure::Elsewhere(_)
+                    | Failure::Stopped
+                    | Failure::Lapsed
+                    | Failure::Unknown),
+                )) => return Err(failure),
                 Ok(Err(failure)) => return Ok(self.leaf(to, Outcome::from(failure), began)),
                 Err(_elapsed) => return Ok(self.leaf(to, Outcome::TimedOut, began)),
             };

@@ -18,6 +18,18 @@ impl World {
         self.expire()
     }
 
+    /// Links that both ends have closed end once nothing is unanswered.
+    pub(super) fn part(&mut self) -> Result<(), Violation> {
+        let all: Vec<u64> = self.connections.keys().copied().collect();
+        for (connection, end) in all.into_iter().flat_map(|id| [(id, 0), (id, 1)]) {
+            let mut effects = Vec::new();
+            let found = self.connections.get_mut(&connection).expect("it is there");
+            found.sides[end].link.part(&mut effects);
+            self.carry_out(connection, end, effects)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn expire(&mut self) -> Result<(), Violation> {
         let all: Vec<u64> = self.connections.keys().copied().collect();
         for (connection, end) in all.into_iter().flat_map(|id| [(id, 0), (id, 1)]) {
@@ -25,6 +37,7 @@ impl World {
             let mut effects = Vec::new();
             if found.sides[end].link.deadline().is_some_and(|deadline| deadline <= self.now) {
                 found.sides[end].link.expire(self.now, &mut effects);
+                found.has_failed |= effects.iter().any(|effect| matches!(effect, Effect::Down(_)));
             }
             self.carry_out(connection, end, effects)?;
         }
@@ -40,6 +53,7 @@ impl World {
         let is_silent = self.dice.chance(200);
         for pipe in 0..2 {
             let found = self.connections.get_mut(&connection).expect("it was picked");
+            found.has_failed = true;
             let Pipe { bytes, has_ended, is_silent: silent } = &mut found.pipes[pipe];
             bytes.truncate(self.dice.index(bytes.len() + 1));
             (*has_ended, *silent) = (!is_silent, *silent || is_silent);
@@ -64,7 +78,8 @@ impl World {
         let accepted = Link::accepted(config, self.ends[1 - end].me.clone(), self.now);
         let (dialled, accepted) = (Side::new(dialled), Side::new(accepted));
         let sides = if end == 0 { [dialled, accepted] } else { [accepted, dialled] };
-        self.connections.insert(connection, Connection { sides, pipes: Default::default(), dialled_by: end });
+        let pipes = Default::default();
+        self.connections.insert(connection, Connection { sides, pipes, dialled_by: end, has_failed: false });
         self.carry_out(connection, end, effects)
     }
 
@@ -97,11 +112,15 @@ impl World {
                         self.ends[end].dialer.up(self.now);
                     }
                 }
-                Effect::Credited(_) => {}
+                Effect::Credited(_) | Effect::Closing => {}
+                Effect::Unanswered { why: Unanswered::LinkDown, .. } if !self.connections[&connection].has_failed => {
+                    return violated("L9 (closing in order)", format!("{end} is in doubt, though no link failed"));
+                }
                 Effect::Unanswered { ticket, why } => {
                     let ask = self.ask_of(connection, end, ticket)?;
                     let how = match why {
                         Unanswered::Deadline => "late",
+                        Unanswered::Refused => "refused",
                         Unanswered::LinkDown => "cut off",
                     };
                     self.oracle.ended(ask, how)?;

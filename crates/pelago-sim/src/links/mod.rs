@@ -3,7 +3,8 @@
 //! Each end is a `core::link` with its names and windows, and a table; between them go the frames of `wire::frame`, as
 //! bytes, in pieces of any length. Tells and asks go both ways; connections break off, fall silent, are replaced and
 //! closed; both ends dial. Whatever happens, what one end tells a name comes in order and at most once, each ask ends
-//! exactly once, accounts say what happened, and two sound ends never take each other for broken. Then all heals, and no
+//! exactly once, and in doubt only if its link failed, accounts say what happened, and two sound ends never take each
+//! other for broken. Then all heals, and no
 //! credit, window or place for a request may be missing.
 //!
 //! *Is not:* the driver of `net`, whose few lines around the machine stand in `side` again.
@@ -51,14 +52,14 @@ pub struct Run {
     pub told: u64,
     /// Messages that were handled.
     pub handled: u64,
-    /// Asks by how they ended: a reply, none, a deadline, the end of the link, or called off.
-    pub asks: [u64; 5],
+    /// Asks by how they ended: a reply, none, a deadline, a link that was refused or ended, or called off.
+    pub asks: [u64; 6],
     /// What must never be.
     pub violation: Option<Violation>,
 }
 
 /// How asks end.
-const ENDS: [&str; 5] = ["replied", "given no reply", "late", "cut off", "called off"];
+const ENDS: [&str; 6] = ["replied", "given no reply", "late", "refused", "cut off", "called off"];
 
 /// Runs one seed.
 #[must_use]
@@ -103,6 +104,8 @@ struct Connection {
     /// What each end has written.
     pipes: [Pipe; 2],
     dialled_by: usize,
+    /// It broke off, or an end gave it up.
+    has_failed: bool,
 }
 
 #[derive(Default)]
@@ -181,7 +184,7 @@ impl World {
             }
             _ => self.dial(end)?,
         }
-        Ok(())
+        self.part()
     }
 
     /// The connection over which an end sends.

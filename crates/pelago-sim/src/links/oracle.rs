@@ -52,12 +52,18 @@ impl Oracle {
         if !self.asked.contains(&ask) || !self.arrived.insert(ask) {
             return violated("L2 (at most once)", format!("ask {ask} came twice, or was never asked"));
         }
+        if self.ended.get(&ask) == Some(&"refused") {
+            return violated("L8 (no false word)", format!("ask {ask} came although it was said that it would not"));
+        }
         Ok(())
     }
 
     pub(super) fn ended(&mut self, ask: u64, how: &'static str) -> Result<(), Violation> {
         if how == "replied" && !self.arrived.contains(&ask) {
             return violated("L3 (asks end once)", format!("ask {ask} has a reply and never came"));
+        }
+        if how == "refused" && self.arrived.contains(&ask) {
+            return violated("L8 (no false word)", format!("ask {ask} came, and is said to have no effect"));
         }
         match self.ended.insert(ask, how) {
             Some(before) => violated("L3 (asks end once)", format!("ask {ask} is {how} after it was {before}")),

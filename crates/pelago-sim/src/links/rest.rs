@@ -48,6 +48,7 @@ impl World {
             is_busy |= !(messages.is_empty() && questions.is_empty() && held.is_empty());
             self.work(end)?;
             self.let_go(end);
+            self.part()?;
             // Asks that nobody answers are late at last.
             is_busy |= self.connections.values().any(|one| !one.sides[end].tickets.is_empty());
         }

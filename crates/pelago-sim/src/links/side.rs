@@ -171,7 +171,7 @@ impl Side {
     pub(super) fn answer(&mut self, question: &Question, padding: usize, is_refused: bool) -> bool {
         let Question { lane, id, ask } = *question;
         if is_refused {
-            if self.link.answer(lane, id) && self.link.is_up() {
+            if self.link.answer(lane, id) && self.link.may_answer() {
                 frame::put_no_reply(&mut self.lanes[lane], lane, id, NoReply::Dropped);
             }
             return true;
@@ -201,7 +201,7 @@ impl Side {
         }
         let rest = Settled { bytes: 0, handled: 0, lost: 0, ..window.settled };
         let settled = std::mem::replace(&mut window.settled, rest);
-        if self.link.is_up() {
+        if self.link.may_answer() {
             self.put_control(&Control::Settled { lane: TELLS, settled });
         }
     }
@@ -312,7 +312,12 @@ impl Side {
     /// Writes a frame with a payload if there is credit and room.
     fn put(&mut self, lane: Lane, form: Form, kind: u16, payload: &[u8]) -> bool {
         let has_room = self.lanes[lane].len() < UNSENT_BYTES_MAX;
-        let is_charged = has_room && self.link.charge(lane, frame::charge_of(form, len(payload)));
+        let bytes = frame::charge_of(form, len(payload));
+        let is_charged = has_room
+            && match form {
+                Form::Reply(_) => self.link.charge_reply(lane, bytes),
+                Form::Request { .. } | Form::OneWay { .. } => self.link.charge(lane, bytes),
+            };
         if is_charged {
             frame::put_data(&mut self.lanes[lane], lane, form, kind, payload);
         }
