@@ -47,9 +47,16 @@ pub(crate) struct AboutArgs {
     /// Nobody wants it any more after so long: like 500ms or 30s
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     within: Option<Duration>,
+    #[command(flatten)]
+    trace: TraceArgs,
+}
+
+/// Which trace a request belongs to.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TraceArgs {
     /// The trace it is part of
     #[arg(long, value_name = "TRACEPARENT", env = "TRACEPARENT")]
-    traceparent: Option<TraceContext>,
+    pub(crate) traceparent: Option<TraceContext>,
 }
 
 impl AboutArgs {
@@ -59,7 +66,7 @@ impl AboutArgs {
             content_type: self.content_type.clone().filter(|content_type| !content_type.is_json()),
             priority: self.priority,
             within: self.within,
-            trace: self.traceparent.clone(),
+            trace: self.trace.traceparent.clone(),
         }
     }
 }

@@ -409,6 +409,21 @@ fn fanout_at_a_rate_says_when_each_subscriber_heard_what_was_due() {
 }
 
 #[test]
+fn of_several_nodes_one_that_is_frozen_is_passed_by() {
+    let (home, other) = (TempDir::new().expect("a temporary folder"), TempDir::new().expect("a temporary folder"));
+    let node = Node::start(&home, "127.0.0.1:0");
+    let frozen = Node::join(&other, &node);
+    kill_process(Pid::from_child(&frozen.process), Signal::STOP).expect("it is ours");
+    let urls = [&frozen, &node].map(|node| format!("http://{}", node.http));
+    // Not to be sent to another node once one has it.
+    let mut command = pelago();
+    command.args(["agent", "ask", "echo", "7"]).args(urls.iter().flat_map(|url| ["--url", url]));
+    let asked = command.output().expect("the binary runs");
+    kill_process(Pid::from_child(&frozen.process), Signal::CONT).expect("it is ours");
+    assert_eq!((asked.status.code(), String::from_utf8_lossy(&asked.stdout).trim()), (Some(0), "7"), "{asked:?}");
+}
+
+#[test]
 fn a_bench_of_broadcasts_that_a_frozen_node_missed_says_so_and_fails() {
     let (home, other) = (TempDir::new().expect("a temporary folder"), TempDir::new().expect("a temporary folder"));
     let node = Node::start(&home, "127.0.0.1:0");

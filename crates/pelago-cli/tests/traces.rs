@@ -81,6 +81,26 @@ async fn one_trace_follows_a_task_and_each_attempt_at_it_over_nodes_to_whoever_c
     }
 }
 
+#[tokio::test]
+async fn a_command_says_of_which_trace_its_task_or_signal_is_part() {
+    let collector = Collector::start();
+    let home = TempDir::new().expect("a temporary folder");
+    let node = Node::start(&home, "n1", &["--found"], &collector);
+    let parent = TraceContext { trace: TRACE, span: 0xb7, sampled: true, state: None }.to_string();
+    let run = |args: &[&str], variable: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pelago"));
+        command.args(["--url", &node.http]).args(args).envs(variable.map(|value| ("TRACEPARENT", value)));
+        let ended = command.output().expect("the binary runs");
+        assert!(ended.status.success(), "{ended:?}");
+    };
+    run(&["task", "run", "echo", "1", "--wait"], Some(&parent));
+    run(&["signal", "forward", "--to", "echo", "--content", "1", "--traceparent", &parent], None);
+    for name in ["task echo", "signal echo"] {
+        let span = collector.span(name, |span| span.parent == 0xb7_u64.to_be_bytes()).await;
+        assert!(span.of_trace(TRACE));
+    }
+}
+
 /// A span as the collector has it.
 #[derive(Debug, Clone)]
 struct Seen {

@@ -19,7 +19,7 @@ use std::{
 use bytes::Bytes;
 use pelago_core::{
     id::{Name, SignalId, TaskId},
-    message::Content,
+    message::{Content, TraceContext},
     record::TaskState,
 };
 use pelago_node::{WhenBusy, handle};
@@ -41,6 +41,7 @@ use crate::{
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// Less than the node keeps an idle connection, so that a request never meets one that is just being closed.
 const IDLE_MAX: Duration = Duration::from_secs(10);
+const HEALTH: &str = "/health";
 
 /// One node or several of a mesh, by the addresses of their HTTP APIs. Cheap to clone; clones share their connections,
 /// and what they learn of who answers.
@@ -48,6 +49,7 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 pub struct Client {
     nodes: Arc<Nodes>,
     http: reqwest::Client,
+    trace: Option<TraceContext>,
 }
 
 #[derive(Debug)]
@@ -257,7 +259,28 @@ impl Client {
             .tcp_nodelay(true)
             .build()
             .expect("a client without TLS needs nothing of the system");
-        Self { nodes: Arc::new(Nodes { bases, answering: AtomicUsize::new(0) }), http }
+        Self { nodes: Arc::new(Nodes { bases, answering: AtomicUsize::new(0) }), http, trace: None }
+    }
+
+    /// The same client, whose requests are part of a trace.
+    #[must_use]
+    pub fn in_trace(self, trace: Option<TraceContext>) -> Self {
+        Self { trace, ..self }
+    }
+
+    /// Has the first of several nodes that answers within `wait` be asked from now on: one that takes connections and is
+    /// frozen would cost each request all the time that it has.
+    pub async fn prefer_who_answers(&self, wait: Duration) {
+        let Nodes { bases, answering } = &*self.nodes;
+        if bases.len() == 1 {
+            return;
+        }
+        let health = Request::get(HEALTH);
+        for (at, base) in bases.iter().enumerate() {
+            if let Ok(Ok(_)) = tokio::time::timeout(wait, self.exchange_with(base, &health)).await {
+                return answering.store(at, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Enqueues a task.
@@ -533,7 +556,7 @@ impl Client {
     /// # Errors
     /// See [`Error`].
     pub async fn health(&self) -> Result<Health> {
-        let Answer { url, status, body } = self.exchange(&Request::get("/health")).await?;
+        let Answer { url, status, body } = self.exchange(&Request::get(HEALTH)).await?;
         serde_json::from_slice(&body).map_err(|source| refusal(url, status, &body, source))
     }
 
@@ -596,7 +619,7 @@ impl Client {
 
     async fn exchange_with(&self, base: &str, request: &Request) -> Result<Answer> {
         let unanswered = |source| unanswered(base, source);
-        let response = request.to(&self.http, base).send().await.map_err(unanswered)?;
+        let response = request.to(&self.http, base, self.trace.as_ref()).send().await.map_err(unanswered)?;
         let (url, status) = (response.url().to_string(), response.status());
         let body = response.bytes().await.map_err(unanswered)?;
         Ok(Answer { url, status, body })

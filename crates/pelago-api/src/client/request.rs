@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use pelago_core::message::{Content, ContentType, Headers, Priority};
+use pelago_core::message::{Content, ContentType, Headers, Priority, TraceContext};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, RequestBuilder, header::CONTENT_TYPE};
 use serde::Serialize;
@@ -99,13 +99,16 @@ impl Request {
         self.method == Method::GET || self.idempotency_key.is_some()
     }
 
-    /// As it is sent to the node at `base`.
-    pub(super) fn to(&self, http: &reqwest::Client, base: &str) -> RequestBuilder {
+    /// As it is sent to the node at `base`, as part of `trace` unless its message says of which.
+    pub(super) fn to(&self, http: &reqwest::Client, base: &str, trace: Option<&TraceContext>) -> RequestBuilder {
         let Self { method, path, query, body, idempotency_key, about, answer_max } = self;
         let mut request = http.request(method.clone(), format!("{base}{path}")).timeout(*answer_max).query(query);
         if let Some(body) = body {
             let content_type = about.content_type.as_ref().map_or("application/json", ContentType::as_str);
             request = said(request.header(CONTENT_TYPE, content_type), about).body(body.clone());
+        }
+        if let Some(trace) = about.trace.as_ref().or(trace) {
+            request = traced(request, trace);
         }
         match idempotency_key {
             Some(key) => request.header("idempotency-key", key),
@@ -114,9 +117,17 @@ impl Request {
     }
 }
 
-/// With what a message says about itself, but for its type of content.
+fn traced(request: RequestBuilder, trace: &TraceContext) -> RequestBuilder {
+    let request = request.header(headers::TRACE_PARENT, trace.to_string());
+    match &trace.state {
+        Some(state) => request.header(headers::TRACE_STATE, &**state),
+        None => request,
+    }
+}
+
+/// With what a message says about itself, but for its type of content and its trace.
 fn said(mut request: RequestBuilder, about: &Headers) -> RequestBuilder {
-    let Headers { message_type, content_type, priority, within, trace } = about;
+    let Headers { message_type, content_type, priority, within, trace: _ } = about;
     // A content type that pages may send too is taken with one of these.
     if *message_type != 0 || content_type.is_some() {
         request = request.header(headers::MESSAGE_TYPE, *message_type);
@@ -124,13 +135,8 @@ fn said(mut request: RequestBuilder, about: &Headers) -> RequestBuilder {
     if *priority != Priority::DEFAULT {
         request = request.header(headers::PRIORITY, u16::from(priority.get()));
     }
-    if let Some(within) = within {
-        request = request.header(headers::WITHIN, format!("{}ms", within.as_millis()));
-    }
-    let Some(trace) = trace else { return request };
-    request = request.header(headers::TRACE_PARENT, trace.to_string());
-    match &trace.state {
-        Some(state) => request.header(headers::TRACE_STATE, &**state),
+    match within {
+        Some(within) => request.header(headers::WITHIN, format!("{}ms", within.as_millis())),
         None => request,
     }
 }

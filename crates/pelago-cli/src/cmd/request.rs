@@ -1,7 +1,5 @@
 //! Commands that ask a node.
 
-use std::slice;
-
 use pelago::Mesh;
 use pelago_api::{
     client::Client,
@@ -16,8 +14,8 @@ use crate::{
     output::{Error, Output},
 };
 
-/// How long a node may take to say how it stands before the next is asked.
-const STATUS_MAX: Duration = Duration::from_secs(2);
+/// How long the first of several nodes may take to answer at all before the next is asked.
+const ANSWERS_MAX: Duration = Duration::from_secs(2);
 /// How long a node may take to answer at the other kind of address, once it did not at the one that was meant.
 const OTHER_MAX: Duration = Duration::from_secs(2);
 
@@ -71,7 +69,7 @@ pub(crate) async fn run(request: Request, urls: &[String], output: Output) -> Re
 }
 
 async fn ask(request: Request, urls: &[String], output: Output) -> Result<Exit, Error> {
-    let client = client_of(urls);
+    let client = client_of_any(urls).await;
     match request {
         Request::Status => status::run(&client, output).await,
         Request::Node(command) => node::run(command, &client, output).await,
@@ -83,6 +81,13 @@ async fn ask(request: Request, urls: &[String], output: Output) -> Result<Exit, 
         Request::Publish(args) => topic::publish(&args, &client, output).await,
         Request::Tail(args) => topic::tail(&args, urls, output).await,
     }
+}
+
+/// A client of whichever of the nodes answers soon: one that is frozen keeps nobody from the others.
+async fn client_of_any(urls: &[String]) -> Client {
+    let client = client_of(urls);
+    client.prefer_who_answers(ANSWERS_MAX).await;
+    client
 }
 
 /// A client of whichever of the nodes answers. An address without a scheme is one of HTTP.
@@ -101,24 +106,12 @@ pub(super) async fn link_of(urls: &[String]) -> Result<Mesh, Error> {
             Err(failed) => Err(answers_http(address).await.unwrap_or_else(|| failed.into())),
         };
     }
-    let status = status_of_any(urls).await?;
+    let status = client_of_any(urls).await.status().await?;
     let Some(address) = mesh_address(&status) else {
         let detail = format!("{} is not among the nodes of its mesh", status.node);
         return Err(Problem::new(Code::UnknownNode, detail, "name its mesh address by --url HOST:PORT").into());
     };
     Ok(Mesh::connect(address).await?)
-}
-
-/// What the first node says that answers soon. One that is frozen keeps nobody from the others.
-async fn status_of_any(urls: &[String]) -> Result<Status, Error> {
-    if urls.len() > 1 {
-        for url in urls {
-            if let Ok(Ok(status)) = timeout(STATUS_MAX, client_of(slice::from_ref(url)).status()).await {
-                return Ok(status);
-            }
-        }
-    }
-    Ok(client_of(urls).status().await?)
 }
 
 /// Where the node that answered takes links.

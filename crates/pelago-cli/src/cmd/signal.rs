@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     exit::Exit,
-    input::{self, duration},
+    input::{self, TraceArgs, duration},
     output::{Error, Output, one_line},
     problem,
 };
@@ -72,6 +72,8 @@ pub(crate) struct ForwardArgs {
     /// How many hops it may make from agent to agent, the first included: 64 at most
     #[arg(long, value_name = "N")]
     hops: Option<u32>,
+    #[command(flatten)]
+    trace: TraceArgs,
 }
 
 /// How long one request waits; a node waits no longer.
@@ -90,7 +92,8 @@ pub(super) async fn run(command: SignalCommand, client: &Client, output: Output)
 }
 
 async fn forward(args: ForwardArgs, client: &Client, output: Output) -> Result<Exit, Error> {
-    let ForwardArgs { from, to, content, file, wait, timeout, hops } = args;
+    let ForwardArgs { from, to, content, file, wait, timeout, hops, trace } = args;
+    let client = &client.clone().in_trace(trace.traceparent);
     let text = match (content, file) {
         (Some(content), _) => content,
         (None, Some(file)) => input::text_of(&file)?,

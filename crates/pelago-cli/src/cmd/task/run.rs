@@ -11,7 +11,7 @@ use pelago_api::{
 use super::wait::{self, AndWait};
 use crate::{
     exit::Exit,
-    input::{InputArgs, duration},
+    input::{InputArgs, TraceArgs, duration},
     output::{Error, Output},
 };
 
@@ -60,6 +60,8 @@ pub(crate) struct RunArgs {
     /// What has the same text here goes to the same node
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     affinity: Option<String>,
+    #[command(flatten)]
+    trace: TraceArgs,
 }
 
 pub(super) async fn run(args: RunArgs, client: &Client, output: Output) -> Result<Exit, Error> {
@@ -82,6 +84,7 @@ pub(super) async fn run(args: RunArgs, client: &Client, output: Output) -> Resul
         session_ttl_ms: args.session_ttl.map(millis),
         affinity: args.affinity.as_deref().map(Into::into),
     };
+    let client = &client.clone().in_trace(args.trace.traceparent);
     let enqueued = client.enqueue(&task, args.key.as_deref()).await?;
     if enqueued.existing {
         output.note("an earlier request had this key; this is its task");
