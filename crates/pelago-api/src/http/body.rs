@@ -24,8 +24,9 @@ const BODY_MAX: Duration = Duration::from_secs(30);
 /// The longest idempotency key.
 const KEY_BYTES_MAX: usize = 255;
 
-/// Reads a body that is JSON or absent.
+/// Reads a body that is JSON or absent, and says nothing more about itself.
 pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Failure> {
+    headers::refuse_own(headers)?;
     let bytes = received(body).await?;
     if !bytes.is_empty() {
         check_type(headers)?;
@@ -150,8 +151,7 @@ fn is_from_anywhere(headers: &HeaderMap) -> bool {
     let is_simple = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
         .iter()
         .any(|simple| essence.eq_ignore_ascii_case(simple));
-    is_simple
-        && ![headers::MESSAGE_TYPE, headers::PRIORITY, headers::WITHIN].iter().any(|own| headers.contains_key(*own))
+    is_simple && headers::own(headers).is_none()
 }
 
 fn essence(headers: &HeaderMap) -> Option<&str> {

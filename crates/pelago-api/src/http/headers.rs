@@ -29,6 +29,19 @@ pub(super) fn read(given: &HeaderMap) -> Result<Headers, Failure> {
     })
 }
 
+/// A header of the request that is ours.
+pub(super) fn own(given: &HeaderMap) -> Option<&'static str> {
+    [MESSAGE_TYPE, PRIORITY, WITHIN].into_iter().find(|own| given.contains_key(*own))
+}
+
+/// Refuses headers that would go nowhere: what is durable, and a signal, carries none.
+pub(super) fn refuse_own(given: &HeaderMap) -> Result<(), Failure> {
+    let Some(own) = own(given) else { return Ok(()) };
+    let hint =
+        "questions, broadcasts, and what agents and topics are told carry it; a task has its priority in its body";
+    Err(refused(format!("the header {own} goes nowhere with this request"), hint))
+}
+
 /// The trace that a request is part of.
 pub(super) fn trace(given: &HeaderMap) -> Option<TraceContext> {
     let text = |name| given.get(name)?.to_str().ok();

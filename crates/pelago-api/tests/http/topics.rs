@@ -164,6 +164,14 @@ async fn what_a_message_says_about_itself_comes_with_it() {
         publish(head, "x").await.problem(status, code);
     }
     assert_eq!(publish("Content-Type: text/plain\r\nPelago-Priority: 4\r\n", "x").await.status, 202);
+    for (path, body) in [
+        ("/api/v1/agents/counter:a/send", "1"),
+        ("/api/v1/tasks", r#"{"agent":"echo"}"#),
+        ("/api/v1/signals", r#"{"to":"echo"}"#),
+    ] {
+        let head = "Content-Type: application/json\r\nPelago-Within: 1s\r\n";
+        world.request("POST", path, head, body).await.problem(400, "PLG-2050");
+    }
     assert_eq!(publish("Content-Type: application/json\r\n", "\"bad \u{fffd}\"").await.status, 202);
     world.end().await;
 }
