@@ -294,7 +294,7 @@ fn weight(op: &Op) -> usize {
         let verdict = match &finish.verdict {
             Verdict::Done(result) => result.len(),
             Verdict::Failed { reason, .. } | Verdict::Hopeless { reason } => reason.len(),
-            Verdict::Returned => 0,
+            Verdict::Returned(_) => 0,
         };
         HEADER + verdict + sends(&finish.sends) + tasks(&finish.enqueues)
     };

@@ -77,7 +77,9 @@ impl Applied {
             (Op::Progress(_), Outcome::Refused(Refusal::StaleToken { .. })) => Some("late progress refused"),
             (Op::Finish(finish), Outcome::Committed) if is_hopeless(&finish.verdict) => Some("attempt was hopeless"),
             (Op::Expire(_), _) if !self.writes.is_empty() => Some("run given up"),
-            (Op::Finish(finish), Outcome::Committed) if finish.verdict == Verdict::Returned => Some("task returned"),
+            (Op::Finish(finish), Outcome::Committed) if matches!(finish.verdict, Verdict::Returned(_)) => {
+                Some("task returned")
+            }
             (Op::Remove(_), Outcome::Committed) if !self.writes.is_empty() => Some("node removed"),
             (Op::Cancel(cancel), Outcome::Committed) if cancel.reason == FORLORN => {
                 Some("task of a removed node called off")

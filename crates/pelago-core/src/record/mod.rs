@@ -30,8 +30,8 @@ mod timer;
 pub use chain::Chain;
 pub use op::{
     Append, Assign, BodyHash, Cancel, Claim, Connect, ConnectionChange, Dismiss, EndSession, Enqueue, Expire, Finish,
-    MessageBody, NewTask, Op, PartOf, Progress, Register, Release, Remember, Remove, Retry, RetryPolicy, Send, Sender,
-    SessionTurn, SetTimer, Sweep, TaskSession, TimeOut, TimerChange, Turn, Verdict,
+    MessageBody, NewTask, Op, PartOf, Progress, Register, Release, Remember, Remove, Retry, RetryPolicy, Return, Send,
+    Sender, SessionTurn, SetTimer, Sweep, TaskSession, TimeOut, TimerChange, Turn, Verdict,
 };
 pub use outcome::{Outcome, Refusal};
 pub use row::{

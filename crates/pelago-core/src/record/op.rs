@@ -471,8 +471,19 @@ pub enum Verdict {
         /// What went wrong.
         reason: String,
     },
-    /// Not at all: the node could not take it. The attempt does not count.
-    Returned,
+    /// Not at all. The attempt does not count.
+    Returned(Return),
+}
+
+/// Why an attempt came to nothing that does not count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Return {
+    /// The node could not take it.
+    NotTaken,
+    /// Others of its session had their turn for so long that it waited in vain.
+    SessionBusy,
+    /// A question of its session interrupted it. It keeps its place in the queue.
+    Interrupted,
 }
 
 /// Adds to a running task's numbered events.

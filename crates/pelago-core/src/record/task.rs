@@ -15,7 +15,7 @@ use bytes::Bytes;
 
 use super::{
     Assign, Cancel, ENQUEUES_MAX, EVENTS_PER_TASK_MAX, Enqueue, Finish, NewTask, Outcome, PAYLOAD_BYTES_MAX, Progress,
-    REASON_BYTES_MAX, RETURNED_PAUSE_MS, Refusal, Retry, Sender, Stamp, Sweep, TimeOut, Verdict,
+    REASON_BYTES_MAX, RETURNED_PAUSE_MS, Refusal, Retry, Return, Sender, Stamp, Sweep, TimeOut, Verdict,
     agent::{self, Step},
     node,
     row::{EventKind, Placement, Rows, Task, TaskEvent, TaskState, Write},
@@ -221,8 +221,13 @@ pub(super) fn end_attempt<R: Rows>(
             fail(now, task, reason, *retry_after_ms, &mut events);
         }
         Verdict::Hopeless { reason } => die(now, task, reason, &mut events),
-        Verdict::Returned => {
-            hand_back(now, task, "the node could not take it", RETURNED_PAUSE_MS, &mut events);
+        Verdict::Returned(why) => {
+            let (reason, after_ms) = match why {
+                Return::NotTaken => ("the node could not take it", RETURNED_PAUSE_MS),
+                Return::SessionBusy => ("its session was busy for too long", RETURNED_PAUSE_MS),
+                Return::Interrupted => ("a question of its session interrupted it", 0),
+            };
+            hand_back(now, task, reason, after_ms, &mut events);
         }
     }
     writes.push(Write::Task { task: row, result });

@@ -113,12 +113,26 @@ fn a_task_that_is_there_is_not_made_again_by_a_turn() {
 fn a_task_that_its_node_could_not_take_is_not_given_back_at_once() {
     let mut table = Table::new();
     let (task, token) = table.running(7);
-    let finish = Finish { task, token, verdict: Verdict::Returned, sends: vec![], enqueues: vec![], append: None };
+    let verdict = Verdict::Returned(Return::NotTaken);
+    let finish = Finish { task, token, verdict, sends: vec![], enqueues: vec![], append: None };
     assert_eq!(table.apply(&Op::Finish(finish)), Outcome::Committed);
     assert_eq!(table.tasks[&task].attempt, 0);
     let assign = Op::Assign(Assign { task, holder: table.holder });
     assert_eq!(table.apply(&assign), Outcome::Refused(Refusal::TooEarly));
     table.time = table.time.plus_millis(RETURNED_PAUSE_MS);
+    assert!(matches!(table.apply(&assign), Outcome::Assigned { attempt: 1, .. }));
+}
+
+#[test]
+fn a_task_that_a_question_interrupts_keeps_its_place_in_the_queue() {
+    let mut table = Table::new();
+    let (task, token) = table.running(7);
+    let before = table.tasks[&task].run_at;
+    let verdict = Verdict::Returned(Return::Interrupted);
+    let finish = Finish { task, token, verdict, sends: vec![], enqueues: vec![], append: None };
+    assert_eq!(table.apply(&Op::Finish(finish)), Outcome::Committed);
+    assert_eq!((table.tasks[&task].attempt, table.tasks[&task].run_at), (0, before));
+    let assign = Op::Assign(Assign { task, holder: table.holder });
     assert!(matches!(table.apply(&assign), Outcome::Assigned { attempt: 1, .. }));
 }
 

@@ -15,7 +15,7 @@ use pelago_core::{
     agent::{Failure, Work},
     id::{FencingToken, TaskId},
     message::{Headers, Priority, TraceContext},
-    record::{Finish, Op, Outcome, Refusal, Task, TaskState, Verdict},
+    record::{Finish, Op, Outcome, Refusal, Return, Task, TaskState, Verdict},
 };
 use pelago_store::ProposeError;
 use tokio::{sync::oneshot, time::Instant};
@@ -210,17 +210,16 @@ impl Attempt {
         let verdict = match ended {
             Ok((result, effects)) => return Some((Verdict::Done(result), effects)),
             Err(Failure::Refused(Refusal::StaleToken { .. })) => return None,
-            Err(Failure::Stopped | Failure::Elsewhere(_) | Failure::Lapsed) => Verdict::Returned,
-            // Others of its session came first: it has its turn after them.
-            Err(
-                Failure::SessionBusy
-                | Failure::SessionFull { .. }
-                | Failure::Interrupted
-                | Failure::Refused(Refusal::Overtaken { .. }),
-            ) => Verdict::Returned,
-            Err(Failure::Hopeless(reason)) => Verdict::Hopeless { reason },
             // If its turn was committed the attempt is over, and this is refused.
-            Err(Failure::Unknown) => Verdict::Returned,
+            Err(Failure::Stopped | Failure::Elsewhere(_) | Failure::Lapsed | Failure::Unknown) => {
+                Verdict::Returned(Return::NotTaken)
+            }
+            // Others of its session came first: it has its turn after them.
+            Err(Failure::SessionBusy | Failure::SessionFull { .. } | Failure::Refused(Refusal::Overtaken { .. })) => {
+                Verdict::Returned(Return::SessionBusy)
+            }
+            Err(Failure::Interrupted) => Verdict::Returned(Return::Interrupted),
+            Err(Failure::Hopeless(reason)) => Verdict::Hopeless { reason },
             Err(
                 failure @ (Failure::Failed(_)
                 | Failure::Unreadable(_)
@@ -277,7 +276,7 @@ impl Became {
             Verdict::Done(_) => ("done", None),
             Verdict::Failed { reason, retry_after_ms: _ } => ("failed", Some(reason.clone())),
             Verdict::Hopeless { reason } => ("dead", Some(reason.clone())),
-            Verdict::Returned => ("returned", None),
+            Verdict::Returned(_) => ("returned", None),
         };
         Self { what, why }
     }

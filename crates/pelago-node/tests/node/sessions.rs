@@ -342,7 +342,7 @@ async fn tasks_and_questions_of_a_session_at_once_are_handled_one_after_the_othe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_task_that_a_question_interrupts_is_done_after_it_and_its_attempt_does_not_count() {
+async fn a_task_that_a_question_interrupts_is_done_next_and_its_attempt_does_not_count() {
     let (_homes, nodes) = three().await;
     for to in TALKS {
         let slow = Say::After(1_000, "slow".into());
@@ -351,10 +351,12 @@ async fn a_task_that_a_question_interrupts_is_done_after_it_and_its_attempt_does
         let handle = nodes[1].handle();
         let is_running = || async { handle.task(task, None).await.is_ok_and(|it| it.task.state == TaskState::Running) };
         poll(is_running).await;
+        let next = enqueue(&nodes[0], to, &Say::This("next".into()), of_session("s")).await.expect("it is taken");
         let within = InSession { busy: Some(WhenBusy::Interrupt), ..InSession::named(name("s")) };
         let heard = ask(&nodes[2], to, &Say::This("first".into()), Some(within)).await.expect("it answers");
         assert_eq!(heard.seen, 0, "{to}: nothing is kept of what it interrupted");
         assert_eq!(result(&nodes[0], task).await.before, ["first"], "{to}");
+        assert_eq!(result(&nodes[0], next).await.before, ["first", "slow"], "{to}: it keeps its place in the queue");
     }
     stop_all(nodes).await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pelago_core::{
     agent::{Envelope, Failure, Input, Work},
     id::{FencingToken, TaskId},
-    record::{Finish, Op, Placement, Progress, Refusal, Verdict},
+    record::{Finish, Op, Placement, Progress, Refusal, Return, Verdict},
     time::Time,
 };
 
@@ -113,7 +113,7 @@ impl Process {
             | Failure::Interrupted
             | Failure::Elsewhere(_)
             | Failure::Stopped
-            | Failure::Lapsed => Verdict::Returned,
+            | Failure::Lapsed => Verdict::Returned(Return::NotTaken),
             failure @ (Failure::Failed(_)
             | Failure::Unreadable(_)
             | Failure::TimedOut { .. }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use pelago_core::{
     id::{FencingToken, Holder, TaskId},
     record::{
-        Assign, Cancel, EVENTS_PER_TASK_MAX, Finish, NewTask, Op, Outcome, Placement, Progress, Refusal, Retry, Sweep,
-        TaskState, TimeOut, Verdict,
+        Assign, Cancel, EVENTS_PER_TASK_MAX, Finish, NewTask, Op, Outcome, Placement, Progress, Refusal, Retry, Return,
+        Sweep, TaskState, TimeOut, Verdict,
     },
     time::LogTime,
 };
@@ -227,7 +227,7 @@ fn a_returned_task_keeps_its_attempts<S: Subject>(world: &mut World<S>) {
     let id = world.queued();
     for _ in 0..=ATTEMPTS_MAX {
         let token = world.assign(id, holder);
-        world.commit(Op::Finish(finish(id, token, Verdict::Returned)));
+        world.commit(Op::Finish(finish(id, token, Verdict::Returned(Return::NotTaken))));
         assert_eq!((world.state(id), world.task(id).attempt), (TaskState::Queued, 0));
         world.wait_ms(world.task(id).run_at.as_millis() - world.now().as_millis());
     }

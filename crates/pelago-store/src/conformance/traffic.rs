@@ -8,7 +8,7 @@ use pelago_core::{
     message::TraceContext,
     record::{
         Append, Assign, BodyHash, Cancel, Claim, Dismiss, EndSession, Expire, Finish, MessageBody, MessageId, NewTask,
-        Op, Outcome, PartOf, Placement, Progress, Release, Remember, Remove, Retry, RetryPolicy,
+        Op, Outcome, PartOf, Placement, Progress, Release, Remember, Remove, Retry, RetryPolicy, Return,
         SESSION_ENTRY_BYTES_MAX, Send, SessionTurn, SetTimer, Sweep, TaskSession, TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
@@ -349,7 +349,7 @@ impl Traffic {
         let verdict = match self.below(6) {
             0 => Verdict::Failed { reason: "it broke".into(), retry_after_ms: self.below(500) },
             1 => Verdict::Hopeless { reason: "it never works".into() },
-            2 => Verdict::Returned,
+            2 => Verdict::Returned(Return::NotTaken),
             _ => Verdict::Done(Bytes::from(format!("result {}", self.below(100)))),
         };
         Some(finish(task, token, verdict))

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use pelago_core::{
     message::TraceContext,
     record::{
-        Assign, Cancel, Enqueue, Finish, NewTask, PartOf, Progress, Retry, RetryPolicy, Sweep, TaskSession, TimeOut,
-        Verdict,
+        Assign, Cancel, Enqueue, Finish, NewTask, PartOf, Progress, Retry, RetryPolicy, Return, Sweep, TaskSession,
+        TimeOut, Verdict,
     },
 };
 
@@ -175,7 +175,14 @@ impl Convert for Verdict {
                 retry_after_ms: *retry_after_ms,
             }),
             Self::Hopeless { reason } => proto::finish::Verdict::Hopeless(reason.clone()),
-            Self::Returned => proto::finish::Verdict::Returned(proto::Nothing {}),
+            Self::Returned(why) => {
+                let why = match why {
+                    Return::NotTaken => proto::Return::NotTaken,
+                    Return::SessionBusy => proto::Return::SessionBusy,
+                    Return::Interrupted => proto::Return::Interrupted,
+                };
+                proto::finish::Verdict::Returned(proto::Returned { why: why.into() })
+            }
         }
     }
 
@@ -186,7 +193,11 @@ impl Convert for Verdict {
                 Self::Failed { reason, retry_after_ms: field("failed.retry_after_ms", retry_after_ms)? }
             }
             proto::finish::Verdict::Hopeless(reason) => Self::Hopeless { reason },
-            proto::finish::Verdict::Returned(proto::Nothing {}) => Self::Returned,
+            proto::finish::Verdict::Returned(returned) => Self::Returned(match returned.why() {
+                proto::Return::NotTaken => Return::NotTaken,
+                proto::Return::SessionBusy => Return::SessionBusy,
+                proto::Return::Interrupted => Return::Interrupted,
+            }),
         })
     }
 }

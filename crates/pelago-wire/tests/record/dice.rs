@@ -13,8 +13,8 @@ use pelago_core::{
     record::{
         Append, Assign, BodyHash, Cancel, Claim, Connect, ConnectionChange, Dismiss, EndSession, Enqueue, Expire,
         Finish, IdempotencyKey, MessageBody, MessageId, NewTask, Offer, Op, Outcome, PartOf, Placement, Progress,
-        Refusal, Register, Release, Remember, Remove, Retry, RetryPolicy, Send, Sender, SessionTurn, SetTimer, Sweep,
-        TaskSession, TimeOut, TimerChange, Turn, Verdict,
+        Refusal, Register, Release, Remember, Remove, Retry, RetryPolicy, Return, Send, Sender, SessionTurn, SetTimer,
+        Sweep, TaskSession, TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -254,7 +254,7 @@ impl Dice {
             0 => Verdict::Done(self.payload()),
             1 => Verdict::Failed { reason: self.text(), retry_after_ms: self.number() },
             2 => Verdict::Hopeless { reason: self.text() },
-            _ => Verdict::Returned,
+            _ => Verdict::Returned(self.pick(&[Return::NotTaken, Return::SessionBusy, Return::Interrupted])),
         };
         let (sends, enqueues) = (self.some(Self::message), self.some(Self::task));
         let append = self.maybe(|d| Box::new(d.append()));

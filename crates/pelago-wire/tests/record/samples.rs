@@ -13,8 +13,8 @@ use pelago_core::{
     record::{
         Append, Assign, BodyHash, Cancel, Claim, Connect, ConnectionChange, Dismiss, EndSession, Enqueue, Expire,
         Finish, IdempotencyKey, MessageBody, MessageId, NewTask, Offer, Op, Outcome, PartOf, Placement, Progress,
-        Refusal, Register, Release, Remember, Remove, Retry, RetryPolicy, Send, Sender, SessionTurn, SetTimer, Sweep,
-        TaskSession, TimeOut, TimerChange, Turn, Verdict,
+        Refusal, Register, Release, Remember, Remove, Retry, RetryPolicy, Return, Send, Sender, SessionTurn, SetTimer,
+        Sweep, TaskSession, TimeOut, TimerChange, Turn, Verdict,
     },
     time::LogTime,
 };
@@ -108,7 +108,8 @@ fn ops_of_1() -> Vec<(&'static str, Op)> {
         ("finish_done", Op::Finish(finish(Verdict::Done(Bytes::from_static(b"42"))))),
         ("finish_failed", Op::Finish(finish(Verdict::Failed { reason: "no network".into(), retry_after_ms: 1_234 }))),
         ("finish_hopeless", Op::Finish(finish(Verdict::Hopeless { reason: "no such file".into() }))),
-        ("finish_returned", Op::Finish(finish(Verdict::Returned))),
+        ("finish_returned", Op::Finish(finish(Verdict::Returned(Return::NotTaken)))),
+        ("finish_interrupted", Op::Finish(finish(Verdict::Returned(Return::Interrupted)))),
         (
             "finish_with_effects",
             Op::Finish(Finish { sends, enqueues: vec![plain_task()], ..finish(Verdict::Done(Bytes::new())) }),
