@@ -461,19 +461,26 @@ fn a_node_that_does_not_start_says_why_as_other_commands_do() {
 }
 
 #[test]
-fn what_has_an_effect_on_pools_only_is_refused_for_other_agents() {
+fn what_has_no_effect_on_an_agent_of_its_kind_is_refused_and_all_of_it_told() {
     let home = Home::new();
-    for (agent, key, value) in
-        [("counter", "strategy", "\"latency\""), ("counter", "concurrency", "4"), ("tally", "prefer", "\"none\"")]
-    {
-        let file = format!("[server]\nport = 0\n[mesh]\nfound = true\n[agents.{agent}]\n{key} = {value}\n");
-        std::fs::write(home.path().join("pelago.toml"), file).expect("the folder is ours");
-        let refused = pelago(["serve"]).current_dir(home.path()).output().expect("the binary runs");
-        let told = text(&refused.stderr);
-        assert_eq!(code(&refused), 2, "{told}");
-        let said = format!("error[PLG-3006]: [agents.{agent}] {key} has no effect: {agent} is no pool");
-        assert!(told.starts_with(&said), "{told}");
+    let file = "[server]\nport = 0\n[mesh]\nfound = true\n\
+                [agents.counter]\nstrategy = \"latency\"\nconcurrency = 4\nturn_ms_max = 1000\n\
+                [agents.echo]\nconcurrency = 4\nturn_ms_max = 1000\n[agents.tally]\nprefer = \"none\"\n";
+    std::fs::write(home.path().join("pelago.toml"), file).expect("the folder is ours");
+    let refused = pelago(["serve"]).current_dir(home.path()).output().expect("the binary runs");
+    let told = text(&refused.stderr);
+    assert!(
+        code(&refused) == 2 && told.starts_with("error[PLG-3006]: [agents.counter] concurrency has no effect"),
+        "{told}"
+    );
+    for said in [
+        "[agents.counter] strategy has no effect: counter is no pool",
+        "[agents.echo] turn_ms_max has no effect: echo keeps no state",
+        "[agents.tally] prefer has no effect: tally is no pool",
+    ] {
+        assert!(told.contains(said), "{told}");
     }
+    assert_eq!(told.matches("has no effect").count(), 4, "{told}");
 }
 
 #[test]

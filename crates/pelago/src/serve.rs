@@ -136,16 +136,9 @@ pub enum Error {
     /// The system refused something that any process needs.
     #[error("{0}")]
     System(#[from] io::Error),
-    /// The configuration says of an agent what only a pool can be told.
-    #[error(
-        "[agents.{name}] {key} has no effect: {name} is no pool, and only those run on several nodes at a time; remove it"
-    )]
-    OnlyOfPools {
-        /// The agent.
-        name: Name,
-        /// What was said of it.
-        key: &'static str,
-    },
+    /// The configuration says of agents what has no effect on agents of their kinds: each, and why.
+    #[error("{}", .0.join("; "))]
+    NoEffect(Vec<String>),
     /// The configuration declares an agent whose kind the program does not have.
     #[error("[agents.{name}] names the kind {kind}, which this program does not have; it has {known}")]
     NoKind {
@@ -162,7 +155,7 @@ impl Error {
     /// Whether what the user wrote has to be changed before another try is worth it.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::NoKind { .. } | Self::OnlyOfPools { .. })
+        matches!(self, Self::Config(_) | Self::NoKind { .. } | Self::NoEffect(_))
     }
 
     /// Whether the mesh has removed the node, so that its data directory is of no more use.
@@ -178,11 +171,7 @@ impl Error {
         match self {
             Self::Node(_) | Self::Deaf(_) => true,
             Self::Start { had_data, .. } => *had_data,
-            Self::Config(_)
-            | Self::Listen { .. }
-            | Self::System(_)
-            | Self::NoKind { .. }
-            | Self::OnlyOfPools { .. } => false,
+            Self::Config(_) | Self::Listen { .. } | Self::System(_) | Self::NoKind { .. } | Self::NoEffect(_) => false,
         }
     }
 }
@@ -477,7 +466,7 @@ fn declare(config: &Config, kinds: Vec<Kind>) -> Result<Vec<Kind>, Error> {
         let no_kind = || Error::NoKind { name: name.clone(), kind: agent.kind.clone(), known: known() };
         kinds.iter().find(|kind| *kind.name() == agent.kind).ok_or_else(no_kind)
     };
-    let mut declared = Vec::new();
+    let (mut declared, mut vain) = (Vec::new(), Vec::new());
     for (name, agent) in &config.agents {
         let AgentConfig {
             kind: _,
@@ -493,14 +482,24 @@ fn declare(config: &Config, kinds: Vec<Kind>) -> Result<Vec<Kind>, Error> {
         let mut kind = find(name, agent)?.clone().named(name.clone()).only_on(node_affinity.clone());
         let of_pools =
             [("concurrency", concurrency.is_some()), ("strategy", strategy.is_some()), ("prefer", prefer.is_some())];
-        if let Some((key, _)) = of_pools.into_iter().find(|(_, is_set)| *is_set && !kind.is_pool()) {
-            return Err(Error::OnlyOfPools { name: name.clone(), key });
+        for (key, _) in of_pools.into_iter().filter(|(_, is_set)| *is_set && !kind.is_pool()) {
+            let why = format!("{name} is no pool, and only those run on several nodes at a time; remove it");
+            vain.push(format!("[agents.{name}] {key} has no effect: {why}"));
+        }
+        if turn_max.is_some() && !kind.is_keyed() {
+            let why = format!("{name} keeps no state, and what it does ends with who asked; remove it");
+            vain.push(format!("[agents.{name}] turn_ms_max has no effect: {why}"));
         }
         if let Some(concurrency) = concurrency {
             kind = kind.at_most(*concurrency);
         }
-        let kind = kind.in_layer(layer.clone()).with_sessions(*session).connected(forward_connections.clone());
-        declared.push(kind.turns_within(*turn_max));
+        if let Some(turn_max) = turn_max {
+            kind = kind.turns_within(*turn_max);
+        }
+        declared.push(kind.in_layer(layer.clone()).with_sessions(*session).connected(forward_connections.clone()));
+    }
+    if !vain.is_empty() {
+        return Err(Error::NoEffect(vain));
     }
     let unnamed = kinds.iter().filter(|kind| !config.agents.contains_key(kind.name()));
     declared.extend(unnamed.cloned());

@@ -89,6 +89,12 @@ impl Kind {
         self.placement == Placement::Pool
     }
 
+    /// Whether it is one agent for each key, with durable state.
+    #[must_use]
+    pub fn is_keyed(&self) -> bool {
+        self.placement == Placement::Keyed
+    }
+
     /// The same behaviour under another name.
     #[must_use]
     pub fn named(self, name: Name) -> Self {

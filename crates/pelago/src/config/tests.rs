@@ -101,6 +101,14 @@ fn an_agent_is_balanced_as_its_section_says_and_else_as_all() {
 }
 
 #[test]
+fn a_share_of_traces_that_go_nowhere_is_refused() {
+    let problems = load("[telemetry]\nsample_percent = 10\n", &[], &[]).expect_err("nothing is recorded");
+    assert!(problems.to_string().contains("telemetry.sample_percent has no effect"), "{problems}");
+    let endpoint = "otlp_endpoint = \"http://localhost:4318\"\n";
+    load(&format!("[telemetry]\nsample_percent = 10\n{endpoint}"), &[], &[]).expect("they go there");
+}
+
+#[test]
 fn weights_that_no_strategy_uses_are_refused() {
     let weights = "[[mesh.load_balancing.weights]]\nnode_id = \"n2\"\nweight = 3\n";
     let problems = load(weights, &[], &[]).expect_err("nothing weighs nodes");
@@ -475,7 +483,7 @@ fn the_example_says_the_defaults() {
     assert_eq!(example, defaults);
     let (name, coder) = ("coder".parse().expect("a name"), example_in_full());
     let coder = coder.agents.get(&name).expect("it is declared in the example");
-    assert_eq!(coder.turn_max, AgentConfig::new(&name).turn_max);
+    assert_eq!(coder.turn_max, Some(pelago_core::agent::Config::default().turn_max));
 }
 
 #[test]

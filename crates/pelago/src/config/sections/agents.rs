@@ -32,8 +32,9 @@ pub struct AgentConfig {
     pub strategy: Option<Strategy>,
     /// Which nodes are preferred, for placement `pool` only; by default those that `mesh.load_balancing` says.
     pub prefer: Option<Prefer>,
-    /// How long one turn may take before it is given up. Longer than the slowest turn that is right.
-    pub turn_max: Duration,
+    /// How long one turn may take before it is given up, for placement `keyed` only; a minute unless its kind says
+    /// otherwise. Longer than the slowest turn that is right. A task has its own limit.
+    pub turn_max: Option<Duration>,
     /// The layer it belongs to, like `L4`: a note for you, which `pelago node ls -o wide` shows.
     pub layer: Option<Name>,
     /// How conversations with it are kept. `busy` says what becomes of a message while another of its session is being
@@ -55,7 +56,7 @@ impl AgentConfig {
             concurrency: None,
             strategy: None,
             prefer: None,
-            turn_max: Duration::from_secs(60),
+            turn_max: None,
             layer: None,
             session: SessionRule::default(),
             forward_connections: Vec::new(),
@@ -70,7 +71,7 @@ impl AgentConfig {
             concurrency: section.optional("concurrency", value::count(65_536)),
             strategy: section.optional("strategy", balancing::strategy),
             prefer: section.optional("prefer", balancing::prefer),
-            turn_max: section.get("turn_ms_max", value::millis(1..=86_400_000), default.turn_max),
+            turn_max: section.optional("turn_ms_max", value::millis(1..=86_400_000)),
             layer: section.optional("layer", value::name),
             session: section.table("session", |section| SessionRule {
                 busy: section.get("busy", busy, default.session.busy),

@@ -24,10 +24,15 @@ impl Default for TelemetryConfig {
 
 impl TelemetryConfig {
     pub(in super::super) fn read(section: &mut Section<'_>) -> Self {
-        Self {
-            otlp_endpoint: section.optional("otlp_endpoint", endpoint),
-            sample_percent: section.get("sample_percent", value::number(0..=100), Self::default().sample_percent),
+        let otlp_endpoint = section.optional("otlp_endpoint", endpoint);
+        let sample_percent = section.optional("sample_percent", value::number(0..=100));
+        if otlp_endpoint.is_none() && sample_percent.is_some() {
+            section.contradiction(
+                ["sample_percent", "otlp_endpoint"],
+                "has no effect: no traces go anywhere without telemetry.otlp_endpoint",
+            );
         }
+        Self { otlp_endpoint, sample_percent: sample_percent.unwrap_or(Self::default().sample_percent) }
     }
 }
 
