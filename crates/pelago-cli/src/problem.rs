@@ -112,7 +112,6 @@ pub(crate) fn signal_partial(signal: &Signal, branches: &[String]) -> Problem {
         detail,
         "what the other agents did stays done; the tree says what came of each branch",
     )
-    .with_next(format!("pelago signal show {}", signal.id))
 }
 
 /// A signal that was waited for goes on.
