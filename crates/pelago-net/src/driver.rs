@@ -82,11 +82,12 @@ impl Connection {
         }
         let config = links.config().link;
         let me = links.me(dialled.unwrap_or(Role::Main));
+        let mesh = me.mesh;
         let outbox = Outbox::new(Instant::now(), |now, effects| match dialled {
             Some(_) => Link::dialled(config, me, now, effects),
             None => Link::accepted(config, me, now),
         });
-        let reader = Reader::new(links.clone(), outbox.clone());
+        let reader = Reader::new(links.clone(), outbox.clone(), mesh);
         let writer = Writer::new(links.clone(), outbox, config.stuck_after, links.config().packing.is_for(&stream));
         let _token = links.loops().token();
         Self { links: links.clone(), _token, stream, reader, writer }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use pelago_core::{
-    id::Name,
+    id::{MeshId, Name},
     link::{self, Goodbye, Hello, LinkId, Pauses, Refusal, Role, Table, Terms},
 };
 use tokio::{net::TcpStream, runtime};
@@ -121,9 +121,16 @@ impl Links {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Changes how this node introduces itself over connections to come, once it was admitted or registered.
+    /// Changes how this node introduces itself over connections to come, once it was admitted or registered. Nodes
+    /// without a mesh that met it before it belonged to one cannot know that it does: they meet anew.
     pub fn introduce(&self, change: impl FnOnce(&mut Hello)) {
-        change(&mut self.lock().me);
+        let mut state = self.lock();
+        let had_mesh = state.me.mesh.is_some();
+        change(&mut state.me);
+        let joined = !had_mesh && state.me.mesh.is_some();
+        let strangers: Vec<Handle> = state.up.values().filter(|link| joined && is_stranger(link)).cloned().collect();
+        drop(state);
+        strangers.iter().for_each(|link| link.close(Goodbye::Replaced));
     }
 
     /// From here on, links are refused to which there is an `objection`; it must not block.
@@ -231,17 +238,20 @@ impl Links {
         Ok(())
     }
 
-    /// A link is up. Whoever gets its frames is made before anybody can find it.
-    pub(crate) fn up(&self, id: LinkId, link: &Handle) -> Box<dyn Deliver> {
+    /// A link is up, over which this node said that it belongs to `mesh`. Whoever gets its frames is made before anybody
+    /// can find it.
+    pub(crate) fn up(&self, id: LinkId, link: &Handle, mesh: Option<MeshId>) -> Box<dyn Deliver> {
         let deliver = (self.shared.deliver)(link);
         let mut state = self.lock();
-        // It may have been replaced in this moment.
+        // It may have been replaced in this moment …
         let is_entered = state.table.iter().any(|(_, _, entered)| entered == id);
+        // … or this node may belong to a mesh by now.
+        let is_outdated = mesh.is_none() && state.me.mesh.is_some() && is_stranger(link);
         if is_entered {
             state.up.insert(id, link.clone());
         }
         drop(state);
-        if !is_entered {
+        if !is_entered || is_outdated {
             link.close(Goodbye::Replaced);
         } else if self.shared.stop.is_cancelled() {
             link.close(Goodbye::Stopping);
@@ -260,6 +270,12 @@ impl Links {
         // Nothing panics between two changes that belong together.
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the other end is a node that belongs to no mesh.
+fn is_stranger(link: &Handle) -> bool {
+    let other = &link.terms().other;
+    other.role != Role::Client && other.mesh.is_none()
 }
 
 /// The place of a client without a link, free again once it is dropped.

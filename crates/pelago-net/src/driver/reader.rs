@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use pelago_core::{
+    id::MeshId,
     link::{Control, Flaw, Input, Lane, LinkId, PerLane, RequestId},
     time::Time,
 };
@@ -28,6 +29,8 @@ const BATCH_FRAMES_MAX: usize = 1_024;
 pub(super) struct Reader {
     links: Links,
     id: LinkId,
+    /// The mesh that this end says it belongs to.
+    mesh: Option<MeshId>,
     outbox: Arc<Outbox>,
     cutter: Cutter,
     received: BytesMut,
@@ -46,9 +49,10 @@ struct Batch {
 }
 
 impl Reader {
-    pub(super) fn new(links: Links, outbox: Arc<Outbox>) -> Self {
+    pub(super) fn new(links: Links, outbox: Arc<Outbox>, mesh: Option<MeshId>) -> Self {
         Self {
             id: links.next_id(),
+            mesh,
             links,
             outbox,
             cutter: Cutter::new(),
@@ -140,7 +144,7 @@ impl Reader {
         if let Some(terms) = after.up {
             self.cutter.greeted();
             self.outbox.agreed(*terms);
-            self.deliver = Some(self.links.up(self.id, &Handle::new(self.outbox.clone())));
+            self.deliver = Some(self.links.up(self.id, &Handle::new(self.outbox.clone()), self.mesh));
         }
     }
 

@@ -51,6 +51,27 @@ async fn a_refusal_is_reported_on_both_sides_with_its_reason() {
 }
 
 #[tokio::test]
+async fn nodes_that_met_before_one_of_them_belonged_to_a_mesh_meet_anew() {
+    let a = Node::with(config(), Hello { mesh: None, ..hello("a") }).await;
+    let stranger = |node| Hello { mesh: None, ..hello(node) };
+    let mut met = Raw::greeted(a.address, stranger("b")).await;
+    let mut meeting = Raw::connect(a.address).await;
+    // It has begun to say who it is.
+    within(meeting.stream.readable()).await.expect("it is there");
+    a.links.introduce(|me| me.mesh = hello("a").mesh);
+    meeting.greet(stranger("c")).await;
+    let Some(Frame::Control(Control::Hello(said))) = meeting.frame().await else { panic!("no hello came") };
+    assert_eq!(said.mesh, None);
+    for raw in [&mut met, &mut meeting] {
+        assert_eq!(raw.frame().await, Some(Frame::Control(Control::Goodbye(Goodbye::Replaced))));
+    }
+    let mut anew = Raw::connect(a.address).await;
+    anew.greet(stranger("c")).await;
+    let Some(Frame::Control(Control::Hello(said))) = anew.frame().await else { panic!("no hello came") };
+    assert_eq!(said.mesh, hello("a").mesh);
+}
+
+#[tokio::test]
 async fn a_node_that_dials_itself_finds_out() {
     let a = Node::start("a").await;
     assert_eq!(a.dial(a.address).ended().await, Ended::RefusedThere(Refusal::SameNode));

@@ -8,7 +8,7 @@ use std::{
 
 use pelago_core::{
     id::{BootId, DirectoryId, Holder, Incarnation, MeshId, Name, NodeId},
-    link::{Ended, Goodbye, Hello, LANE_BYTES_MIN, PerLane, Role, Versions, feature},
+    link::{Ended, Hello, LANE_BYTES_MIN, PerLane, Role, Versions, feature},
     record::{Offer, Op, Outcome, Register},
 };
 use pelago_net::{Links, ListenError, Listener};
@@ -99,13 +99,6 @@ pub(super) fn introduce(links: &Links, identity: &Identity) {
         me.mesh = Some(identity.mesh);
         me.node = identity.node_id.unwrap_or(NodeId(0));
     });
-    // Who met this node before it belonged to a mesh cannot know that it does: they meet anew.
-    let strangers = links.all();
-    let strangers = strangers.iter().filter(|link| {
-        let other = &link.terms().other;
-        other.role != Role::Client && other.mesh.is_none()
-    });
-    strangers.for_each(|link| link.close(Goodbye::Replaced));
 }
 
 /// Makes the data directory of a new node: of the mesh that is met, or of a new one if it may found one.
