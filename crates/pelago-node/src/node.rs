@@ -23,6 +23,7 @@ use pelago_core::{
 use pelago_net::{Links, Packing};
 use pelago_store::{ProposeError, directory::Directory};
 use tokio::sync::{mpsc, watch};
+use tokio_util::task::TaskTracker;
 
 pub use self::error::Error;
 use crate::{
@@ -262,10 +263,10 @@ impl Node {
             agents: Arc::downgrade(&agents),
             places: mesh::Places::default(),
             topics: Topics::new(Arc::clone(&metrics)),
+            questions: TaskTracker::new(),
         };
         let node_services = Arc::new(NodeServices {
             view: view.clone(),
-            sights: sights.clone(),
             committer: committing.clone(),
             consensus: Arc::clone(&consensus),
             lease: lease.clone(),
@@ -489,7 +490,8 @@ impl Node {
 
     async fn let_work_end(&self) {
         let deadline = tokio::time::Instant::now() + self.drain_max;
-        tokio::join!(self.agents.drain(self.drain_max), self.signals.drain(deadline));
+        let (agents, router) = (&self.agents, self.handle.router());
+        tokio::join!(agents.drain(self.drain_max), self.signals.drain(deadline), router.drain(deadline));
     }
 
     /// Last step: hands leadership over, takes leave of the mesh, ends the loops and closes the log. What was

@@ -6,7 +6,6 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pelago_core::{
     id::{Address, Destination, FencingToken, Name, TaskId},
-    link::Role,
     message::{Content, ToTell, TraceContext},
     record::{
         BodyHash, IdempotencyKey, NewTask, Op, PAYLOAD_BYTES_MAX, PartOf, Placement, Progress, RetryPolicy,
@@ -18,7 +17,7 @@ use prometheus_client::metrics::counter::Counter;
 
 use crate::{
     agents::Told,
-    committer, gossip,
+    committer,
     handle::Error,
     host::{Fault, PRIORITY_MAX, Services, TaskRequest},
     ids,
@@ -39,7 +38,6 @@ pub(crate) const LAPSED_MAX: Duration = Duration::from_secs(1);
 /// The shared part. Agents hold it and it reaches back to them, hence the weak reference.
 pub(crate) struct NodeServices {
     pub(crate) view: view::Reader,
-    pub(crate) sights: gossip::Reader,
     pub(crate) committer: committer::Handle,
     pub(crate) consensus: Arc<Consensus>,
     pub(crate) lease: Held,
@@ -77,22 +75,9 @@ impl NodeServices {
             (Placement::Keyed, Some(_)) | (Placement::Pool | Placement::Resident, None) => {}
         }
         if let Some(node) = &address.node {
-            self.find_node(node)?;
+            self.router.find_node(node)?;
         }
         Ok(placement)
-    }
-
-    /// Checks that a node can be asked: the log has it as there, or gossip has and there is a link.
-    fn find_node(&self, node: &Name) -> Result<(), Error> {
-        let view = self.view.get();
-        let known = view.named(node);
-        if known.is_some_and(|row| row.is_live(row.incarnation)) || self.is_linked(node) {
-            return Ok(());
-        }
-        match known {
-            None => Err(Error::UnknownNode(node.clone())),
-            Some(_) => Err(Error::WrongState(format!("node {node} is down"))),
-        }
     }
 
     /// Whom something is to be told: an agent as [`Self::find`] finds it, or a topic.
@@ -107,17 +92,12 @@ impl NodeServices {
         Ok(Whom::Agent(address, placement))
     }
 
-    fn is_linked(&self, node: &Name) -> bool {
-        self.sights.get().run_of(node).is_some() && self.router.links.get(node, Role::Main).is_some()
-    }
-
     /// How agents of this name are placed: as the log says, or, of those that live without it, gossip.
     ///
     /// # Errors
     /// [`Error::UnknownAgent`] with the nearest names when no node hosts any.
     pub(crate) fn placement(&self, name: &Name) -> Result<Placement, Error> {
-        let placement = self.view.get().placement(name);
-        placement.or_else(|unknown| self.sights.get().placement(name).ok_or(unknown))
+        self.router.homes.placement(name)
     }
 
     /// Asks an agent and waits for its reply.

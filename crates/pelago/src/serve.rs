@@ -233,7 +233,7 @@ async fn live(
     tracer: Option<SdkTracer>,
 ) -> Result<ExitCode, Error> {
     let mut signals = Signals::new()?;
-    let listeners = Listeners::bind(&config).await?;
+    let mut listeners = Listeners::bind(&config).await?;
     let http = listeners.http.as_ref().map(StdListener::local_addr).transpose()?.map(|address| address.to_string());
     let mut node_config = node_config(&config, http.as_deref(), tracer);
     let mut announced = false;
@@ -270,7 +270,7 @@ async fn live(
             announce(args, &node, http.as_deref(), &listeners)?;
         }
         let handle = node.handle().clone();
-        match live_once(&mut signals, node, &listeners).await? {
+        match live_once(&mut signals, node, &mut listeners).await? {
             End::Told(code) => return Ok(code),
             End::Again(pelago_node::Error::DiskFull { path, reason }) => {
                 let bytes_min = node_config.disk_free_bytes_min;
@@ -290,7 +290,7 @@ async fn live(
 }
 
 /// One life of the node: serve, and stop in three steps.
-async fn live_once(signals: &mut Signals, mut node: Node, listeners: &Listeners) -> Result<End, Error> {
+async fn live_once(signals: &mut Signals, mut node: Node, listeners: &mut Listeners) -> Result<End, Error> {
     let stop_answering = CancellationToken::new();
     let mut api = tokio::spawn(answer(listeners.again()?, node.handle().clone(), stop_answering.clone()));
     let failed = tokio::select! {
@@ -300,7 +300,11 @@ async fn live_once(signals: &mut Signals, mut node: Node, listeners: &Listeners)
         ended = &mut api => return Err(deaf(ended)),
     };
     let end = match failed {
-        None => End::Told(ExitCode::SUCCESS),
+        None => {
+            // Whoever answers has them until it is done. Nobody is to wait at a port after that.
+            *listeners = Listeners { http: None, json: None };
+            End::Told(ExitCode::SUCCESS)
+        }
         Some(error) if error.is_only_this_run() => End::Again(error),
         Some(error) => return Err(Error::Node(error)),
     };

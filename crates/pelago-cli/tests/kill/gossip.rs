@@ -56,6 +56,21 @@ async fn residents_are_reached_without_a_majority() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_asks_a_killed_node_by_name_hears_that_it_is_down_and_does_not_wait_for_it() {
+    let mut mesh = Mesh::start(3).await;
+    let client = mesh.nodes[0].client();
+    mesh.kill(2);
+    let asked = client.ask("n2/echo", "1", Some(Duration::from_secs(60)), None).await;
+    let Err(Error::Problem(problem)) = asked else { panic!("it is dead: {asked:?}") };
+    assert_eq!((&*problem.code, &*problem.detail), ("PLG-2020", "node n2 is down"), "{problem:?}");
+    mesh.kill(1);
+    // Of what nobody can be asked any more nobody says that its mailbox is full.
+    let told = client.tell("n1/tally", "1").await;
+    let Err(Error::Problem(problem)) = told else { panic!("it is dead: {told:?}") };
+    assert!(!problem.detail.contains("mailbox"), "{problem:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_killed_node_is_seen_within_the_bounds_of_a_lan() {
     let mut mesh = Mesh::start(3).await;
     for node in &mesh.nodes {

@@ -68,6 +68,8 @@ pub(crate) struct Agents {
     config: agent::Config,
     loops: TaskTracker,
     stopping: CancellationToken,
+    /// Nothing more is begun.
+    closed: CancellationToken,
     /// What runs still is not waited for any more.
     given_up: CancellationToken,
 }
@@ -126,6 +128,7 @@ impl Agents {
             config,
             loops,
             stopping,
+            closed: CancellationToken::new(),
             given_up: CancellationToken::new(),
         })
     }
@@ -142,7 +145,7 @@ impl Agents {
         if !is_own && !self.context.lease.is_valid() {
             return Err(Failure::Lapsed);
         }
-        if self.given_up.is_cancelled() {
+        if self.closed.is_cancelled() {
             return Err(Failure::Stopped);
         }
         tokio::select! {
@@ -165,7 +168,10 @@ impl Agents {
             Some(Hosted::Resident(resident)) => resident.run(agent, work, content).await?,
             None => return Err(not_hosted(&agent.name)),
         };
-        send_all(&self.context, effects).await?;
+        if !effects.is_empty() {
+            let _under_way = self.loops.token();
+            send_all(&self.context, effects).await?;
+        }
         Ok(reply)
     }
 
@@ -412,17 +418,27 @@ impl Agents {
             let _gone = tokio::time::timeout_at(deadline, mailbox.put(Command::Drain)).await;
         }
         self.loops.close();
+        let ended = async {
+            self.ended().await;
+            self.closed.cancel();
+            // What was begun in the moment between.
+            self.ended().await;
+        };
+        if tokio::time::timeout_at(deadline, ended).await.is_err() {
+            tracing::warn!(loops = self.loops.len(), "some turns did not end in time and were given up");
+        }
+        self.closed.cancel();
+        // Whoever asked is told so.
+        self.given_up.cancel();
+    }
+
+    /// Waits until nothing runs. Whoever asks a pool runs its turn: there is no loop to wait for.
+    async fn ended(&self) {
         let pools = self.hosted.values().filter_map(|hosted| match hosted {
             Hosted::Pool(pool) => Some(pool.drained()),
             Hosted::Keyed(_) | Hosted::Resident(_) => None,
         });
-        // Whoever asks a pool runs its turn: there is no loop to wait for.
-        let ended = join(self.loops.wait(), join_all(pools));
-        if tokio::time::timeout_at(deadline, ended).await.is_err() {
-            tracing::warn!(loops = self.loops.len(), "some turns did not end in time and were given up");
-        }
-        // Whoever asked is told so.
-        self.given_up.cancel();
+        join(self.loops.wait(), join_all(pools)).await;
     }
 
     fn active(&self) -> MutexGuard<'_, HashMap<AgentId, Mailbox<Command>>> {

@@ -85,6 +85,11 @@ impl Agents {
         if content.payload.len() > SESSION_ENTRY_BYTES_MAX {
             return Err(too_large(content.payload.len()));
         }
+        // A node that stops waits for it until then, for what it adds to the session too.
+        let _under_way = self.loops.token();
+        if self.closed.is_cancelled() {
+            return Err(Failure::Stopped);
+        }
         let busy = within.busy.unwrap_or_default();
         let session = within.with(agent);
         let metrics = &self.context.metrics;
@@ -245,7 +250,12 @@ async fn append(
             Op::Finish(Finish { task: *task, token: *token, verdict, sends, enqueues, append: Some(Box::new(append)) })
         }
     };
-    send(context, op).await?;
+    let sent = send(context, op).await;
+    if matches!(sent, Err(Failure::Refused(Refusal::HolderGone(_)))) {
+        // This run of the node is over, and nothing of the turn is kept: another node has the session.
+        return Err(Failure::Stopped);
+    }
+    sent?;
     tell_all(context, tells).await;
     Ok(())
 }

@@ -193,6 +193,10 @@ impl Effects {
         [self.sends.len(), self.enqueues.len(), self.timers.len(), self.tells.len()]
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lengths() == [0; 4]
+    }
+
     /// Adds what later turns want.
     pub(crate) fn append(&mut self, later: Self) {
         let Self { sends, enqueues, timers, tells } = later;

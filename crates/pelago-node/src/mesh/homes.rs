@@ -3,12 +3,12 @@
 use pelago_core::{
     id::{AgentId, Holder, Name},
     pattern::Pattern,
-    record::{self, Phase},
+    record::{self, Phase, Placement},
     route,
 };
 
 use super::sessions::Stick;
-use crate::{gossip, view};
+use crate::{gossip, handle::Error, view};
 
 /// Knows who hosts what. Cheap to clone.
 #[derive(Clone)]
@@ -104,6 +104,32 @@ impl Homes {
     pub(crate) fn node(&self, holder: Holder) -> Option<Name> {
         let known = self.view.get().name_of(holder.node);
         known.or_else(|| self.sights.get().get(holder.node).map(|sight| sight.name.clone()))
+    }
+
+    /// How agents of a name are placed, as the log or else gossip has it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownAgent`] with the nearest names when no node hosts any.
+    pub(crate) fn placement(&self, name: &Name) -> Result<Placement, Error> {
+        let placement = self.view.get().placement(name);
+        placement.or_else(|unknown| self.sights.get().placement(name).ok_or(unknown))
+    }
+
+    /// Checks that a node can be asked: the log has it as there, or gossip has and there `is_linked`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownNode`], [`Error::WrongState`].
+    pub(crate) fn find_node(&self, node: &Name, is_linked: bool) -> Result<(), Error> {
+        let view = self.view.get();
+        let known = view.named(node);
+        let is_seen = || is_linked && self.sights.get().run_of(node).is_some();
+        if known.is_some_and(|row| row.is_live(row.incarnation)) || is_seen() {
+            return Ok(());
+        }
+        match known {
+            None => Err(Error::UnknownNode(node.clone())),
+            Some(_) => Err(Error::WrongState(format!("node {node} is down"))),
+        }
     }
 
     /// The present run of a node: as the log says, or, if that has none, gossip.

@@ -17,7 +17,8 @@ use pelago_core::{
 use pelago_net::{Links, Recipient, RequestError, SendError};
 use pelago_store::sqlite::Reader;
 use pelago_wire::mesh::kind;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::task::TaskTracker;
 
 use super::{
     answer::{self, Question},
@@ -52,6 +53,8 @@ pub(crate) struct Router {
     pub(crate) agents: Weak<Agents>,
     pub(crate) places: Places,
     pub(crate) topics: Topics,
+    /// Questions that somebody waits for here, whoever answers them.
+    pub(crate) questions: TaskTracker,
 }
 
 /// Whom something is to be told.
@@ -189,6 +192,8 @@ pub(crate) enum Undone {
     Failed(Failure),
     /// The pool failed too often of late wherever it is hosted.
     BreakerOpen(Name),
+    /// Nobody is left who could be meant, as the error says.
+    Gone(Box<Error>),
 }
 
 impl From<Failure> for Undone {
@@ -202,6 +207,7 @@ impl From<Undone> for Error {
         match undone {
             Undone::Failed(failure) => failure.into(),
             Undone::BreakerOpen(name) => Self::BreakerOpen(name),
+            Undone::Gone(error) => *error,
         }
     }
 }
@@ -229,6 +235,7 @@ impl Router {
         among: &Among,
         deadline: Instant,
     ) -> Result<Bytes, Error> {
+        let _under_way = self.questions.token();
         let question = Question { agent: to.agent.clone(), content, remember };
         Ok(match among {
             Among::Any => self.fulfil(to, placement, &question, deadline).await?,
@@ -247,6 +254,14 @@ impl Router {
                 Box::pin(self.fulfil_sticking(to, placement, &conversing, stick, deadline)).await?
             }
         })
+    }
+
+    /// Lets questions end until `deadline` that were put here.
+    pub(crate) async fn drain(&self, deadline: Instant) {
+        self.questions.close();
+        if timeout_at(deadline, self.questions.wait()).await.is_err() {
+            tracing::warn!(questions = self.questions.len(), "some questions were not answered in time");
+        }
     }
 
     /// Has an agent do something, here or on the node that holds it. Looks again as long as nothing has happened yet,
@@ -275,7 +290,7 @@ impl Router {
         deadline: Instant,
     ) -> Result<W::Answer, Undone> {
         if to.node.is_none() && placement == Placement::Pool {
-            return self.fulfil_by_pool(wish, stick, deadline).await;
+            return self.fulfil_by_pool(to, wish, stick, deadline).await;
         }
         let may_be_repeated = wish.may_be_repeated() && placement != Placement::Keyed && to.node.is_none();
         let (mut hint, mut hinted) = (None, false);
@@ -291,7 +306,9 @@ impl Router {
             };
             match self.ask_at(place, wish, deadline).await.0 {
                 Ok(answer) => return Ok(answer),
-                Err(Missed::Failed(Failure::Unknown)) if may_be_repeated && self.has_other(wish, place, &lost) => {
+                Err(Missed::Failed(Failure::Unknown | Failure::Stopped))
+                    if may_be_repeated && self.has_other(wish, place, &lost) =>
+                {
                     lost.extend(place);
                     continue;
                 }
@@ -310,10 +327,7 @@ impl Router {
                 }
                 Err(Missed::Elsewhere(_)) => {}
             }
-            if Instant::now() >= deadline {
-                return Err(Failure::Busy.into());
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
+            self.look_again(to, deadline).await?;
         }
     }
 
@@ -321,6 +335,7 @@ impl Router {
     /// long as there is one that may; so is one that was lost, if it may be repeated.
     async fn fulfil_by_pool<W: Wish>(
         &self,
+        to: &Address,
         wish: &W,
         stick: Option<Stick>,
         deadline: Instant,
@@ -347,7 +362,7 @@ impl Router {
                         }
                         Err(Missed::Elsewhere(_)) => begun.away(),
                         Err(Missed::Failed(failure)) => {
-                            let may_follow = failure == Failure::Busy
+                            let may_follow = matches!(failure, Failure::Busy | Failure::Stopped)
                                 || failure == Failure::Unknown && wish.may_be_repeated() && Instant::now() < deadline;
                             ended(begun, &failure);
                             if !may_follow || is_last {
@@ -370,13 +385,36 @@ impl Router {
                     }
                 }
             }
-            if Instant::now() >= deadline {
+            if is_last {
+                self.look_again(to, deadline).await?;
+            } else if Instant::now() >= deadline {
                 return Err(Failure::Busy.into());
             }
-            if is_last {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
         }
+    }
+
+    /// Checks that a node can be asked.
+    ///
+    /// # Errors
+    /// [`Error::UnknownNode`], [`Error::WrongState`].
+    pub(crate) fn find_node(&self, node: &Name) -> Result<(), Error> {
+        self.homes.find_node(node, self.links.get(node, Role::Main).is_some())
+    }
+
+    /// Waits a moment for another look, unless it is too late for one or nobody is left who could be meant.
+    async fn look_again(&self, to: &Address, deadline: Instant) -> Result<(), Undone> {
+        let is_there = match &to.node {
+            Some(node) => self.find_node(node),
+            None => self.homes.placement(&to.agent.name).map(drop),
+        };
+        if let Err(error) = is_there {
+            return Err(Undone::Gone(Box::new(error)));
+        }
+        if Instant::now() >= deadline {
+            return Err(Failure::Busy.into());
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+        Ok(())
     }
 
     /// A turn of a pool of this node whose code is known to be quick, if that is who is meant.
@@ -450,7 +488,9 @@ impl Router {
                 }
             }
             let node = place.filter(|holder| *holder != self.homes.me()).and_then(|holder| self.homes.node(holder));
-            if let Some(link) = node.and_then(|node| self.links.get(&node, Role::Main)) {
+            let link = node.as_ref().and_then(|node| self.links.get(node, Role::Main));
+            let has_link = link.is_some();
+            if let Some(link) = link {
                 let name = Bytes::from(to.agent.to_string());
                 if tell_over(link.recipient(Lane::Bulk, name), &mut told).await.is_ok() {
                     return Ok(());
@@ -459,11 +499,14 @@ impl Router {
             if let Some(begun) = begun.take() {
                 begun.away();
             }
-            if Instant::now() >= deadline {
-                return Err(Failure::Busy.into());
+            if may_be_others && Instant::now() < deadline {
+                continue;
             }
-            if !may_be_others {
-                tokio::time::sleep(LOOK_AGAIN).await;
+            match (self.look_again(to, deadline).await, node.filter(|_| !has_link)) {
+                (Err(Undone::Failed(Failure::Busy)), Some(node)) => {
+                    return Err(Error::Busy(format!("node {node} cannot be reached")));
+                }
+                (looked, _) => looked?,
             }
         }
     }

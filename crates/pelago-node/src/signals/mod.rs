@@ -248,6 +248,7 @@ impl Signals {
         let outcome = match handled {
             Ok(Ok(branch)) => return Branch { to, took: began.elapsed(), ..branch },
             Ok(Err(Undone::BreakerOpen(_))) => Outcome::BreakerOpen,
+            Ok(Err(Undone::Gone(error))) => outcome_of(&error),
             Ok(Err(Undone::Failed(failure))) if Instant::now() < deadline => Outcome::from(failure),
             Ok(Err(_)) | Err(_) => Outcome::TimedOut,
         };

@@ -1,6 +1,13 @@
 //! Sessions: each on one node, with its whole history, one message at a time.
 
-use std::{collections::BTreeSet, sync::Mutex, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -357,6 +364,38 @@ async fn a_task_that_a_question_interrupts_is_done_next_and_its_attempt_does_not
         assert_eq!(heard.seen, 0, "{to}: nothing is kept of what it interrupted");
         assert_eq!(result(&nodes[0], task).await.before, ["first"], "{to}");
         assert_eq!(result(&nodes[0], next).await.before, ["first", "slow"], "{to}: it keeps its place in the queue");
+    }
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_who_is_in_a_session_notices_that_a_node_stops() {
+    let (_homes, mut nodes) = three().await;
+    let stopping = Arc::new(AtomicBool::new(true));
+    let talking = |n: usize| {
+        let (handle, stopping) = (nodes[n % 2].handle().clone(), Arc::clone(&stopping));
+        tokio::spawn(async move {
+            for asked in 0_u32.. {
+                // A new session each time, or that of before.
+                let session = name(&format!("s{n}-{}", asked / 2));
+                let to = TALKS[asked as usize / 2 % 2];
+                let options = AskOptions { session: Some(InSession::named(session)), ..AskOptions::from(PATIENCE) };
+                let said = serde_json::to_vec(&Say::This("hello".into())).expect("it is JSON");
+                let reply =
+                    handle.ask(to, Bytes::from(said), options).await.unwrap_or_else(|error| panic!("{to}: {error}"));
+                let (heard, _much): (Heard, String) = serde_json::from_slice(&reply).expect("it is what it says");
+                assert_eq!(heard.seen, u64::from(asked % 2), "{to}: its history has it");
+                if !stopping.load(Ordering::Acquire) {
+                    return;
+                }
+            }
+        })
+    };
+    let talking: Vec<_> = (0..8).map(talking).collect();
+    stop(nodes.remove(2)).await;
+    stopping.store(false, Ordering::Release);
+    for talking in talking {
+        talking.await.expect("all are answered");
     }
     stop_all(nodes).await;
 }
