@@ -293,18 +293,22 @@ impl Handle {
     /// # Cancel safety
     /// Dropping the future loses nothing.
     pub async fn task(&self, id: TaskId, wait: Option<Duration>) -> Result<TaskDetail, Error> {
-        let deadline = wait.map(|wait| Instant::now() + wait);
+        let mut deadline = wait.map(|wait| Instant::now() + wait);
         loop {
             let end = self.parts().waiters.ended.next(id);
             let whole = self.read(move |view| view.task(id)).await?.ok_or(Error::UnknownTask(id))?;
-            let over = match deadline {
-                Some(deadline) if !whole.task.state.is_ended() => end.before(deadline).await.is_none(),
-                Some(_) | None => true,
-            };
-            if over {
-                let sqlite::TaskWhole { task, input, result } = whole;
-                let node = task.holder.and_then(|holder| self.parts().view.get().name_of(holder.node));
-                return Ok(TaskDetail { task, node, input, result });
+            match deadline {
+                Some(until) if !whole.task.state.is_ended() => {
+                    if end.before(until).await.is_none() {
+                        // It is read once more: much may have come of it meanwhile.
+                        deadline = None;
+                    }
+                }
+                Some(_) | None => {
+                    let sqlite::TaskWhole { task, input, result } = whole;
+                    let node = task.holder.and_then(|holder| self.parts().view.get().name_of(holder.node));
+                    return Ok(TaskDetail { task, node, input, result });
+                }
             }
         }
     }

@@ -92,6 +92,18 @@ async fn messages_of_one_sender_are_handled_in_order_also_when_they_come_faster(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_does_not_end_in_time_is_told_as_it_stands_by_then() {
+    let home = tempfile::tempdir().expect("a temporary directory can be made");
+    let node = start(home.path()).await;
+    let later = TaskRequest { delay: Duration::from_millis(300), ..TaskRequest::default() };
+    let enqueued = node.handle().enqueue("sleeper", Bytes::from_static(b"60000"), later).await.expect("it is taken");
+    let waited = node.handle().task(enqueued.task, Some(Duration::from_secs(4))).await.expect("it is known");
+    assert_eq!((waited.task.state, waited.task.attempt), (TaskState::Running, 1));
+    node.handle().cancel(enqueued.task, None).await.expect("it runs");
+    stop(node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_fails_is_tried_again_and_dies_at_last() {
     let home = tempfile::tempdir().expect("a temporary directory can be made");
     let node = start(home.path()).await;
