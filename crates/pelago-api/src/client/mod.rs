@@ -596,10 +596,10 @@ impl Client {
         let (before, after) = bases.split_at(first);
         let order = (first..).zip(after).chain((0..).zip(before));
         let mut failed: Option<Error> = None;
-        let mut starting: Option<Answer> = None;
+        let mut elsewhere: Option<Answer> = None;
         for (at, base) in order {
             match self.exchange_with(base, request).await {
-                Ok(answer) if answer.is_of_one_that_starts() => starting = Some(answer),
+                Ok(answer) if answer.is_of_one_that_comes_or_goes() => elsewhere = Some(answer),
                 Ok(answer) => {
                     answering.store(at, Ordering::Relaxed);
                     return Ok(answer);
@@ -614,7 +614,7 @@ impl Client {
                 }
             }
         }
-        starting.ok_or_else(|| failed.expect("there is at least one node"))
+        elsewhere.ok_or_else(|| failed.expect("there is at least one node"))
     }
 
     async fn exchange_with(&self, base: &str, request: &Request) -> Result<Answer> {
@@ -634,10 +634,11 @@ struct Answer {
 }
 
 impl Answer {
-    /// Whether the node has done nothing, since it takes no part in its mesh yet.
-    fn is_of_one_that_starts(&self) -> bool {
+    /// Whether the node has done nothing, since it takes no part in its mesh yet, or no more.
+    fn is_of_one_that_comes_or_goes(&self) -> bool {
         let problem = || serde_json::from_slice::<Problem>(&self.body).ok();
-        self.status == StatusCode::SERVICE_UNAVAILABLE && problem().and_then(|it| it.code()) == Some(Code::Starting)
+        self.status == StatusCode::SERVICE_UNAVAILABLE
+            && matches!(problem().and_then(|it| it.code()), Some(Code::Starting | Code::Stopping))
     }
 }
 

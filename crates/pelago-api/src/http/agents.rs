@@ -36,7 +36,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
         cursor: query.text("cursor").map(str::to_owned),
         limit: query.limit()?,
     };
-    let page = app.reading(&query).agents(filter).await?;
+    let page = app.reading(&query)?.agents(filter).await?;
     let items = page.items.into_iter().map(Agent::from).collect();
     Ok(answer::document(&AgentList { items, next: page.next }))
 }
@@ -44,7 +44,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
 /// GET: one agent with its state.
 pub(super) async fn show(State(app): State<Arc<App>>, Segment(address): Segment, RawQuery(query): RawQuery) -> Answer {
     let query = Query::parse(query.as_deref(), &["stale"])?;
-    let detail = app.reading(&query).agent(&address).await?;
+    let detail = app.reading(&query)?.agent(&address).await?;
     Ok(answer::document(&Agent::from(detail)))
 }
 
@@ -56,7 +56,7 @@ pub(super) async fn dead_messages(State(app): State<Arc<App>>, RawQuery(query): 
         cursor: query.text("cursor").map(str::to_owned),
         limit: query.limit()?,
     };
-    let page = app.reading(&query).buried(filter).await?;
+    let page = app.reading(&query)?.buried(filter).await?;
     let items = page.items.into_iter().map(DeadMessage::from).collect();
     Ok(answer::document(&DeadMessageList { items, next: page.next }))
 }

@@ -6,7 +6,7 @@ use pelago_core::id::NodeId;
 use pelago_node::{Handle, metrics::Metrics};
 use tokio_util::sync::CancellationToken;
 
-use super::query::Query;
+use super::{Failure, query::Query};
 
 /// The longest that a request may wait for something to happen.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
@@ -37,8 +37,8 @@ impl App {
     }
 
     /// The node as a request wants to read from it: `stale` asks for what it knows, without a majority.
-    pub(super) fn reading(&self, query: &Query<'_>) -> Handle {
-        if query.flag("stale") { self.handle.stale() } else { self.handle.clone() }
+    pub(super) fn reading(&self, query: &Query<'_>) -> Result<Handle, Failure> {
+        Ok(if query.flag("stale")? { self.handle.stale() } else { self.handle.clone() })
     }
 
     /// The name of the node `id`, or the id of one that this node has not heard of yet.

@@ -30,7 +30,7 @@ pub(super) async fn livez() -> Response {
 
 /// GET: whether the node should be sent requests; `verbose` tells the single checks.
 pub(super) async fn readyz(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Answer {
-    let verbose = Query::parse(query.as_deref(), &["verbose"])?.flag("verbose");
+    let verbose = Query::parse(query.as_deref(), &["verbose"])?.flag("verbose")?;
     let ready = app.is_ready();
     let status = if ready { "ready" } else { "not ready" };
     let checks = if verbose { checks(&app).await } else { BTreeMap::new() };

@@ -46,9 +46,15 @@ impl<'a> Query<'a> {
         (!value.is_empty()).then_some(value.as_ref())
     }
 
-    /// Whether a parameter is given at all, other than as `false` or `0`.
-    pub(super) fn flag(&self, name: &str) -> bool {
-        self.0.iter().any(|(given, value)| given == name && !["false", "0"].contains(&value.as_ref()))
+    /// Whether a parameter is given, other than as `false` or `0`.
+    pub(super) fn flag(&self, name: &str) -> Result<bool, Failure> {
+        let said = |text: &str| match text {
+            "true" | "1" => Some(true),
+            "false" | "0" => Some(false),
+            _other => None,
+        };
+        let is_given = self.0.iter().any(|(given, _)| given == name);
+        Ok(self.read(name, said, "true or false", "without a value it is true")?.unwrap_or(is_given))
     }
 
     pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, Failure> {

@@ -26,7 +26,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
         cursor: query.text("cursor").map(str::to_owned),
         limit: query.limit()?,
     };
-    let page = app.reading(&query).sessions(filter).await?;
+    let page = app.reading(&query)?.sessions(filter).await?;
     let items = page.items.into_iter().map(Session::from).collect();
     Ok(answer::document(&SessionList { items, next: page.next }))
 }
@@ -40,7 +40,7 @@ pub(super) async fn show(
     let name = session_name(&session)?;
     let query = Query::parse(query.as_deref(), &["after", "limit", "stale"])?;
     let after = query.number("after")?.unwrap_or(0);
-    let (session, entries) = app.reading(&query).session(&agent, &name, after, query.limit()?).await?;
+    let (session, entries) = app.reading(&query)?.session(&agent, &name, after, query.limit()?).await?;
     let last = entries.last().map(|entry| entry.n).filter(|last| *last < session.session.entries);
     let mut items = Vec::with_capacity(entries.len());
     for entry in entries {

@@ -27,7 +27,7 @@ use super::{
     traces,
 };
 use crate::{
-    model::{Cancel, Enqueued, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList, words},
+    model::{ATTEMPTS_MAX, Cancel, Enqueued, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList, words},
     problem::Code,
 };
 
@@ -35,7 +35,7 @@ use crate::{
 const WORK_MS: RangeInclusive<u64> = 1..=86_400_000;
 /// A year.
 const DELAY_MS: RangeInclusive<u64> = 0..=31_536_000_000;
-const ATTEMPTS: RangeInclusive<u32> = 1..=1_000;
+const ATTEMPTS: RangeInclusive<u32> = 1..=ATTEMPTS_MAX;
 const PRIORITIES: RangeInclusive<u8> = 0..=PRIORITY_MAX;
 
 const NEW_TASK: &[&str] = &[
@@ -73,7 +73,7 @@ pub(super) async fn enqueue(State(app): State<Arc<App>>, RawQuery(query): RawQue
 pub(super) async fn show(State(app): State<Arc<App>>, Segment(id): Segment, RawQuery(query): RawQuery) -> Answer {
     let id = task_id(&id)?;
     let query = Query::parse(query.as_deref(), &["wait", "stale"])?;
-    stand(&app.reading(&query), &app, id, query.duration("wait")?).await
+    stand(&app.reading(&query)?, &app, id, query.duration("wait")?).await
 }
 
 /// GET: part of the list, newest first.
@@ -92,7 +92,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, RawQuery(query): RawQuery)
         cursor: query.text("cursor").map(str::to_owned),
         limit: query.limit()?,
     };
-    let page = app.reading(&query).tasks(filter).await?;
+    let page = app.reading(&query)?.tasks(filter).await?;
     let mut items = Vec::with_capacity(page.items.len());
     for row in page.items {
         items.push(listed(&app, row));
@@ -130,7 +130,7 @@ pub(super) async fn events(State(app): State<Arc<App>>, Segment(id): Segment, Ra
     let query = Query::parse(query.as_deref(), &["after", "limit", "wait", "stale"])?;
     let after = query.number("after")?.unwrap_or(0);
     let (limit, wait) = (query.limit()?, query.duration("wait")?);
-    let handle = app.reading(&query);
+    let handle = app.reading(&query)?;
     let rows = app.watch(wait, |wait| handle.events(id, after, limit, wait)).await?;
     let mut items = Vec::with_capacity(rows.len());
     for row in rows {

@@ -24,7 +24,9 @@ pub use node::{
 pub use payload::Payload;
 pub use session::{EndedSession, Said, Session, SessionHistory, SessionList};
 pub use signal::{Branch, Connection, ConnectionList, Disconnected, NewConnection, NewSignal, Signal};
-pub use task::{Cancel, Enqueued, Happening, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList};
+pub use task::{
+    ATTEMPTS_MAX, Cancel, Enqueued, Happening, NewTask, PRIORITY_MAX, Task, TaskEvent, TaskEventList, TaskList,
+};
 pub use time::Timestamp;
 pub use topic::{Moved, Published};
 

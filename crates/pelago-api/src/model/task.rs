@@ -7,6 +7,9 @@ use pelago_core::{
     record::{self, EventKind, PartOf, Placement, RetryPolicy, TaskState},
 };
 pub use pelago_node::PRIORITY_MAX;
+
+/// The most attempts that a task may have.
+pub const ATTEMPTS_MAX: u32 = 1_000;
 use pelago_node::handle::{self, TaskDetail};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

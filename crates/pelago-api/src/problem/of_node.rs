@@ -18,7 +18,9 @@ impl From<Error> for Problem {
                 problem(Code::UnknownAgent, &meant(nearest)).with_next("pelago node ls")
             }
             Error::WrongKey(_) => {
-                problem(Code::WrongKey, "keyed agents are reached as `name:key`, all others as `name`")
+                let hint = "keyed agents are reached as `name:key`, all others as `name`; only keyed agents get durable messages, \
+                            and remember a question by its idempotency key";
+                problem(Code::WrongKey, hint)
             }
             Error::UnknownNode(_) => {
                 problem(Code::UnknownNode, "no node of the mesh has this name").with_next("pelago node ls")
@@ -45,8 +47,9 @@ impl From<Error> for Problem {
             Error::NoState(agent) => problem(Code::NoState, "an agent comes into being with its first turn")
                 .with_next(format!("pelago agent ask {agent} JSON")),
             Error::Conflict { .. } => problem(Code::Conflict, "repeat the first request exactly, or take a new key"),
-            Error::WrongState(_) => problem(Code::WrongState, "nothing was done; ask again once it stands otherwise")
-                .with_next("pelago status"),
+            Error::WrongState(_) => {
+                problem(Code::WrongState, "nothing was done, nor will be while that is so").with_next("pelago status")
+            }
             Error::BadOption(_) => problem(Code::BadField, "change it, or leave it out"),
             Error::TooLarge(_) => problem(Code::TooLarge, "keep large data elsewhere and pass its address"),
             Error::BadCursor => {
@@ -59,7 +62,9 @@ impl From<Error> for Problem {
                 problem(Code::BreakerOpen, hint).with_next("pelago node ls")
             }
             Error::SessionBusy => {
-                problem(Code::SessionBusy, "nothing was done; ask again, or let it wait its turn: ?session_busy=queue")
+                let hint =
+                    "nothing was done; ask again, or let it wait its turn: `session_busy=queue`, or `--busy queue`";
+                problem(Code::SessionBusy, hint)
             }
             Error::Interrupted => {
                 problem(Code::Interrupted, "nothing of its turn is kept; a later message of the session took its place")

@@ -61,6 +61,7 @@ async fn a_bad_query_is_told_what_is_wrong_with_it() {
         ("/api/v1/tasks?agent=cart:alice".into(), "`agent` must be a name", "no key"),
         ("/api/v1/tasks?limit=0".into(), "from 1 to 1000", "next"),
         ("/api/v1/tasks?limit=1001".into(), "from 1 to 1000", "next"),
+        ("/api/v1/tasks?stale=maybe".into(), "`stale` must be true or false", "true"),
         ("/api/v1/status?stale=true".into(), "unknown", "no parameters"),
     ] {
         let answer = world.get(&target, "Host: localhost\r\n").await;
