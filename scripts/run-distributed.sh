@@ -34,7 +34,9 @@ start() {
 # ready NAME HTTP-PORT
 ready() {
     tries=0
-    until "$program" --url "http://127.0.0.1:$2" -o json status 2>/dev/null | grep -q '"quorum":true'; do
+    # Another mesh may have the port: it is this node that answers, if it is there.
+    until "$program" --url "http://127.0.0.1:$2" -o json status 2>/dev/null |
+        grep '"quorum":true' | grep -q "\"node\":\"hal9-$1\"" && kill -0 "$(cat "$run/$1.pid")" 2>/dev/null; do
         tries=$((tries + 1))
         if [ $tries -ge 150 ] || ! kill -0 "$(cat "$run/$1.pid")" 2>/dev/null; then
             echo "$1 did not start; its log:" >&2

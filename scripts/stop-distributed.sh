@@ -7,6 +7,12 @@ for name in workers strategic; do
     file=$run/$name.pid
     [ -f "$file" ] || continue
     pid=$(cat "$file")
+    # A file may be older than the process that has the number now.
+    if ! ps -p "$pid" -o args= 2>/dev/null | grep -q -- "--data-dir $run/$name "; then
+        rm "$file"
+        echo "$name did not run"
+        continue
+    fi
     kill "$pid" 2>/dev/null || true
     tries=0
     while kill -0 "$pid" 2>/dev/null; do
