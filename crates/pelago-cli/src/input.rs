@@ -54,9 +54,17 @@ pub(crate) struct AboutArgs {
 /// Which trace a request belongs to.
 #[derive(Debug, clap::Args)]
 pub(crate) struct TraceArgs {
-    /// The trace it is part of
-    #[arg(long, value_name = "TRACEPARENT", env = "TRACEPARENT")]
-    pub(crate) traceparent: Option<TraceContext>,
+    /// The trace it is part of; unless given, the one that TRACEPARENT of the environment names
+    #[arg(long, value_name = "TRACEPARENT")]
+    traceparent: Option<TraceContext>,
+}
+
+impl TraceArgs {
+    /// A variable that cannot be read names none, as in W3C Trace Context: whoever set it may not know of us.
+    pub(crate) fn context(&self) -> Option<TraceContext> {
+        let of_environment = || std::env::var("TRACEPARENT").ok()?.parse().ok();
+        self.traceparent.clone().or_else(of_environment)
+    }
 }
 
 impl AboutArgs {
@@ -66,7 +74,7 @@ impl AboutArgs {
             content_type: self.content_type.clone().filter(|content_type| !content_type.is_json()),
             priority: self.priority,
             within: self.within,
-            trace: self.trace.traceparent.clone(),
+            trace: self.trace.context(),
         }
     }
 }
@@ -135,7 +143,7 @@ pub(crate) fn text_of(path: &Path) -> Result<String, Error> {
     })
 }
 
-fn string(text: &str) -> Box<RawValue> {
+pub(crate) fn string(text: &str) -> Box<RawValue> {
     serde_json::value::to_raw_value(text).expect("any text is a JSON string")
 }
 

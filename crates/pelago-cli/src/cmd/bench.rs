@@ -25,7 +25,6 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use pelago_api::problem::{Code, Problem};
 use pelago_core::record::PAYLOAD_BYTES_MAX;
 use serde::Serialize;
 
@@ -39,6 +38,7 @@ use super::request::{client_of, link_of};
 use crate::{
     exit::Exit,
     output::{Error, Output},
+    problem,
 };
 
 pub(crate) const EXAMPLES: &str = "\
@@ -109,7 +109,8 @@ impl BenchArgs {
 
     /// Whether these go together.
     fn check(&self) -> Result<(), Error> {
-        let refused = |detail: &str, hint| Err(Problem::new(Code::BadParameter, detail, hint).into());
+        let refused =
+            |detail: &str, hint: &str| Err(problem::usage(format!("{detail}: {hint}"), "pelago bench").into());
         let (what, rate) = (self.what, self.rate);
         let is_told = matches!(what, What::Tell | What::Fanout);
         if what == What::Route && (rate.is_some() || self.in_flight.is_some() || self.http) {
@@ -148,7 +149,8 @@ pub(super) enum What {
     /// of the two counts as an answer, once a quorum has flushed it. None stays queued, not even after Ctrl-C, but
     /// for what is in doubt because a node was lost
     Propose,
-    /// What it takes to choose one of 3, 16 and 64 nodes by each strategy, in nanoseconds. It needs no mesh
+    /// What it takes to choose one of 3, 16 and 64 nodes by each strategy, in nanoseconds. It needs no mesh, and takes as
+    /// long as it takes
     Route,
 }
 

@@ -60,6 +60,9 @@ pub(crate) struct ForwardArgs {
     /// What it says: JSON, or any other text (given as a JSON string)
     #[arg(long, value_name = "TEXT", required_unless_present = "file", conflicts_with = "file")]
     content: Option<String>,
+    /// What it says is text, even if it looks like JSON
+    #[arg(long)]
+    text: bool,
     /// A file with what it says, or - for stdin
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
@@ -92,14 +95,14 @@ pub(super) async fn run(command: SignalCommand, client: &Client, output: Output)
 }
 
 async fn forward(args: ForwardArgs, client: &Client, output: Output) -> Result<Exit, Error> {
-    let ForwardArgs { from, to, content, file, wait, timeout, hops, trace } = args;
-    let client = &client.clone().in_trace(trace.traceparent);
+    let ForwardArgs { from, to, content, text: is_text, file, wait, timeout, hops, trace } = args;
+    let client = &client.clone().in_trace(trace.context());
     let text = match (content, file) {
         (Some(content), _) => content,
         (None, Some(file)) => input::text_of(&file)?,
         (None, None) => unreachable!("the command line has one of them"),
     };
-    let content = input::payload(&text, output)?;
+    let content = if is_text { input::string(&text) } else { input::payload(&text, output)? };
     let new = NewSignal {
         from: Some(from.into()),
         to: to.into(),

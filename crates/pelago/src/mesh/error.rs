@@ -100,6 +100,9 @@ impl Error {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         let hint = match &error {
+            Error::Refused { code: Code::BadAddress, .. } => {
+                "a name is like `orders` or `orders.eu`; in a pattern `*` is any part of one, and `**` any parts at its end"
+            }
             Error::Refused { .. } => "the node says what is wrong",
             Error::Unreachable { .. } => "is the node running, and is this its mesh address (not the HTTP one)?",
             Error::NoRoom { .. } => "nothing was done; try again in a second, or ask another node",

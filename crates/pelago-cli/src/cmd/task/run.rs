@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 use pelago_api::{
     client::Client,
-    model::{Enqueued, NewTask, PRIORITY_MAX},
+    model::{ATTEMPTS_MAX, Enqueued, NewTask, PRIORITY_MAX},
 };
 
 use super::wait::{self, AndWait};
@@ -46,7 +46,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     delay: Option<Duration>,
     /// Try it so many times before it is dead
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(ATTEMPTS_MAX)))]
     attempts: Option<u32>,
     /// How long one attempt may take
     #[arg(long, value_name = "DURATION", value_parser = duration)]
@@ -84,7 +84,7 @@ pub(super) async fn run(args: RunArgs, client: &Client, output: Output) -> Resul
         session_ttl_ms: args.session_ttl.map(millis),
         affinity: args.affinity.as_deref().map(Into::into),
     };
-    let client = &client.clone().in_trace(args.trace.traceparent);
+    let client = &client.clone().in_trace(args.trace.context());
     let enqueued = client.enqueue(&task, args.key.as_deref()).await?;
     if enqueued.existing {
         output.note("an earlier request had this key; this is its task");

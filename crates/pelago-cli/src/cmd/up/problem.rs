@@ -52,7 +52,7 @@ pub(super) fn port_in_use(port: u16) -> Error {
 
 /// No port is left to listen on.
 pub(super) fn no_port(from: u16) -> Error {
-    let detail = format!("every port from {from} on is in use");
+    let detail = format!("from port {from} on there are not enough that are free");
     problem("PLG-3022", 500, "the mesh did not start", detail, "try --port 0 --mesh-port 0").into()
 }
 
