@@ -8,7 +8,7 @@ for name in workers strategic; do
     [ -f "$file" ] || continue
     pid=$(cat "$file")
     # A file may be older than the process that has the number now.
-    if ! ps -p "$pid" -o args= 2>/dev/null | grep -q -- "--data-dir $run/$name "; then
+    if command -v ps >/dev/null && ! ps -ww -p "$pid" -o args= | grep -qF -- "--data-dir $run/$name "; then
         rm "$file"
         echo "$name did not run"
         continue

@@ -502,12 +502,11 @@ impl Router {
             if may_be_others && Instant::now() < deadline {
                 continue;
             }
-            match (self.look_again(to, deadline).await, node.filter(|_| !has_link)) {
-                (Err(Undone::Failed(Failure::Busy)), Some(node)) => {
-                    return Err(Error::Busy(format!("node {node} cannot be reached")));
-                }
-                (looked, _) => looked?,
+            let is_last_look = Instant::now() + LOOK_AGAIN >= deadline;
+            if let Some(node) = node.filter(|_| is_last_look && !has_link) {
+                return Err(Error::Busy(format!("node {node} cannot be reached")));
             }
+            self.look_again(to, deadline).await?;
         }
     }
 
